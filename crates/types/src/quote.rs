@@ -1,0 +1,72 @@
+//! Quotes: what a processor offers, signed.
+
+use crate::{AccountId, ChainId, Digest, ModelId, Prices, QuoteHash, Signable};
+use borsh::{BorshDeserialize, BorshSerialize};
+use serde::{Deserialize, Serialize};
+
+/// What the processor says that it does with prompts and answers. A signed claim, not a proof.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[borsh(use_discriminant = true)]
+#[serde(rename_all = "snake_case")]
+#[repr(u8)]
+pub enum DataPolicy {
+    /// Kept in memory while the request runs, nothing written.
+    NotStored = 0,
+    /// Stored for at most 30 days, to answer disputes; not used for training.
+    StoredForDisputes = 1,
+    /// May be stored and used.
+    MayBeUsed = 2,
+}
+
+/// Bounds on a request under a quote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Limits {
+    /// Input and output tokens together.
+    pub context_tokens: u32,
+    /// Output tokens of one request.
+    pub output_tokens: u32,
+    /// Output tokens that are delivered ahead of the voucher that pays for them.
+    pub window_tokens: u32,
+    /// Milliseconds of processing ahead of the voucher, where time is priced.
+    pub window_ms: u32,
+}
+
+/// A processor's binding offer of one model version. Signed by its account key.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Quote {
+    /// The ledger.
+    pub chain: ChainId,
+    /// The processor, which is also the payee.
+    pub processor: AccountId,
+    /// The key that signs receipts under this quote.
+    pub receipt_key: AccountId,
+    /// The model version.
+    pub model: ModelId,
+    /// Whose credits it takes.
+    pub issuer: AccountId,
+    /// What it costs.
+    pub prices: Prices,
+    /// The tokenizer by content, so that the payer can count tokens itself.
+    pub tokenizer: Digest,
+    /// Bounds on a request.
+    pub limits: Limits,
+    /// What happens to prompts.
+    pub data_policy: DataPolicy,
+    /// No request starts under the quote after this Unix time in milliseconds.
+    pub valid_until_ms: u64,
+    /// Root of the Merkle tree of the processor's sampling nonces.
+    pub nonce_root: Digest,
+    /// The engine class that answers, for example `candle-q8_0`; at most 64 bytes.
+    pub engine: String,
+}
+
+impl Signable for Quote {
+    const DOMAIN: &'static str = "gristmill/quote/v1";
+}
+
+impl Quote {
+    /// The hash that challenges, vouchers and receipts name.
+    pub fn hash(&self) -> QuoteHash {
+        self.digest().into()
+    }
+}
