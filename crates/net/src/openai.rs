@@ -1,0 +1,24 @@
+//! The OpenAI chat schema: what stock clients send, and what they understand.
+//!
+//! Lenient where OpenAI is: content as text or as parts, either name of the token limit, one stop
+//! text or several, unknown members ignored. Strict where money or meaning is at stake: a parameter
+//! that would change the answer and that we do not honour is refused with its name and the reason,
+//! unless it carries the value that changes nothing.
+//!
+//! The schema is shared by three parties. A client speaks it to its gateway, the gateway speaks it to
+//! a processor. Between those two the model is a version id, and the answer carries one more
+//! member, `gristmill`, that the gateway replaces by its own before the client sees it.
+
+mod answer;
+mod error;
+mod params;
+mod request;
+
+pub use answer::{
+    ChatAnswer, ChatChoice, ChatChunk, ChunkChoice, Credits, Delta, Extension, FinishReason, Model,
+    ModelList, Pricing, ReplyMessage, Usage,
+};
+pub use error::ApiError;
+pub use request::{
+    ChatRequest, MAX_MESSAGES, MAX_REQUEST_BYTES, MAX_STOPS, Message, Role, SamplingDefaults, StreamOptions,
+};

@@ -1,0 +1,390 @@
+//! Answers: plain, in chunks, and the list of models.
+
+use gristmill_types::{AccountId, Amount, Digest, Finish};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// An amount as a JSON number of credits, for `usage.cost`.
+///
+/// A JSON number is read as a double by most clients. Up to 9 007 199 credits every grain survives;
+/// the exact figure is in the receipt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Credits(pub Amount);
+
+const GRAINS_PER_CREDIT: f64 = 1e9;
+
+impl Serialize for Credits {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_f64(self.0.grains() as f64 / GRAINS_PER_CREDIT)
+    }
+}
+
+impl<'de> Deserialize<'de> for Credits {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let grains = (f64::deserialize(deserializer)? * GRAINS_PER_CREDIT).round();
+        if !(0.0..1e38).contains(&grains) {
+            return Err(serde::de::Error::custom("a cost is a number of credits, zero or more"));
+        }
+        Ok(Self(Amount::from_grains(grains as u128)))
+    }
+}
+
+/// Why an answer ended, in OpenAI's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// The model ended, or a stop text was met.
+    Stop,
+    /// A limit of tokens was reached.
+    Length,
+    /// The processor failed; what was delivered is what was paid.
+    Error,
+}
+
+impl From<Finish> for FinishReason {
+    fn from(finish: Finish) -> Self {
+        match finish {
+            Finish::Stop => Self::Stop,
+            Finish::Length => Self::Length,
+            // Nobody is there to read it when the consumer has gone away.
+            Finish::Cancelled | Finish::Error => Self::Error,
+        }
+    }
+}
+
+/// What a request used, and what it cost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the prompt.
+    pub prompt_tokens: u64,
+    /// Tokens of the answer.
+    pub completion_tokens: u64,
+    /// Both.
+    pub total_tokens: u64,
+    /// What it cost, in credits. Absent between processor and gateway, where the receipt counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Credits>,
+}
+
+impl Usage {
+    /// The usage with its total.
+    pub fn new(prompt_tokens: u64, completion_tokens: u64, cost: Option<Amount>) -> Self {
+        Self {
+            prompt_tokens,
+            completion_tokens,
+            total_tokens: prompt_tokens.saturating_add(completion_tokens),
+            cost: cost.map(Credits),
+        }
+    }
+}
+
+/// What we add to OpenAI's answers. Stock clients keep or ignore it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Extension {
+    /// The token ids of this delta; from a processor to a gateway, never further.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ids: Vec<u32>,
+    /// The receipt of this answer; from a gateway to its client, with the last of an answer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub receipt: Option<Digest>,
+    /// Who answered.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub processor: Option<AccountId>,
+}
+
+/// The message of a plain answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReplyMessage {
+    /// Always `assistant`.
+    pub role: String,
+    /// The text.
+    pub content: Option<String>,
+    /// Always null; the official clients declare it.
+    #[serde(default)]
+    pub refusal: Option<String>,
+}
+
+/// The one choice of a plain answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatChoice {
+    /// Always 0.
+    pub index: u32,
+    /// What was said.
+    pub message: ReplyMessage,
+    /// Always null.
+    #[serde(default)]
+    pub logprobs: Option<serde_json::Value>,
+    /// Why it ended.
+    pub finish_reason: Option<FinishReason>,
+}
+
+/// A plain answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatAnswer {
+    /// The request's id.
+    pub id: String,
+    /// Always `chat.completion`.
+    pub object: String,
+    /// Unix time in seconds.
+    pub created: u64,
+    /// The model as it was asked for.
+    pub model: String,
+    /// One choice.
+    pub choices: Vec<ChatChoice>,
+    /// What was used.
+    pub usage: Option<Usage>,
+    /// What we add.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gristmill: Option<Extension>,
+}
+
+impl ChatAnswer {
+    /// A whole answer.
+    pub fn new(id: String, created: u64, model: String, content: String, finish: FinishReason) -> Self {
+        let message = ReplyMessage { role: "assistant".to_owned(), content: Some(content), refusal: None };
+        Self {
+            id,
+            object: "chat.completion".to_owned(),
+            created,
+            model,
+            choices: vec![ChatChoice { index: 0, message, logprobs: None, finish_reason: Some(finish) }],
+            usage: None,
+            gristmill: None,
+        }
+    }
+}
+
+/// What a chunk adds.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delta {
+    /// `assistant` in the first chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// More text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+}
+
+/// The one choice of a chunk.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChunkChoice {
+    /// Always 0.
+    pub index: u32,
+    /// What this chunk adds.
+    pub delta: Delta,
+    /// Always null.
+    #[serde(default)]
+    pub logprobs: Option<serde_json::Value>,
+    /// Why the answer ended; null until then.
+    #[serde(default)]
+    pub finish_reason: Option<FinishReason>,
+}
+
+/// One chunk of a streamed answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChatChunk {
+    /// The request's id.
+    pub id: String,
+    /// Always `chat.completion.chunk`.
+    pub object: String,
+    /// Unix time in seconds.
+    pub created: u64,
+    /// The model as it was asked for.
+    pub model: String,
+    /// One choice; none in the chunk that carries the usage.
+    pub choices: Vec<ChunkChoice>,
+    /// What was used, in the last chunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Usage>,
+    /// What we add.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gristmill: Option<Extension>,
+}
+
+impl ChatChunk {
+    /// A chunk with one choice.
+    pub fn new(id: &str, created: u64, model: &str, delta: Delta, finish: Option<FinishReason>) -> Self {
+        let choice = ChunkChoice { index: 0, delta, logprobs: None, finish_reason: finish };
+        Self { choices: vec![choice], ..Self::without_choice(id, created, model) }
+    }
+
+    /// The last chunk, which carries the usage and no choice.
+    pub fn of_usage(id: &str, created: u64, model: &str, usage: Usage) -> Self {
+        Self { usage: Some(usage), ..Self::without_choice(id, created, model) }
+    }
+
+    fn without_choice(id: &str, created: u64, model: &str) -> Self {
+        Self {
+            id: id.to_owned(),
+            object: "chat.completion.chunk".to_owned(),
+            created,
+            model: model.to_owned(),
+            choices: Vec::new(),
+            usage: None,
+            gristmill: None,
+        }
+    }
+
+    /// The text that this chunk adds.
+    pub fn text(&self) -> &str {
+        self.choices.first().and_then(|choice| choice.delta.content.as_deref()).unwrap_or_default()
+    }
+
+    /// The chunk as an event of a stream.
+    pub fn to_event(&self) -> bytes::Bytes {
+        crate::sse::format("", &serde_json::to_string(self).unwrap_or_default())
+    }
+}
+
+/// Prices in OpenRouter's form: credits per token, as text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pricing {
+    /// Credits per input token.
+    pub prompt: String,
+    /// Credits per output token.
+    pub completion: String,
+    /// Credits per request.
+    pub request: String,
+}
+
+impl From<&gristmill_types::Prices> for Pricing {
+    fn from(prices: &gristmill_types::Prices) -> Self {
+        Self {
+            prompt: millionth(prices.input_per_mtok),
+            completion: millionth(prices.output_per_mtok),
+            request: millionth(prices.per_mreq),
+        }
+    }
+}
+
+/// A millionth of an amount, exactly, in credits: up to fifteen digits after the point.
+fn millionth(amount: Amount) -> String {
+    const SCALE: u128 = 1_000_000 * Amount::GRAINS_PER_CREDIT;
+    let (whole, rest) = (amount.grains() / SCALE, amount.grains() % SCALE);
+    let text = format!("{whole}.{rest:015}");
+    text.trim_end_matches('0').trim_end_matches('.').to_owned()
+}
+
+/// One model of the list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Model {
+    /// The name to ask for.
+    pub id: String,
+    /// Always `model`.
+    pub object: String,
+    /// Unix time in seconds.
+    pub created: u64,
+    /// Its modeler.
+    pub owned_by: String,
+    /// Tokens of prompt and answer together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_length: Option<u32>,
+    /// What it costs at the best offer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pricing: Option<Pricing>,
+}
+
+/// The list of models.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModelList {
+    /// Always `list`.
+    pub object: String,
+    /// The models.
+    pub data: Vec<Model>,
+}
+
+impl ModelList {
+    /// A list of these models.
+    pub fn new(data: Vec<Model>) -> Self {
+        Self { object: "list".to_owned(), data }
+    }
+}
+
+impl axum::response::IntoResponse for ModelList {
+    fn into_response(self) -> axum::response::Response {
+        super::error::json(&self)
+    }
+}
+
+impl axum::response::IntoResponse for ChatAnswer {
+    fn into_response(self) -> axum::response::Response {
+        super::error::json(&self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn costs_are_numbers_exact_to_the_grain() {
+        for (grains, text) in [
+            (0, "0.0"),
+            (1, "1e-9"),
+            (12_300_000, "0.0123"),
+            (1_000_000_000, "1.0"),
+            (9_007_199_254_740_991, "9007199.254740991"),
+        ] {
+            let credits = Credits(Amount::from_grains(grains));
+            assert_eq!(serde_json::to_string(&credits).unwrap(), text);
+            assert_eq!(serde_json::from_str::<Credits>(text).unwrap(), credits);
+        }
+        for bad in ["-1", "1e300", "\"1\"", "null"] {
+            assert!(serde_json::from_str::<Credits>(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn prices_per_token_are_exact() {
+        for (grains, text) in
+            [(0, "0"), (1, "0.000000000000001"), (1_000_000_000, "0.000001"), (3 * 10_u128.pow(15), "3")]
+        {
+            assert_eq!(millionth(Amount::from_grains(grains)), text);
+        }
+    }
+
+    #[test]
+    fn a_plain_answer() {
+        let mut answer = ChatAnswer::new("c-1".into(), 7, "m".into(), "hi".into(), FinishReason::Stop);
+        answer.usage = Some(Usage::new(3, 2, Some(Amount::from_grains(12_300_000))));
+        answer.gristmill = Some(Extension { receipt: Some(Digest::new([1; 32])), ..Extension::default() });
+        let json = serde_json::to_value(&answer).unwrap();
+        assert_eq!(
+            json,
+            json!({
+                "id": "c-1", "object": "chat.completion", "created": 7, "model": "m",
+                "choices": [{
+                    "index": 0,
+                    "message": {"role": "assistant", "content": "hi", "refusal": null},
+                    "logprobs": null,
+                    "finish_reason": "stop",
+                }],
+                "usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5, "cost": 0.0123},
+                "gristmill": {"receipt": "01".repeat(32)},
+            })
+        );
+        assert_eq!(serde_json::from_value::<ChatAnswer>(json).unwrap(), answer);
+    }
+
+    #[test]
+    fn chunks() {
+        let delta = Delta { role: None, content: Some("hi".into()) };
+        let mut chunk = ChatChunk::new("c-1", 7, "m", delta, None);
+        chunk.gristmill = Some(Extension { ids: vec![5, 6], ..Extension::default() });
+        let json = serde_json::to_value(&chunk).unwrap();
+        assert_eq!(
+            json,
+            json!({
+                "id": "c-1", "object": "chat.completion.chunk", "created": 7, "model": "m",
+                "choices": [
+                    {"index": 0, "delta": {"content": "hi"}, "logprobs": null, "finish_reason": null}
+                ],
+                "gristmill": {"ids": [5, 6]},
+            })
+        );
+        assert_eq!(chunk.text(), "hi");
+        let last = ChatChunk::of_usage("c-1", 7, "m", Usage::new(1, 2, None));
+        assert_eq!(serde_json::to_value(&last).unwrap()["choices"], json!([]));
+        assert!(last.to_event().starts_with(b"data: {\"id\":\"c-1\""));
+    }
+}
