@@ -1,0 +1,148 @@
+//! Vouchers and approvals coming in.
+
+use super::{Accepted, Payee, PayeeRecord};
+use crate::{
+    error::PayeeError,
+    view::{accepts, sum},
+};
+use gristmill_types::{Amount, Approval, Claim, Quote, QuoteHash, Signed, Voucher};
+
+impl Payee {
+    /// Accepts a voucher. `find_quote` gives the own quote of that hash, and is asked for the first
+    /// voucher of a lane only. `clock_ms` is the ledger's time.
+    ///
+    /// In order: ledger and channel, phase, lane, pinned model and quote, sequence number, amount
+    /// and counters, the sum over all lanes, the signature.
+    pub fn accept(
+        &mut self,
+        voucher: &Signed<Voucher>,
+        find_quote: impl FnOnce(&QuoteHash) -> Option<Quote>,
+        clock_ms: u64,
+    ) -> Result<Accepted, PayeeError> {
+        let claim = &voucher.body.0;
+        self.check_address(claim)?;
+        accepts(self.state.view.phase, clock_ms)?;
+        if !self.state.view.has_lane(claim.lane) {
+            return Err(PayeeError::WrongLane { lane: claim.lane, floor: self.state.view.floor });
+        }
+        let quote = match self.state.lanes.get(&claim.lane) {
+            Some(lane) => {
+                let last = &lane.voucher.body.0;
+                if claim.model != last.model || claim.quote != last.quote {
+                    return Err(PayeeError::WrongQuote);
+                }
+                if claim.seq == last.seq {
+                    return self.again(voucher);
+                }
+                if claim.seq < last.seq {
+                    return Err(PayeeError::OldSequence { found: claim.seq, last: last.seq });
+                }
+                if claim.amount < last.amount || !claim.usage.covers(&last.usage) {
+                    return Err(PayeeError::Backwards);
+                }
+                self.check_above_spent(claim)?;
+                None
+            }
+            None if claim.seq == 0 => return Err(PayeeError::OldSequence { found: 0, last: 0 }),
+            None => Some(self.check_quote(claim, find_quote)?),
+        };
+        self.check_sum(claim)?;
+        voucher.verify_strict(&self.keys.voucher).map_err(|_| PayeeError::BadSignature)?;
+        let used = self.live.get(&claim.lane).map(|live| live.used).unwrap_or_default();
+        let record = PayeeRecord::Voucher { voucher: voucher.clone(), quote: quote.map(Box::new), used };
+        let pending = self.change(record).map_err(|_| PayeeError::Backwards)?;
+        self.live.entry(claim.lane).or_default();
+        Ok(Accepted::New(pending))
+    }
+
+    /// Accepts the payer's co-signature of the lane's last receipt.
+    pub fn approve(&mut self, approval: &Signed<Approval>) -> Result<Accepted, PayeeError> {
+        let claim = &approval.body.0;
+        self.check_address(claim)?;
+        let lane = self.state.lanes.get(&claim.lane).ok_or(PayeeError::UnknownLane { lane: claim.lane })?;
+        let durable = self.live.get(&claim.lane).is_some_and(|live| live.approved_seq >= claim.seq);
+        if lane.approval.as_ref() == Some(approval) && durable {
+            return Ok(Accepted::Duplicate);
+        }
+        let receipt = &lane.receipt.as_ref().ok_or(PayeeError::WrongApproval)?.body;
+        let matches = claim.seq == receipt.seq
+            && claim.model == receipt.model
+            && claim.quote == receipt.quote
+            && claim.usage == receipt.usage
+            && claim.amount == receipt.spent;
+        if !matches {
+            return Err(PayeeError::WrongApproval);
+        }
+        approval.verify_strict(&self.keys.voucher).map_err(|_| PayeeError::BadSignature)?;
+        let record = PayeeRecord::Approval(approval.clone());
+        self.change(record).map(Accepted::New).map_err(|_| PayeeError::WrongApproval)
+    }
+
+    pub(super) fn check_address(&self, claim: &Claim) -> Result<(), PayeeError> {
+        if claim.chain != self.state.terms.chain {
+            return Err(PayeeError::WrongChain);
+        }
+        if claim.channel != self.id {
+            return Err(PayeeError::WrongChannel);
+        }
+        Ok(())
+    }
+
+    /// A voucher with the number of the last one: the same bytes, or a conflict. Bytes that are not
+    /// durable yet come out with their record again, so that nobody is told of them too early.
+    fn again(&self, voucher: &Signed<Voucher>) -> Result<Accepted, PayeeError> {
+        let claim = &voucher.body.0;
+        let lane = self.state.lanes.get(&claim.lane).ok_or(PayeeError::UnknownLane { lane: claim.lane })?;
+        if lane.voucher != *voucher {
+            return Err(PayeeError::Conflict { seq: claim.seq });
+        }
+        if self.live.get(&claim.lane).is_some_and(|live| live.paid.seq >= claim.seq) {
+            return Ok(Accepted::Duplicate);
+        }
+        let quote = self.state.quote_of(lane).cloned().map(Box::new);
+        let record = PayeeRecord::Voucher { voucher: voucher.clone(), quote, used: lane.used };
+        Ok(Accepted::New(crate::Pending::new(record)))
+    }
+
+    fn check_quote(
+        &self,
+        claim: &Claim,
+        find_quote: impl FnOnce(&QuoteHash) -> Option<Quote>,
+    ) -> Result<Quote, PayeeError> {
+        let terms = &self.state.terms;
+        let quote = find_quote(&claim.quote).ok_or(PayeeError::WrongQuote)?;
+        let ours = quote.hash() == claim.quote
+            && quote.chain == terms.chain
+            && quote.processor == terms.payee
+            && quote.receipt_key == terms.receipt_key
+            && quote.issuer == terms.issuer
+            && quote.model == claim.model;
+        if ours { Ok(quote) } else { Err(PayeeError::WrongQuote) }
+    }
+
+    fn check_above_spent(&self, claim: &Claim) -> Result<(), PayeeError> {
+        let lane = self.state.lanes.get(&claim.lane).ok_or(PayeeError::UnknownLane { lane: claim.lane })?;
+        let used = self.live.get(&claim.lane).map(|live| live.used).unwrap_or(lane.used);
+        let spent = self.state.cost(lane, &used).ok_or(PayeeError::Overflow)?;
+        if claim.amount < spent.max(lane.spent()) || claim.amount < self.state.view.settled_on(claim.lane) {
+            return Err(PayeeError::Backwards);
+        }
+        Ok(())
+    }
+
+    /// The lanes' promises, and what was paid out on retired lanes, fit into the deposit.
+    fn check_sum(&self, claim: &Claim) -> Result<(), PayeeError> {
+        let view = &self.state.view;
+        let others = self.state.lanes.iter().filter(|(lane, _)| **lane != claim.lane);
+        let promised = others
+            .map(|(lane, of)| of.voucher.body.0.amount.max(view.settled_on(*lane)))
+            .chain([claim.amount.max(view.settled_on(claim.lane))]);
+        let total: Amount = sum(promised)
+            .and_then(|promised| promised.checked_add(view.retired()?))
+            .ok_or(PayeeError::Overflow)?;
+        if total > view.deposit {
+            return Err(PayeeError::ExceedsDeposit { sum: total, deposit: view.deposit });
+        }
+        Ok(())
+    }
+}

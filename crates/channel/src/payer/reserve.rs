@@ -1,0 +1,247 @@
+//! Starting a request: its lane, its hard cap, its reservation.
+
+use super::{Live, Payer, PayerRecord, Request, state::Lane, state::Reserve};
+use crate::{
+    budget::KeyId,
+    error::PayerError,
+    meter::{Ask, Meter},
+    pending::Pending,
+    view::Phase,
+};
+use gristmill_types::{Amount, Quote, QuoteHash, Signed};
+
+/// Sequence numbers that one reservation covers at least. They cost nothing.
+const SEQS: u64 = 1 << 20;
+
+/// From this many open lanes on, idle lanes of other budgets are taken over before new ones open.
+const LANES_BEFORE_REBINDING: usize = 32;
+
+/// A request that is to be paid.
+#[derive(Clone, Copy, Debug)]
+pub struct Plan<'a> {
+    /// The processor's quote.
+    pub quote: &'a Signed<Quote>,
+    /// Whose budget pays.
+    pub budget: KeyId,
+    /// What that budget has left.
+    pub room: Amount,
+    /// What is asked for. The prompt is counted by the payer.
+    pub ask: Ask,
+    /// The most that the request may cost.
+    pub max_amount: Amount,
+    /// What to reserve beyond the request, for those that follow. Clipped to what deposit and
+    /// budget allow.
+    pub ahead: Amount,
+    /// Unix time, for the quote's validity.
+    pub now_ms: u64,
+}
+
+/// A request that has its lane.
+#[must_use]
+#[derive(Debug)]
+pub struct Started {
+    /// The lane. It belongs to this request until its last receipt.
+    pub lane: u32,
+    /// The most that the request can cost.
+    pub max_amount: Amount,
+    /// The reservation, if the lane's own did not suffice. The budget's record belongs into the same
+    /// commit; confirm before the first voucher.
+    pub pending: Option<Pending<PayerRecord>>,
+}
+
+/// A lane that could take a request, better ones first.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    rebinds: bool,
+    reserves: bool,
+    lane: u32,
+}
+
+impl Payer {
+    /// Gives a request its lane and reserves its hard cap. On an error nothing has changed.
+    pub fn start(&mut self, plan: &Plan<'_>) -> Result<Started, PayerError> {
+        if self.state.view.phase != Phase::Open {
+            return Err(PayerError::Closed);
+        }
+        let quote = &plan.quote.body;
+        if plan.now_ms > quote.valid_until_ms {
+            return Err(PayerError::QuoteExpired { valid_until_ms: quote.valid_until_ms });
+        }
+        let hash = quote.hash();
+        let crowded = self.state.lanes.len() >= LANES_BEFORE_REBINDING;
+        let next = self.state.next_lane.max(self.state.view.floor);
+        let can_open = self.state.view.has_lane(next);
+        let found = self.candidates(plan, &hash).min();
+        match found {
+            Some(Candidate { lane, rebinds, .. }) if !rebinds || crowded || !can_open => {
+                self.start_on(lane, plan)
+            }
+            Some(_) | None if can_open => self.start_new(next, plan),
+            Some(_) | None => Err(PayerError::NoLane),
+        }
+    }
+
+    /// Gives up a request for which nothing was signed.
+    pub fn cancel(&mut self, lane: u32) -> Result<(), PayerError> {
+        let live = self.live_mut(lane)?;
+        match &live.request {
+            None => Err(PayerError::NoRequest { lane }),
+            Some(request) if request.signed => Err(PayerError::AlreadySigned { lane }),
+            Some(_) => {
+                live.request = None;
+                Ok(())
+            }
+        }
+    }
+
+    /// Shrinks the reservations of all idle lanes to what was signed: to free deposit and budget,
+    /// and before a clean stop, so that no lane is in doubt after it.
+    pub fn trim_idle(&mut self) -> Vec<Pending<PayerRecord>> {
+        let idle = self.live.iter().filter(|(lane, live)| {
+            let quiet = self.state.lanes.get(lane).is_none_or(|of| of.quiet);
+            live.known && live.request.is_none() && !quiet
+        });
+        let lanes: Vec<u32> = idle.map(|(lane, _)| *lane).collect();
+        let mut records = Vec::with_capacity(lanes.len());
+        for lane in lanes {
+            let Some(live) = self.live.get_mut(&lane) else { continue };
+            // Before the record is durable already: to sign less is always safe.
+            live.granted = Reserve::default();
+            let voucher = live.recent.back().cloned().map(Box::new);
+            records.extend(self.change(PayerRecord::Trimmed { lane, voucher }));
+        }
+        records
+    }
+
+    fn candidates<'a>(
+        &'a self,
+        plan: &'a Plan<'_>,
+        hash: &'a QuoteHash,
+    ) -> impl Iterator<Item = Candidate> + 'a {
+        self.state.lanes.iter().filter_map(|(lane, of)| {
+            let live = self.live.get(lane)?;
+            if !live.known || live.request.is_some() || of.quote_hash != *hash {
+                return None;
+            }
+            let quote = of.quote.as_ref()?;
+            let meter = Meter::new(&quote.body.prices, &quote.body.limits, plan.ask, of.usage).ok()?;
+            let cap = meter.cap_cost().ok()?;
+            let last = live.last().map_or((0, Amount::ZERO), |claim| (claim.seq, claim.amount));
+            // Credit left from a larger request would let this one cost more than its cap.
+            if last.1 > cap {
+                return None;
+            }
+            let rebinds = of.budget != Some(plan.budget);
+            if rebinds && last.0 > 0 && !of.answered(last.0) {
+                return None;
+            }
+            let reserves = rebinds || !covers(of, live, cap, plan.ask);
+            Some(Candidate { rebinds, reserves, lane: *lane })
+        })
+    }
+
+    fn start_on(&mut self, lane: u32, plan: &Plan<'_>) -> Result<Started, PayerError> {
+        let of = self.lane(lane)?;
+        let meter = Meter::new(&plan.quote.body.prices, &plan.quote.body.limits, plan.ask, of.usage)?;
+        let (cap, max_amount) = cap_of(&meter, of.spent, plan.max_amount)?;
+        let live = self.live.get(&lane).ok_or(PayerError::UnknownLane { lane })?;
+        let rebinds = of.budget != Some(plan.budget);
+        let mut pending = None;
+        if rebinds || !covers(of, live, cap, plan.ask) {
+            let held = if rebinds { of.spent } else { of.lane_use(lane).reserved };
+            let reserved = Reserve {
+                seq: self.next_seq(of, live)?.checked_add(seqs(plan.ask)).ok_or(PayerError::Overflow)?,
+                amount: self.reservation(of.reserved.amount, held, cap, plan)?,
+            };
+            let reserved = reserved.larger(of.reserved);
+            let record = PayerRecord::Reserved { lane, budget: plan.budget, reserved };
+            pending = Some(self.change(record).map_err(|_| PayerError::UnknownLane { lane })?);
+        }
+        self.live_mut(lane)?.request = Some(Request { meter, cap, signed: false });
+        Ok(Started { lane, max_amount, pending })
+    }
+
+    fn start_new(&mut self, lane: u32, plan: &Plan<'_>) -> Result<Started, PayerError> {
+        self.check_quote(plan.quote)?;
+        let quote = &plan.quote.body;
+        let meter = Meter::new(&quote.prices, &quote.limits, plan.ask, Default::default())?;
+        let (cap, max_amount) = cap_of(&meter, Amount::ZERO, plan.max_amount)?;
+        let amount = self.reservation(Amount::ZERO, Amount::ZERO, cap, plan)?;
+        let record = PayerRecord::Lane {
+            lane,
+            quote: Box::new(plan.quote.clone()),
+            budget: plan.budget,
+            reserved: Reserve { seq: seqs(plan.ask), amount },
+        };
+        let pending = self.change(record).map_err(|_| PayerError::NoLane)?;
+        let request = Some(Request { meter, cap, signed: false });
+        self.live.insert(lane, Live { known: true, request, ..Live::default() });
+        Ok(Started { lane, max_amount, pending: Some(pending) })
+    }
+
+    fn check_quote(&self, quote: &Signed<Quote>) -> Result<(), PayerError> {
+        let (body, terms) = (&quote.body, &self.state.terms);
+        let fits = body.chain == terms.chain
+            && body.processor == terms.payee
+            && body.receipt_key == terms.receipt_key
+            && body.issuer == terms.issuer;
+        if !fits {
+            return Err(PayerError::WrongQuote);
+        }
+        quote.verify_strict(&self.keys.payee).map_err(|_| PayerError::BadSignature)
+    }
+
+    /// The new reservation of a lane that has `reserved` and for which the budget holds `held`: at
+    /// least `cap`, and as much of the plan's `ahead` as deposit and budget allow.
+    fn reservation(
+        &self,
+        reserved: Amount,
+        held: Amount,
+        cap: Amount,
+        plan: &Plan<'_>,
+    ) -> Result<Amount, PayerError> {
+        let least = cap.max(reserved);
+        let limit =
+            |from: Amount, room: Amount| from.checked_add(room).unwrap_or(Amount::from_grains(u128::MAX));
+        let by_deposit = limit(reserved, self.room());
+        if least > by_deposit {
+            return Err(PayerError::DepositTooSmall {
+                needed: least.saturating_sub(reserved),
+                room: self.room(),
+            });
+        }
+        let by_budget = limit(held, plan.room);
+        if least > by_budget {
+            return Err(PayerError::BudgetTooSmall { needed: least.saturating_sub(held), room: plan.room });
+        }
+        Ok(limit(least, plan.ahead).min(by_deposit).min(by_budget))
+    }
+
+    /// The number of the next voucher.
+    pub(super) fn next_seq(&self, of: &Lane, live: &Live) -> Result<u64, PayerError> {
+        let last = live.last().map_or(0, |claim| claim.seq).max(of.used_seq);
+        last.checked_add(1).ok_or(PayerError::Overflow)
+    }
+}
+
+/// Whether the confirmed reservation suffices for the whole request.
+fn covers(of: &Lane, live: &Live, cap: Amount, ask: Ask) -> bool {
+    let last = live.last().map_or(0, |claim| claim.seq).max(of.used_seq);
+    let seqs = ask.max_output_tokens.saturating_add(2);
+    live.granted.amount >= cap && live.granted.seq >= last.saturating_add(seqs)
+}
+
+/// Every voucher of a request pays for at least one more token or millisecond.
+fn seqs(ask: Ask) -> u64 {
+    SEQS.saturating_add(ask.max_output_tokens).saturating_add(ask.max_millis)
+}
+
+/// The request's hard cap, cumulative on the lane and by itself.
+fn cap_of(meter: &Meter, spent: Amount, max_amount: Amount) -> Result<(Amount, Amount), PayerError> {
+    let cap = meter.cap_cost()?;
+    let needed = cap.saturating_sub(spent);
+    if needed > max_amount {
+        return Err(PayerError::OverCap { needed, cap: max_amount });
+    }
+    Ok((cap, needed))
+}
