@@ -1,0 +1,103 @@
+//! What transactions did, for indexes and for people. Events are derived: they are not part of the
+//! state and move nothing.
+
+use borsh::{BorshDeserialize, BorshSerialize};
+use gristmill_types::{AccountId, Amount, ChannelId, ChannelTerms, Digest, LineId, ModelId, Prices, Usage};
+use serde::{Deserialize, Serialize};
+
+/// Something that a transaction did.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+#[borsh(use_discriminant = true)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+#[repr(u8)]
+#[allow(missing_docs)] // fields are named after those of the records and payloads, documented there
+pub enum Event {
+    /// Credits changed hands.
+    Transferred { from: AccountId, to: AccountId, issuer: AccountId, amount: Amount } = 0,
+    /// An issuer brought credits into being.
+    Minted { issuer: AccountId, deposit: Digest, to: AccountId, amount: Amount } = 1,
+    /// An issuer took credits out of being.
+    Burned { issuer: AccountId, amount: Amount } = 2,
+    /// A processor registered or changed its registration.
+    ProcessorRegistered { processor: AccountId, receipt_key: AccountId, endpoints: Vec<String> } = 3,
+    /// An offer was posted or replaced.
+    OfferPosted { processor: AccountId, model: ModelId, prices: Prices, issuers: Vec<AccountId> } = 4,
+    /// An offer was withdrawn.
+    OfferWithdrawn { processor: AccountId, model: ModelId } = 5,
+    /// A model version appeared.
+    ModelPublished {
+        model: ModelId,
+        line: LineId,
+        name: String,
+        version: u32,
+        publisher: AccountId,
+        royalty_bps: u16,
+    } = 6,
+    /// A foreign model appeared.
+    ForeignRegistered { model: ModelId, line: LineId, name: String, publisher: AccountId } = 7,
+    /// A holder of shares drew its royalties.
+    RoyaltyClaimed { line: LineId, issuer: AccountId, holder: AccountId, amount: Amount } = 8,
+    /// A channel was opened.
+    ChannelOpened { channel: ChannelId, terms: Box<ChannelTerms>, deposit: Amount } = 9,
+    /// The payer added to a channel; `deposit` is the new total.
+    ChannelToppedUp {
+        channel: ChannelId,
+        payer: AccountId,
+        payee: AccountId,
+        issuer: AccountId,
+        amount: Amount,
+        deposit: Amount,
+    } = 10,
+    /// A claim was paid: `earned` to the payee, `royalty` to the line; `paid` is the lane's new
+    /// total.
+    ClaimPaid {
+        channel: ChannelId,
+        payer: AccountId,
+        payee: AccountId,
+        issuer: AccountId,
+        lane: u32,
+        seq: u64,
+        model: ModelId,
+        line: LineId,
+        usage: Usage,
+        paid: Amount,
+        earned: Amount,
+        royalty: Amount,
+    } = 11,
+    /// A claim waits until ledger time reaches `deadline_ms`.
+    ClaimPending {
+        channel: ChannelId,
+        payer: AccountId,
+        payee: AccountId,
+        issuer: AccountId,
+        lane: u32,
+        seq: u64,
+        model: ModelId,
+        amount: Amount,
+        deadline_ms: u64,
+        by_payee: bool,
+    } = 12,
+    /// A receipt lowered a pending claim to `spent`, or removed it where that much was paid.
+    ClaimCapped {
+        channel: ChannelId,
+        payer: AccountId,
+        payee: AccountId,
+        lane: u32,
+        seq: u64,
+        spent: Amount,
+        removed: bool,
+    } = 13,
+    /// The payee gave up the lanes below `floor`.
+    FloorRaised { channel: ChannelId, payer: AccountId, payee: AccountId, floor: u32 } = 14,
+    /// The payer asked to close.
+    CloseRequested { channel: ChannelId, payer: AccountId, payee: AccountId, deadline_ms: u64 } = 15,
+    /// A channel closed; `refund` went back to the payer.
+    ChannelClosed {
+        channel: ChannelId,
+        payer: AccountId,
+        payee: AccountId,
+        issuer: AccountId,
+        settled: Amount,
+        refund: Amount,
+    } = 16,
+}

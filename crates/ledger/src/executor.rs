@@ -1,0 +1,163 @@
+//! Runs the transactions of one block, one after the other.
+
+use crate::{
+    conservation,
+    event::Event,
+    genesis::Rules,
+    invalid::{Fault, Invalid},
+    keys,
+    overlay::Overlay,
+    params::MAX_RECORD_BYTES,
+    posting::{self, Side},
+    record::Account,
+    rejection::Rejection,
+    tx::{CheckedTx, Stop, Transaction},
+};
+use borsh::{BorshDeserialize, BorshSerialize};
+use gristmill_types::{Amount, ChainId, StateKey, TxHash, encode};
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, sync::Arc};
+
+/// The block that transactions run in: all that they may know besides the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Context {
+    /// The ledger.
+    pub chain: ChainId,
+    /// The block's height.
+    pub height: u64,
+    /// Block time: the proposer's Unix time in milliseconds.
+    pub time_ms: u64,
+    /// Ledger time, see [`clock`](crate::clock).
+    pub clock_ms: u64,
+    /// The epoch.
+    pub epoch: u64,
+}
+
+/// What became of a transaction in a block.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The transaction.
+    pub hash: TxHash,
+    /// The fee that was taken.
+    pub fee: Amount,
+    /// Why it had no effect, if it had none.
+    pub rejection: Option<Rejection>,
+    /// What it did.
+    pub events: Vec<Event>,
+}
+
+impl Outcome {
+    /// `Ok` if the transaction had its effect.
+    pub fn result(&self) -> Result<(), Rejection> {
+        self.rejection.map_or(Ok(()), Err)
+    }
+}
+
+/// The state of one block while its transactions run.
+pub struct Executor {
+    rules: Arc<Rules>,
+    context: Context,
+    slots: BTreeMap<StateKey, usize>,
+    before: Vec<Option<Vec<u8>>>,
+    now: Vec<Option<Vec<u8>>>,
+}
+
+impl Executor {
+    /// An executor for one block, with nothing loaded.
+    pub fn new(rules: Arc<Rules>, context: Context) -> Self {
+        Self { rules, context, slots: BTreeMap::new(), before: Vec::new(), now: Vec::new() }
+    }
+
+    /// Hands over records as they were before the block; `None` where there is none. A key that was
+    /// loaded before keeps what it has.
+    pub fn load(&mut self, records: impl IntoIterator<Item = (StateKey, Option<Vec<u8>>)>) {
+        for (key, bytes) in records {
+            let slot = self.now.len();
+            if let std::collections::btree_map::Entry::Vacant(vacant) = self.slots.entry(key) {
+                vacant.insert(slot);
+                self.before.push(bytes.clone());
+                self.now.push(bytes);
+            }
+        }
+    }
+
+    /// Whether the key was loaded.
+    pub fn is_loaded(&self, key: &StateKey) -> bool {
+        self.slots.contains_key(key)
+    }
+
+    /// Applies one transaction whose signature the caller has verified. `Invalid` leaves everything
+    /// as it was.
+    pub fn apply(&mut self, checked: &CheckedTx) -> Result<Outcome, Invalid> {
+        let tx = &checked.tx().body;
+        let declared = checked
+            .reads()
+            .iter()
+            .map(|key| self.slots.get(key).map(|slot| (*key, *slot)).ok_or(Fault::NotLoaded(*key)))
+            .collect::<Result<Vec<_>, _>>();
+        debug_assert!(declared.is_ok(), "a declared key was not loaded: {declared:?}");
+        let mut overlay = Overlay::new(&self.now, declared?.into_iter());
+        let fee = take_fee(tx, &self.rules, &mut overlay)?;
+        overlay.end_fee_phase();
+        let (rejection, events) = match tx.body.action().apply(tx, &mut overlay, &self.context) {
+            Ok(events) => (None, events),
+            Err(Stop::Rejected(rejection)) => {
+                overlay.rollback();
+                (Some(rejection), Vec::new())
+            }
+            Err(Stop::Fault(fault)) => return Err(fault.into()),
+        };
+        let writes = self.encode_writes(overlay)?;
+        for (slot, bytes) in writes {
+            if let Some(value) = self.now.get_mut(slot) {
+                *value = bytes;
+            }
+        }
+        Ok(Outcome { hash: checked.hash(), fee, rejection, events })
+    }
+
+    /// Encodes what was written and checks, on the bytes, that no value appeared or vanished.
+    fn encode_writes(&self, overlay: Overlay<'_>) -> Result<Vec<(usize, Option<Vec<u8>>)>, Fault> {
+        let mut tally = conservation::Tally::default();
+        let mut writes = Vec::with_capacity(8);
+        for (slot, key, record) in overlay.into_writes() {
+            let bytes = record.map(|record| encode(&record));
+            if bytes.as_ref().is_some_and(|bytes| bytes.len() > MAX_RECORD_BYTES) {
+                return Err(Fault::TooLong(key));
+            }
+            let before = self.now.get(slot).and_then(Option::as_deref);
+            tally.change(&key, before, bytes.as_deref())?;
+            writes.push((slot, bytes));
+        }
+        let balanced = tally.check();
+        debug_assert!(balanced.is_ok(), "{balanced:?}");
+        balanced?;
+        Ok(writes)
+    }
+
+    /// The records that the block changed: new bytes, or `None` where a record was removed.
+    pub fn finish(self) -> BTreeMap<StateKey, Option<Vec<u8>>> {
+        let changed =
+            self.before.into_iter().zip(self.now).map(|(before, now)| (before != now).then_some(now));
+        let mut changed: Vec<_> = changed.collect();
+        self.slots.into_iter().filter_map(|(key, slot)| Some((key, changed.get_mut(slot)?.take()?))).collect()
+    }
+}
+
+/// Takes nonce and fee. They stay taken when the transaction is rejected.
+fn take_fee(tx: &Transaction, rules: &Rules, overlay: &mut Overlay<'_>) -> Result<Amount, Invalid> {
+    let key = keys::account(&tx.sender);
+    let mut account: Account = overlay.get(&key)?.unwrap_or(Account { account: tx.sender, nonce: 0 });
+    if account.nonce != tx.nonce {
+        return Err(Invalid::Nonce { expected: account.nonce, got: tx.nonce });
+    }
+    account.nonce = account.nonce.checked_add(1).ok_or(Fault::Range)?;
+    overlay.put(&key, account)?;
+    let fee = rules.params.fees.of(&tx.body);
+    let (from, to) = (Side::Account(&tx.sender), Side::Account(&rules.fee_account));
+    match posting::post(overlay, &tx.fee_issuer, from, to, fee) {
+        Ok(()) => Ok(fee),
+        Err(Stop::Rejected(_)) => Err(Invalid::CannotPayFee { fee, issuer: tx.fee_issuer }),
+        Err(Stop::Fault(fault)) => Err(fault.into()),
+    }
+}

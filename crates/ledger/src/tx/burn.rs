@@ -1,0 +1,50 @@
+//! `burn`: an issuer takes its own credits out of being.
+//!
+//! Only the issuer burns, from its own balance of its own credits. A holder who redeems transfers
+//! the credits to the issuer, who pays out the money and burns them: burning is a statement about
+//! the reserve, which is the issuer's to make.
+
+use super::{Action, Events, Stop, Transaction};
+use crate::{
+    event::Event,
+    executor::Context,
+    genesis::Rules,
+    invalid::Malformed,
+    keys,
+    overlay::Overlay,
+    posting::{Side, post},
+    record::Issuer,
+    rejection::Rejection,
+};
+use borsh::{BorshDeserialize, BorshSerialize};
+use gristmill_types::{Amount, StateKey};
+use serde::{Deserialize, Serialize};
+
+/// The sender's own credits, out of its own balance.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Burn {
+    /// How much.
+    pub amount: Amount,
+}
+
+impl Action for Burn {
+    fn reads(&self, tx: &Transaction, keys: &mut Vec<StateKey>) {
+        keys.push(keys::issuer(&tx.sender));
+        keys.push(keys::balance(&tx.sender, &tx.sender));
+    }
+
+    fn check(&self, _tx: &Transaction, _rules: &Rules) -> Result<(), Malformed> {
+        if self.amount.is_zero() {
+            return Err(Malformed::ZeroAmount);
+        }
+        Ok(())
+    }
+
+    fn apply(&self, tx: &Transaction, overlay: &mut Overlay<'_>, _context: &Context) -> Result<Events, Stop> {
+        if overlay.get::<Issuer>(&keys::issuer(&tx.sender))?.is_none() {
+            return Err(Rejection::NotIssuer.into());
+        }
+        post(overlay, &tx.sender, Side::Account(&tx.sender), Side::Outside, self.amount)?;
+        Ok(vec![Event::Burned { issuer: tx.sender, amount: self.amount }])
+    }
+}

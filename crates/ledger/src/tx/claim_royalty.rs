@@ -1,0 +1,58 @@
+//! `claim_royalty`: a holder of shares draws what its shares have earned in one issuer's credits.
+
+use super::{Action, Events, Stop, Transaction};
+use crate::{
+    event::Event,
+    executor::Context,
+    genesis::Rules,
+    invalid::{Fault, Malformed},
+    keys,
+    overlay::Overlay,
+    posting::{Side, post},
+    record::{Accrual, Pool, Shares},
+    rejection::Rejection,
+    royalty,
+};
+use borsh::{BorshDeserialize, BorshSerialize};
+use gristmill_types::{AccountId, LineId, StateKey};
+use serde::{Deserialize, Serialize};
+
+/// The sender's royalties.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct ClaimRoyalty {
+    /// From which line.
+    pub line: LineId,
+    /// In whose credits.
+    pub issuer: AccountId,
+}
+
+impl Action for ClaimRoyalty {
+    fn reads(&self, tx: &Transaction, keys: &mut Vec<StateKey>) {
+        keys.push(keys::shares(&self.line, &tx.sender));
+        keys.push(keys::pool(&self.line, &self.issuer));
+        keys.push(keys::accrual(&self.line, &self.issuer, &tx.sender));
+        keys.push(keys::balance(&tx.sender, &self.issuer));
+    }
+
+    fn check(&self, _tx: &Transaction, _rules: &Rules) -> Result<(), Malformed> {
+        Ok(())
+    }
+
+    fn apply(&self, tx: &Transaction, overlay: &mut Overlay<'_>, _context: &Context) -> Result<Events, Stop> {
+        let Self { line, issuer } = *self;
+        let shares: Shares = overlay.get(&keys::shares(&line, &tx.sender))?.ok_or(Rejection::NoShares)?;
+        let pool: Pool = overlay.get(&keys::pool(&line, &issuer))?.ok_or(Rejection::NothingToClaim)?;
+        let accrual_key = keys::accrual(&line, &issuer, &tx.sender);
+        let (seen, fraction) =
+            overlay.get::<Accrual>(&accrual_key)?.map_or((0, 0), |a| (a.index, a.fraction));
+        let (amount, fraction) =
+            royalty::draw(shares.shares, seen, pool.index, fraction).ok_or(Fault::Range)?;
+        if amount.is_zero() {
+            return Err(Rejection::NothingToClaim.into());
+        }
+        let accrual = Accrual { line, issuer, holder: tx.sender, index: pool.index, fraction };
+        overlay.put(&accrual_key, accrual)?;
+        post(overlay, &issuer, Side::Pool(&line), Side::Account(&tx.sender), amount)?;
+        Ok(vec![Event::RoyaltyClaimed { line, issuer, holder: tx.sender, amount }])
+    }
+}

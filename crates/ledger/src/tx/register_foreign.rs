@@ -1,0 +1,86 @@
+//! `register_foreign`: known public weights, so that they can be offered and paid for here.
+//!
+//! A foreign model has no owner, no shares and no royalty. It is a line of one version under a name
+//! that no other line has; another quantisation of the same weights is another content and takes
+//! another name. The name is only a label: what counts is the hash.
+
+use super::{Action, Events, Stop, Transaction};
+use crate::{
+    event::Event,
+    executor::Context,
+    genesis::Rules,
+    invalid::Malformed,
+    keys,
+    overlay::Overlay,
+    record::{Line, Model},
+    rejection::Rejection,
+    text,
+};
+use borsh::{BorshDeserialize, BorshSerialize};
+use gristmill_types::{Digest, ModelId, StateKey};
+use serde::{Deserialize, Serialize};
+
+/// Known public weights.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct RegisterForeign {
+    /// The hash of its manifest, thus of its content.
+    pub model: ModelId,
+    /// What people call it, for example `qwen/qwen3-0.6b-q8_0`.
+    pub name: String,
+    /// The licence under which its makers gave it away, as an SPDX expression.
+    pub licence: String,
+    /// The tokenizer, by content.
+    pub tokenizer: Digest,
+    /// What an engine must be able to run, for example `qwen3-q8_0`.
+    pub engine: String,
+    /// Bytes of all its files.
+    pub size_bytes: u64,
+}
+
+impl Action for RegisterForeign {
+    fn reads(&self, _tx: &Transaction, keys: &mut Vec<StateKey>) {
+        keys.push(keys::model(&self.model));
+        keys.push(keys::line(&keys::line_id(&self.name)));
+    }
+
+    fn check(&self, _tx: &Transaction, _rules: &Rules) -> Result<(), Malformed> {
+        text::name(&self.name)?;
+        text::licence(&self.licence)?;
+        text::engine(&self.engine)
+    }
+
+    fn apply(&self, tx: &Transaction, overlay: &mut Overlay<'_>, context: &Context) -> Result<Events, Stop> {
+        let model_key = keys::model(&self.model);
+        if overlay.get::<Model>(&model_key)?.is_some() {
+            return Err(Rejection::ModelExists.into());
+        }
+        let id = keys::line_id(&self.name);
+        let line_key = keys::line(&id);
+        if overlay.get::<Line>(&line_key)?.is_some() {
+            return Err(Rejection::NameTaken.into());
+        }
+        let line = Line { line: id, name: self.name.clone(), owner: None, versions: 1, latest: self.model };
+        overlay.put(&line_key, line)?;
+        let model = Model {
+            model: self.model,
+            line: id,
+            name: self.name.clone(),
+            version: 1,
+            publisher: tx.sender,
+            foreign: true,
+            licence: self.licence.clone(),
+            royalty_bps: 0,
+            tokenizer: self.tokenizer,
+            engine: self.engine.clone(),
+            size_bytes: self.size_bytes,
+            time_ms: context.time_ms,
+        };
+        overlay.put(&model_key, model)?;
+        Ok(vec![Event::ForeignRegistered {
+            model: self.model,
+            line: id,
+            name: self.name.clone(),
+            publisher: tx.sender,
+        }])
+    }
+}

@@ -1,0 +1,47 @@
+//! `request_close`: the payer wants what is left of its deposit. Claims are taken until the
+//! deadline; the request cannot be taken back.
+
+use super::{Action, Events, Stop, Transaction};
+use crate::{
+    channel::{ChannelBook, check_sender, check_terms},
+    event::Event,
+    executor::Context,
+    genesis::Rules,
+    invalid::Malformed,
+    keys,
+    overlay::Overlay,
+    record::ChannelState,
+};
+use borsh::{BorshDeserialize, BorshSerialize};
+use gristmill_types::{ChannelTerms, StateKey};
+use serde::{Deserialize, Serialize};
+
+/// The wish to close.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct RequestClose {
+    /// Which channel.
+    pub terms: ChannelTerms,
+}
+
+impl Action for RequestClose {
+    fn reads(&self, _tx: &Transaction, keys: &mut Vec<StateKey>) {
+        keys.push(keys::channel(&self.terms.id()));
+        keys.push(keys::deadlines());
+    }
+
+    fn check(&self, tx: &Transaction, _rules: &Rules) -> Result<(), Malformed> {
+        check_terms(&self.terms, tx)?;
+        check_sender(&self.terms.payer, tx, "payer")
+    }
+
+    fn apply(&self, _tx: &Transaction, overlay: &mut Overlay<'_>, context: &Context) -> Result<Events, Stop> {
+        let ChannelTerms { payer, payee, .. } = self.terms;
+        let mut book = ChannelBook::open(overlay, context, &self.terms)?;
+        book.require_open()?;
+        let deadline_ms = book.set_deadline()?;
+        book.edit(|channel| channel.state = ChannelState::Closing { deadline_ms })?;
+        let channel = book.id();
+        book.event(Event::CloseRequested { channel, payer, payee, deadline_ms });
+        Ok(book.into_events())
+    }
+}

@@ -1,0 +1,58 @@
+//! `top_up`: the payer adds to an open channel.
+
+use super::{Action, Events, Stop, Transaction};
+use crate::{
+    channel::{ChannelBook, check_sender, check_terms},
+    event::Event,
+    executor::Context,
+    genesis::Rules,
+    invalid::Malformed,
+    keys,
+    overlay::Overlay,
+    params::MAX_DEPOSIT,
+    posting::{Side, post},
+    rejection::Rejection,
+};
+use borsh::{BorshDeserialize, BorshSerialize};
+use gristmill_types::{Amount, ChannelTerms, StateKey};
+use serde::{Deserialize, Serialize};
+
+/// More deposit.
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct TopUp {
+    /// Which channel.
+    pub terms: ChannelTerms,
+    /// How much is added.
+    pub amount: Amount,
+}
+
+impl Action for TopUp {
+    fn reads(&self, _tx: &Transaction, keys: &mut Vec<StateKey>) {
+        keys.push(keys::channel(&self.terms.id()));
+        keys.push(keys::balance(&self.terms.payer, &self.terms.issuer));
+    }
+
+    fn check(&self, tx: &Transaction, _rules: &Rules) -> Result<(), Malformed> {
+        check_terms(&self.terms, tx)?;
+        check_sender(&self.terms.payer, tx, "payer")?;
+        if self.amount.is_zero() {
+            return Err(Malformed::ZeroAmount);
+        }
+        if self.amount > MAX_DEPOSIT {
+            return Err(Malformed::OutOfBounds { what: "the amount" });
+        }
+        Ok(())
+    }
+
+    fn apply(&self, tx: &Transaction, overlay: &mut Overlay<'_>, context: &Context) -> Result<Events, Stop> {
+        let ChannelTerms { payer, payee, issuer, .. } = self.terms;
+        let mut book = ChannelBook::open(overlay, context, &self.terms)?;
+        book.require_open()?;
+        let channel = book.id();
+        let total = book.channel()?.deposit.checked_add(self.amount);
+        let deposit = total.filter(|total| *total <= MAX_DEPOSIT).ok_or(Rejection::DepositTooLarge)?;
+        let (from, to) = (Side::Account(&tx.sender), Side::Channel(&channel));
+        post(overlay, &issuer, from, to, self.amount)?;
+        Ok(vec![Event::ChannelToppedUp { channel, payer, payee, issuer, amount: self.amount, deposit }])
+    }
+}
