@@ -1,0 +1,170 @@
+//! Opening the file: permissions, lock, schema, mark.
+
+use crate::{Options, error::StoreError, log, mark::Mark};
+use rusqlite::{Connection, OpenFlags};
+use std::{
+    ffi::OsString,
+    fs::{self, File, TryLockError},
+    io::{Read as _, Seek as _, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+/// Marks a file as ours (`PRAGMA application_id`): "GRST".
+const APPLICATION: i32 = 0x4752_5354;
+
+/// Files larger than this are not checked page by page at every start; their logs still are.
+const CHECKED_BYTES: u64 = 256 << 20;
+
+/// One step of the shell's own schema. Steps are append-only: the first is version 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Migration {
+    /// The statements. Table names must not begin with `gristmill_`.
+    pub sql: &'static str,
+}
+
+/// An opened file.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) connection: Connection,
+    pub(crate) mark: Mark,
+    pub(crate) commits: u64,
+    /// Held as long as the file is open.
+    pub(crate) lock: File,
+}
+
+/// The name of a file beside the database.
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = OsString::from(path.as_os_str());
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+pub(crate) fn open(path: &Path, schema: &[Migration], options: Options) -> Result<Opened, StoreError> {
+    let lock = lock(path)?;
+    create_private(path)?;
+    let sqlite = |error: rusqlite::Error| StoreError::sqlite(path, &error);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
+    configure(&connection, options).map_err(sqlite)?;
+    check_pages(path, &connection)?;
+    migrate(path, &mut connection, schema)?;
+    let commits: i64 =
+        connection.query_row("SELECT number FROM gristmill_commit", [], |row| row.get(0)).map_err(sqlite)?;
+    let commits = u64::try_from(commits).unwrap_or(0);
+    let (mark, acknowledged) =
+        Mark::open(&beside(path, "-mark")).map_err(|error| StoreError::io(path, &error))?;
+    if commits < acknowledged {
+        if !options.accept_rollback {
+            return Err(StoreError::RolledBack { path: path.into(), acknowledged, found: commits });
+        }
+        tracing::warn!(path = %path.display(), acknowledged, found = commits, "going on with lost commits");
+        mark.reset(commits).map_err(|error| StoreError::io(path, &error))?;
+    }
+    Ok(Opened { connection, mark, commits, lock })
+}
+
+/// Takes the lock beside the file. The lock, not the database, says who has it open, because readers
+/// of the database come and go.
+fn lock(path: &Path) -> Result<File, StoreError> {
+    let name = beside(path, "-lock");
+    let io = |error: std::io::Error| StoreError::io(&name, &error);
+    let mut file = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(&name)
+        .map_err(io)?;
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            let mut owner = String::new();
+            let readable = (&file).take(20).read_to_string(&mut owner).is_ok();
+            let by = match owner.trim().parse::<u32>() {
+                Ok(process) if readable => format!(" by process {process}"),
+                _ => String::new(),
+            };
+            return Err(StoreError::InUse { path: path.into(), by });
+        }
+        Err(TryLockError::Error(error)) => return Err(io(error)),
+    }
+    file.set_len(0).map_err(io)?;
+    file.rewind().map_err(io)?;
+    writeln!(file, "{}", std::process::id()).map_err(io)?;
+    Ok(file)
+}
+
+/// Creates the file for its owner alone, or takes others' permissions away. SQLite gives its other
+/// files the same mode. Closed before SQLite opens it: closing later would drop SQLite's locks.
+fn create_private(path: &Path) -> Result<(), StoreError> {
+    let io = |error: std::io::Error| StoreError::io(path, &error);
+    drop(File::options().write(true).create(true).truncate(false).mode(0o600).open(path).map_err(io)?);
+    let mut permissions = fs::metadata(path).map_err(io)?.permissions();
+    if permissions.mode() & 0o077 != 0 {
+        permissions.set_mode(0o600);
+        fs::set_permissions(path, permissions).map_err(io)?;
+    }
+    Ok(())
+}
+
+fn configure(connection: &Connection, options: Options) -> rusqlite::Result<()> {
+    connection.busy_timeout(std::time::Duration::from_secs(5))?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    // One fsync of the write-ahead log per commit; the default of some builds is less.
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "foreign_keys", "ON")?;
+    connection.pragma_update(None, "trusted_schema", "OFF")?;
+    // The writer moves the log into the database when it is idle; this is the backstop.
+    connection.pragma_update(None, "wal_autocheckpoint", 8192)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    if options.max_bytes > 0 {
+        let page: u64 =
+            connection.pragma_query_value(None, "page_size", |row| row.get::<_, i64>(0))?.unsigned_abs();
+        let pages = (options.max_bytes / page.max(1)).max(1);
+        connection.pragma_update(None, "max_page_count", i64::try_from(pages).unwrap_or(i64::MAX))?;
+    }
+    Ok(())
+}
+
+fn check_pages(path: &Path, connection: &Connection) -> Result<(), StoreError> {
+    let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
+    if bytes > CHECKED_BYTES {
+        return Ok(());
+    }
+    let verdict: String = connection
+        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .map_err(|error| StoreError::sqlite(path, &error))?;
+    match verdict.as_str() {
+        "ok" => Ok(()),
+        _ => Err(StoreError::Damaged { path: path.into(), reason: verdict }),
+    }
+}
+
+/// Brings the schema up to date, each step in its own transaction.
+fn migrate(path: &Path, connection: &mut Connection, schema: &[Migration]) -> Result<(), StoreError> {
+    let sqlite = |error: rusqlite::Error| StoreError::sqlite(path, &error);
+    let read = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(sqlite);
+    let (application, found) = (read("application_id")?, read("user_version")?);
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sqlite)?;
+    // Version 1 is a store without any of the shell's steps.
+    let known = u32::try_from(schema.len()).unwrap_or(u32::MAX).saturating_add(1);
+    let found = u32::try_from(found).unwrap_or(u32::MAX);
+    if application != APPLICATION && (tables > 0 || application != 0) {
+        return Err(StoreError::Foreign { path: path.into() });
+    }
+    if found > known {
+        return Err(StoreError::Newer { path: path.into(), found, known });
+    }
+    let steps = std::iter::once(log::TABLES).chain(schema.iter().map(|step| step.sql));
+    for (version, sql) in (1u32..).zip(steps).skip(found as usize) {
+        let step = connection.transaction().map_err(sqlite)?;
+        step.execute_batch(sql).map_err(sqlite)?;
+        step.pragma_update(None, "application_id", APPLICATION).map_err(sqlite)?;
+        step.pragma_update(None, "user_version", version).map_err(sqlite)?;
+        step.commit().map_err(sqlite)?;
+    }
+    Ok(())
+}
