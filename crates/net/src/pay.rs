@@ -38,6 +38,8 @@ pub mod stream;
 
 #[cfg(test)]
 pub(crate) mod fixtures;
+#[cfg(test)]
+mod golden;
 
 pub use cashier::{Cashier, Offer, OfferError};
 pub use challenge::{Challenge, ChallengeError, Expected};

@@ -13,7 +13,7 @@ use axum::{
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
 use http::{HeaderValue, header};
-use std::{collections::VecDeque, fmt::Write as _, pin::pin, time::Duration};
+use std::{collections::VecDeque, fmt::Write as _, time::Duration};
 
 /// The last event of an OpenAI stream.
 pub const DONE: &str = "[DONE]";
@@ -213,30 +213,21 @@ where
     S: Stream<Item = Result<B, E>>,
     B: AsRef<[u8]>,
 {
-    async_events(bytes, Reader::with_limit(limit))
-}
-
-fn async_events<S, B, E>(bytes: S, reader: Reader) -> impl Stream<Item = Result<Event, ReadError<E>>>
-where
-    S: Stream<Item = Result<B, E>>,
-    B: AsRef<[u8]>,
-{
-    let start = (Some(Box::pin(bytes)), reader);
+    let start = (Some(Box::pin(bytes)), Reader::with_limit(limit));
     futures::stream::unfold(start, |(mut source, mut reader)| async move {
         loop {
             if let Some(event) = reader.next_event() {
                 return Some((Ok(event), (source, reader)));
             }
-            let next = pin!(source.as_mut()?.next()).await;
-            let failure = match next {
-                None => return None,
-                Some(Err(error)) => ReadError::Transport(error),
-                Some(Ok(bytes)) => match reader.feed(bytes.as_ref()) {
+            let failure = match source.as_mut()?.next().await? {
+                Err(error) => ReadError::Transport(error),
+                Ok(bytes) => match reader.feed(bytes.as_ref()) {
                     Ok(()) => continue,
                     Err(error) => ReadError::TooLong(error),
                 },
             };
-            return Some((Err(failure), (None, Reader::with_limit(0))));
+            // Without a source the next turn ends the stream.
+            return Some((Err(failure), (None, Reader::default())));
         }
     })
 }

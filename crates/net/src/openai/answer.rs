@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An amount as a JSON number of credits, for `usage.cost`.
 ///
-/// A JSON number is read as a double by most clients. Up to 9 007 199 credits every grain survives;
+/// A JSON number is read as a double by most clients. Up to four million credits every grain survives;
 /// the exact figure is in the receipt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Credits(pub Amount);
@@ -323,7 +323,7 @@ mod tests {
             (1, "1e-9"),
             (12_300_000, "0.0123"),
             (1_000_000_000, "1.0"),
-            (9_007_199_254_740_991, "9007199.254740991"),
+            (4_000_000_123_456_789, "4000000.123456789"),
         ] {
             let credits = Credits(Amount::from_grains(grains));
             assert_eq!(serde_json::to_string(&credits).unwrap(), text);

@@ -56,19 +56,26 @@ impl Action {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "action", rename_all = "lowercase")]
 enum Payload {
-    Order { terms: Base64<ChannelTerms>, voucher: Base64<Signed<Voucher>>, order: Base64<Signed<Order>> },
+    Order(Box<OrderParts>),
     Voucher { voucher: Base64<Signed<Voucher>> },
     Approve { approval: Base64<Signed<Approval>> },
+}
+
+#[derive(Serialize, Deserialize)]
+struct OrderParts {
+    terms: Base64<ChannelTerms>,
+    voucher: Base64<Signed<Voucher>>,
+    order: Base64<Signed<Order>>,
 }
 
 impl From<&Action> for Payload {
     fn from(action: &Action) -> Self {
         match action {
-            Action::Order(placed) => Self::Order {
+            Action::Order(placed) => Self::Order(Box::new(OrderParts {
                 terms: Base64(placed.terms),
                 voucher: Base64(placed.voucher.clone()),
                 order: Base64(placed.order.clone()),
-            },
+            })),
             Action::Voucher(voucher) => Self::Voucher { voucher: Base64(voucher.clone()) },
             Action::Approve(approval) => Self::Approve { approval: Base64(approval.clone()) },
         }
@@ -78,7 +85,8 @@ impl From<&Action> for Payload {
 impl From<Payload> for Action {
     fn from(payload: Payload) -> Self {
         match payload {
-            Payload::Order { terms, voucher, order } => {
+            Payload::Order(parts) => {
+                let OrderParts { terms, voucher, order } = *parts;
                 Self::Order(Box::new(PlacedOrder { terms: terms.0, voucher: voucher.0, order: order.0 }))
             }
             Payload::Voucher { voucher } => Self::Voucher(voucher.0),
