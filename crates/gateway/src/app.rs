@@ -1,0 +1,60 @@
+//! What all parts of a running gateway share.
+
+use crate::{
+    accounts::Accounts,
+    config::Config,
+    event::Event,
+    market::{Market, Seller},
+    peer::Peer,
+};
+use gristmill_client::{Client, Sender};
+use gristmill_ledger::Genesis;
+use gristmill_store::Store;
+use gristmill_types::ChannelId;
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::{SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::broadcast;
+
+/// A running gateway.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) genesis: Genesis,
+    pub(crate) ledger: Client,
+    pub(crate) sender: Sender,
+    pub(crate) http: reqwest::Client,
+    pub(crate) store: Store,
+    pub(crate) accounts: Arc<Accounts>,
+    pub(crate) market: Market,
+    /// One opening or top-up at a time.
+    pub(crate) funding: tokio::sync::Mutex<()>,
+    /// Lanes whose request was given up before its receipt came.
+    pub(crate) orphans: Mutex<BTreeSet<(ChannelId, u32)>>,
+    /// Channels that are being brought in order.
+    pub(crate) tidying: Mutex<BTreeSet<ChannelId>>,
+    pub(crate) events: broadcast::Sender<Event>,
+}
+
+impl App {
+    /// Unix time in milliseconds.
+    pub(crate) fn now_ms(&self) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(crate) fn peer(&self, seller: &Seller) -> Peer {
+        Peer::new(self.http.clone(), seller.processor, &seller.endpoint)
+    }
+
+    /// Tells the owner. Nobody may be listening.
+    pub(crate) fn emit(&self, event: Event) {
+        drop(self.events.send(event));
+    }
+
+    pub(crate) fn warn(&self, message: String) {
+        tracing::warn!("{message}");
+        self.emit(Event::Warning { message });
+    }
+}

@@ -1,0 +1,539 @@
+//! One request, bought: from the parsed body to the approved receipt.
+//!
+//! What arrives is checked before it is passed on: the ids must decode to the text, the counts are
+//! our own, and the receipt must commit to exactly what arrived.
+
+use crate::{
+    accounts::Queued,
+    app::App,
+    error::BuyError,
+    event::Event,
+    keys::random_digest,
+    market::Seller,
+    peer::Peer,
+    receipts::Entry,
+};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
+use gristmill_audit::{ids_digest, salted_digest, user_seed_nonce, verify_nonce};
+use gristmill_channel::{Ask, KeyId, PayerError, Plan, Received};
+use gristmill_net::{
+    openai::{ChatRequest, FinishReason, SamplingDefaults},
+    pay::{Action, Challenge, PaymentReceipt, PlacedOrder, stream::{Item, Start}},
+    sse,
+};
+use gristmill_tokenizer::{ChatMessage, Tokenizer, Transcript};
+use gristmill_types::{Amount, ChannelId, Digest, ProcessorNonce, Receipt, Sampling, Signable as _, Signed, Usage, sha256};
+use std::{pin::Pin, sync::Arc, time::Instant};
+
+type Events = Pin<Box<dyn Stream<Item = Result<sse::Event, String>> + Send>>;
+
+/// What the next step of a purchase brought.
+#[derive(Debug)]
+pub(crate) enum Step {
+    /// More text, checked and counted.
+    Text(String),
+    /// The end: everything is settled between the two sides.
+    End(Bought),
+}
+
+/// What was bought.
+#[derive(Clone, Debug)]
+pub(crate) struct Bought {
+    pub(crate) receipt: Digest,
+    pub(crate) finish: FinishReason,
+    pub(crate) prompt_tokens: u64,
+    pub(crate) completion_tokens: u64,
+    pub(crate) cost: Amount,
+}
+
+/// A request under way. Dropping it early ends the stream; the lane is then brought in order with
+/// the processor's receipt in the background.
+pub(crate) struct Purchase {
+    app: Arc<App>,
+    peer: Peer,
+    challenge: Arc<Challenge>,
+    model: String,
+    channel: ChannelId,
+    lane: u32,
+    body: Bytes,
+    salt: Digest,
+    consumer_nonce: Digest,
+    fixed_seed: bool,
+    sampling: Sampling,
+    prompt_ids: Vec<u32>,
+    spent_before: Amount,
+    events: Events,
+    tokenizer: Arc<Tokenizer>,
+    transcript: Transcript,
+    /// No more tokens can come.
+    over: bool,
+    started: Option<Option<ProcessorNonce>>,
+    ids: Vec<u32>,
+    text: String,
+    finish: Option<FinishReason>,
+    failure: Option<BuyError>,
+    metered: Instant,
+    ended: bool,
+}
+
+/// All that is fixed before anything is signed.
+struct Prepared {
+    challenge: Arc<Challenge>,
+    tokenizer: Arc<Tokenizer>,
+    prompt_ids: Vec<u32>,
+    request: ChatRequest,
+    sampling: Sampling,
+    ask: Ask,
+    /// Whether the client set a limit of output tokens, or we did.
+    limited: bool,
+}
+
+/// Places a request with the seller.
+pub(crate) async fn buy(
+    app: &Arc<App>,
+    key: KeyId,
+    request: &ChatRequest,
+    seller: &Seller,
+) -> Result<Purchase, BuyError> {
+    let peer = app.peer(seller);
+    match place(app, key, request, seller, &peer).await {
+        // A challenge that the processor no longer knows costs one more round trip, nothing else.
+        Err(BuyError::Refused { problem, .. }) if problem.code.contains("challenge") || problem.code.contains("expired") => {
+            app.market.forget_challenge(seller);
+            place(app, key, request, seller, &peer).await
+        }
+        other => other,
+    }
+}
+
+async fn place(
+    app: &Arc<App>,
+    key: KeyId,
+    request: &ChatRequest,
+    seller: &Seller,
+    peer: &Peer,
+) -> Result<Purchase, BuyError> {
+    let mut prepared = prepare(app, request, seller, peer).await?;
+    let (channel, lane, spent_before) = reserve(app, key, &mut prepared).await?;
+    let Prepared { challenge, tokenizer, prompt_ids, request, sampling, .. } = prepared;
+    let body = Bytes::from(request.to_body());
+    let salt = random_digest()?;
+    let consumer_nonce = match request.seed {
+        Some(number) => user_seed_nonce(number),
+        None => random_digest()?,
+    };
+    let placed = {
+        let mut accounts = app.accounts.lock();
+        let payer = accounts.payer(&channel)?;
+        let voucher = payer.voucher(lane)?;
+        let order = payer.order(lane, sha256(&[&body]), consumer_nonce, salt)?;
+        PlacedOrder { terms: *payer.terms(), voucher, order }
+    };
+    // From here on the processor may hold a voucher: whatever happens, the lane is brought in order.
+    let guard = LaneGuard { app: Arc::clone(app), peer: peer.clone(), challenge: Arc::clone(&challenge), channel, lane, armed: true };
+    let answer = peer.order(&challenge, &Action::Order(Box::new(placed)), body.clone()).await?;
+    guard.disarm();
+    let events = sse::read(answer.bytes_stream(), sse::MAX_EVENT_BYTES)
+        .map(|event| event.map_err(|error| error.to_string()));
+    Ok(Purchase {
+        app: Arc::clone(app),
+        peer: peer.clone(),
+        challenge,
+        model: seller.name.clone(),
+        channel,
+        lane,
+        body,
+        salt,
+        consumer_nonce,
+        fixed_seed: request.seed.is_some(),
+        transcript: Transcript::new(Arc::clone(&tokenizer), &sampling.stop)?,
+        tokenizer,
+        over: false,
+        sampling,
+        prompt_ids,
+        spent_before,
+        events: Box::pin(events),
+        started: None,
+        ids: Vec::new(),
+        text: String::new(),
+        finish: None,
+        failure: None,
+        metered: Instant::now(),
+        ended: false,
+    })
+}
+
+/// Gets quote and tokenizer, counts the prompt, and fixes the sampling.
+async fn prepare(
+    app: &Arc<App>,
+    request: &ChatRequest,
+    seller: &Seller,
+    peer: &Peer,
+) -> Result<Prepared, BuyError> {
+    let limited = request.max_tokens.is_some();
+    let mut request = ChatRequest { model: seller.model.to_string(), stream: true, stream_options: None, ..request.clone() };
+    let challenge = app.market.challenge(app, seller, peer, &request).await?;
+    let quote = &challenge.quote().body;
+    let tokenizer = app.market.tokenizer(peer, &quote.tokenizer).await?;
+    let messages: Vec<ChatMessage> = request
+        .messages
+        .iter()
+        .map(|message| ChatMessage { role: message.role.as_str().to_owned(), content: message.content.clone() })
+        .collect();
+    let prompt_ids = tokenizer.encode_chat(&messages)?;
+    let prompt_tokens = u32::try_from(prompt_ids.len()).unwrap_or(u32::MAX);
+    let sampling = request.sampling(prompt_tokens, &quote.limits, &SamplingDefaults::default())?;
+    // Said explicitly, so that both sides mean the same.
+    request.max_tokens = Some(sampling.max_tokens);
+    let ask = Ask {
+        input_tokens: u64::from(prompt_tokens),
+        max_output_tokens: u64::from(sampling.max_tokens),
+        max_millis: 10_000 + u64::from(sampling.max_tokens) * 100,
+    };
+    Ok(Prepared { challenge, tokenizer, prompt_ids, request, sampling, ask, limited })
+}
+
+/// Finds or funds a channel, takes a lane, reserves the request's cap, and waits until that is
+/// durable. A request without a limit of its own is cut to what the key's budget can pay.
+async fn reserve(
+    app: &Arc<App>,
+    key: KeyId,
+    prepared: &mut Prepared,
+) -> Result<(ChannelId, u32, Amount), BuyError> {
+    let mut funded = false;
+    loop {
+        let channel = app.channel_for(&prepared.challenge).await?;
+        match start(app, key, prepared, &channel).await {
+            Ok((lane, spent, queued)) => {
+                queued.durable().await?;
+                return Ok((channel, lane, spent));
+            }
+            Err(BuyError::Payer(PayerError::DepositTooSmall { needed, .. })) if !funded => {
+                funded = true;
+                app.top_up(&channel, needed).await?;
+            }
+            Err(BuyError::Payer(PayerError::BudgetTooSmall { needed, room })) if !prepared.limited => {
+                prepared.limited = true;
+                let prices = &prepared.challenge.quote().body.prices;
+                let ask = prepared.ask.affordable(prices, &Usage::default(), room);
+                let ask = ask.ok_or(PayerError::BudgetTooSmall { needed, room })?;
+                prepared.limit_to(ask);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn start(
+    app: &Arc<App>,
+    key: KeyId,
+    prepared: &Prepared,
+    channel: &ChannelId,
+) -> Result<(u32, Amount, Queued), BuyError> {
+    let started = app.accounts.change(|state| {
+        let room = state.key(&key).map_or(Amount::ZERO, |of| of.room());
+        let plan = Plan {
+            quote: prepared.challenge.quote(),
+            budget: key,
+            room,
+            ask: prepared.ask,
+            max_amount: Amount::from_grains(u128::MAX),
+            ahead: app.config.ahead,
+            now_ms: app.now_ms(),
+        };
+        let payer = state.payer(channel)?;
+        let started = payer.start(&plan)?;
+        let spent = payer.lane_use(started.lane)?.spent;
+        state.record(channel, started.lane, started.pending)?;
+        Ok((started.lane, spent))
+    });
+    let ((lane, spent), queued) = started.await?;
+    Ok((lane, spent, queued))
+}
+
+impl Prepared {
+    fn limit_to(&mut self, ask: Ask) {
+        let tokens = u32::try_from(ask.max_output_tokens).unwrap_or(u32::MAX);
+        self.ask = ask;
+        self.sampling.max_tokens = tokens;
+        self.request.max_tokens = Some(tokens);
+    }
+}
+
+impl Purchase {
+    /// The next step. After an error or the end there is none.
+    pub(crate) async fn next(&mut self) -> Result<Step, BuyError> {
+        loop {
+            let event = match self.events.next().await {
+                Some(Ok(event)) => event,
+                Some(Err(reason)) => return Err(self.cut_off(&reason)),
+                None => return Err(self.cut_off("the stream ended without a receipt")),
+            };
+            let item = Item::read(&event).map_err(|error| self.misbehaved(error))?;
+            match item {
+                Item::Start(start) => self.start(start)?,
+                Item::Chunk(chunk) => {
+                    self.finish = chunk.choices.first().and_then(|choice| choice.finish_reason).or(self.finish);
+                    let ids = chunk.gristmill.as_ref().map(|of| of.ids.clone()).unwrap_or_default();
+                    if ids.is_empty() && chunk.text().is_empty() {
+                        continue;
+                    }
+                    self.take(&ids, chunk.text())?;
+                    if !chunk.text().is_empty() {
+                        return Ok(Step::Text(chunk.text().to_owned()));
+                    }
+                }
+                Item::NeedVoucher(need) => self.pay_on(need.required)?,
+                Item::Failed(error) => self.failure = Some(error.into()),
+                Item::Receipt(receipt) => {
+                    let bought = self.receipt(*receipt).await?;
+                    self.ended = true;
+                    return match self.failure.take() {
+                        Some(error) => Err(error),
+                        None => Ok(Step::End(bought)),
+                    };
+                }
+                Item::Done => return Err(self.cut_off("the stream ended without a receipt")),
+                Item::Unknown => {}
+            }
+        }
+    }
+
+    fn misbehaved(&self, what: impl std::fmt::Display) -> BuyError {
+        BuyError::Misbehaved { processor: self.peer.processor(), what: what.to_string() }
+    }
+
+    fn cut_off(&mut self, reason: &str) -> BuyError {
+        self.failure.take().unwrap_or_else(|| BuyError::Unreachable {
+            processor: self.peer.processor(),
+            reason: format!("the answer broke off: {reason}"),
+        })
+    }
+
+    fn start(&mut self, start: Start) -> Result<(), BuyError> {
+        if self.started.is_some() {
+            return Err(self.misbehaved("it started twice"));
+        }
+        let own = u32::try_from(self.prompt_ids.len()).unwrap_or(u32::MAX);
+        if start.prompt_tokens != own {
+            return Err(self.misbehaved(format!(
+                "it counts {} prompt tokens where its tokenizer gives {own}",
+                start.prompt_tokens
+            )));
+        }
+        let nonce = start.processor_nonce.map(|nonce| nonce.0);
+        let root = &self.challenge.quote().body.nonce_root;
+        match &nonce {
+            None if !self.fixed_seed => return Err(self.misbehaved("it reveals no nonce")),
+            Some(_) if self.fixed_seed => return Err(self.misbehaved("it adds a nonce to a fixed seed")),
+            Some(leaf) if !verify_nonce(root, leaf) => {
+                return Err(self.misbehaved("its nonce is not one that its quote committed to"));
+            }
+            _ => {}
+        }
+        self.started = Some(nonce);
+        Ok(())
+    }
+
+    /// Checks what arrived, counts it, and pays ahead for the next window when it is time.
+    fn take(&mut self, ids: &[u32], text: &str) -> Result<(), BuyError> {
+        if self.started.is_none() {
+            return Err(self.misbehaved("text came before the start"));
+        }
+        if self.own_text(ids, text.len())? != text {
+            return Err(self.misbehaved("the token ids do not decode to the text"));
+        }
+        let tokens = u64::try_from(ids.len()).unwrap_or(u64::MAX);
+        let millis = u64::try_from(self.metered.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.metered = Instant::now();
+        let voucher = {
+            let mut accounts = self.app.accounts.lock();
+            let payer = accounts.payer(&self.channel)?;
+            if payer.delivered(self.lane, tokens, millis)? { Some(payer.voucher(self.lane)?) } else { None }
+        };
+        self.ids.extend_from_slice(ids);
+        self.text.push_str(text);
+        if let Some(voucher) = voucher {
+            self.send(Action::Voucher(voucher));
+        }
+        Ok(())
+    }
+
+    /// The text of these ids by our own decoder. What is held back at the end of an answer comes out
+    /// with its last token; which token that is only the processor knows where a limit ends it.
+    fn own_text(&mut self, ids: &[u32], expected_bytes: usize) -> Result<String, BuyError> {
+        let mut own = String::new();
+        for id in ids {
+            if self.over {
+                return Err(self.misbehaved("tokens came after the end of the answer"));
+            }
+            if self.tokenizer.is_eos(*id) {
+                own.push_str(&self.transcript.finish()?.text);
+                self.over = true;
+            } else {
+                let next = self.transcript.push(*id)?;
+                own.push_str(&next.text);
+                self.over = next.stop;
+            }
+        }
+        if !self.over && own.len() < expected_bytes {
+            own.push_str(&self.transcript.finish()?.text);
+            self.over = true;
+        }
+        Ok(own)
+    }
+
+    /// The processor says that the window is used up: pay on if that is so by our own count.
+    fn pay_on(&mut self, required: Amount) -> Result<(), BuyError> {
+        let voucher = {
+            let mut accounts = self.app.accounts.lock();
+            let payer = accounts.payer(&self.channel)?;
+            match payer.voucher_for(self.lane, required) {
+                Ok(voucher) => Some(voucher),
+                // It was signed before and may have been lost on the way.
+                Err(PayerError::NotDue { .. }) => payer.latest(self.lane).cloned(),
+                Err(error) => return Err(error.into()),
+            }
+        };
+        if let Some(voucher) = voucher {
+            self.send(Action::Voucher(voucher));
+        }
+        Ok(())
+    }
+
+    /// Sends without holding up the stream. A voucher that gets lost is asked for again.
+    fn send(&self, action: Action) {
+        let (peer, challenge) = (self.peer.clone(), Arc::clone(&self.challenge));
+        tokio::spawn(async move {
+            if let Err(error) = peer.pay(&challenge, &action).await {
+                tracing::debug!(%error, "a payment did not arrive");
+            }
+        });
+    }
+
+    /// Verifies the receipt, writes it down, approves it.
+    async fn receipt(&mut self, receipt: PaymentReceipt) -> Result<Bought, BuyError> {
+        let Some(signed) = receipt.signed else { return Err(self.misbehaved("its receipt is not signed")) };
+        let complete = self.check_commitments(&signed.body);
+        let id = signed.body.digest();
+        let cost = signed.body.spent.saturating_sub(self.spent_before);
+        let entry = self.entry(id, cost, &signed)?;
+        let ((), queued) = self
+            .app
+            .accounts
+            .change(|state| {
+                let payer = state.payer(&self.channel)?;
+                let pending = match payer.receipt(&signed)? {
+                    Received::New(pending) | Received::Evidence(pending) => Some(pending),
+                    Received::Duplicate => None,
+                };
+                state.record(&self.channel, self.lane, pending)?;
+                entry.insert(state);
+                Ok(())
+            })
+            .await?;
+        queued.durable().await?;
+        // An answer that the receipt does not commit to is not approved; the lane goes on.
+        complete?;
+        let approval = self.app.accounts.lock().payer(&self.channel)?.approve(self.lane)?;
+        self.send(Action::Approve(approval));
+        let bought = Bought {
+            receipt: id,
+            finish: self.finish.unwrap_or(FinishReason::Error),
+            prompt_tokens: self.prompt_ids.len() as u64,
+            completion_tokens: self.ids.len() as u64,
+            cost,
+        };
+        self.app.emit(Event::Paid {
+            receipt: id,
+            model: self.model.clone(),
+            processor: self.peer.processor(),
+            prompt_tokens: bought.prompt_tokens,
+            completion_tokens: bought.completion_tokens,
+            cost,
+        });
+        Ok(bought)
+    }
+
+    /// The receipt commits to what was sent and to what arrived.
+    fn check_commitments(&self, receipt: &Receipt) -> Result<(), BuyError> {
+        let wrong = |what: &str| Err(self.misbehaved(format!("its receipt commits to {what}")));
+        if receipt.request != salted_digest(&self.salt, &self.body) {
+            return wrong("another request");
+        }
+        if receipt.response != salted_digest(&self.salt, self.text.as_bytes()) {
+            return wrong("another answer");
+        }
+        let Some(audit) = &receipt.audit else { return wrong("no computation") };
+        if audit.prompt_ids != ids_digest(&self.prompt_ids) || audit.output_ids != ids_digest(&self.ids) {
+            return wrong("other tokens");
+        }
+        if audit.sampling != self.sampling || audit.consumer_nonce != self.consumer_nonce {
+            return wrong("another draw");
+        }
+        if self.started.as_ref().is_some_and(|nonce| audit.processor_nonce != *nonce) {
+            return wrong("another nonce than it revealed");
+        }
+        if self.finish.is_some_and(|finish| finish != FinishReason::from(audit.finish)) {
+            return wrong("another end");
+        }
+        Ok(())
+    }
+
+    fn entry(&self, id: Digest, cost: Amount, receipt: &Signed<Receipt>) -> Result<Entry, BuyError> {
+        let mut accounts = self.app.accounts.lock();
+        let payer = accounts.payer(&self.channel)?;
+        let voucher = payer.signed(self.lane, receipt.body.seq).cloned();
+        Ok(Entry {
+            id,
+            created_ms: self.app.now_ms(),
+            model: self.model.clone(),
+            cost,
+            spent_before: self.spent_before,
+            prompt_tokens: self.prompt_ids.len() as u64,
+            completion_tokens: self.ids.len() as u64,
+            request: String::from_utf8_lossy(&self.body).into_owned(),
+            answer: self.text.clone(),
+            prompt_ids: self.prompt_ids.clone(),
+            output_ids: self.ids.clone(),
+            salt: self.salt,
+            terms: *payer.terms(),
+            quote: self.challenge.quote().clone(),
+            voucher: voucher.ok_or(BuyError::NoChannel)?,
+            receipt: receipt.clone(),
+        })
+    }
+}
+
+impl Drop for Purchase {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.app.put_in_order(self.peer.clone(), Arc::clone(&self.challenge), self.channel, self.lane);
+        }
+    }
+}
+
+/// Brings a lane in order when placing its request is given up half way.
+struct LaneGuard {
+    app: Arc<App>,
+    peer: Peer,
+    challenge: Arc<Challenge>,
+    channel: ChannelId,
+    lane: u32,
+    armed: bool,
+}
+
+impl LaneGuard {
+    fn disarm(mut self) {
+        self.armed = false;
+    }
+}
+
+impl Drop for LaneGuard {
+    fn drop(&mut self) {
+        if self.armed {
+            self.app.put_in_order(self.peer.clone(), Arc::clone(&self.challenge), self.channel, self.lane);
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! What a gateway is told when it starts.
+
+use gristmill_types::{AccountId, Amount, SecretKey};
+use std::{net::SocketAddr, path::PathBuf};
+
+/// A gateway's settings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Folder of the records; it must exist.
+    pub folder: PathBuf,
+    /// The account that pays.
+    pub account: SecretKey,
+    /// The key that signs vouchers. One gateway process, one key: never shared, never reused.
+    pub voucher_key: SecretKey,
+    /// Whose credits are spent.
+    pub issuer: AccountId,
+    /// What a new channel is opened with, and what is added when it runs low.
+    pub deposit: Amount,
+    /// What is reserved beyond a request for those that follow, so that they wait for no disk.
+    pub ahead: Amount,
+}
+
+impl Config {
+    /// The usual settings for these keys and places.
+    pub fn new(
+        listen: SocketAddr,
+        folder: PathBuf,
+        account: SecretKey,
+        voucher_key: SecretKey,
+        issuer: AccountId,
+    ) -> Self {
+        Self {
+            listen,
+            folder,
+            account,
+            voucher_key,
+            issuer,
+            deposit: Amount::from_credits(5),
+            ahead: Amount::from_grains(20_000_000),
+        }
+    }
+}

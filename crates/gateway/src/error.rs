@@ -1,0 +1,157 @@
+//! What stops a gateway, and what goes wrong when it buys.
+
+use gristmill_channel::{BudgetError, Code, PayerError, ReplayError};
+use gristmill_client::ClientError;
+use gristmill_net::{
+    openai::ApiError,
+    pay::{ChallengeError, Problem},
+};
+use gristmill_store::StoreError;
+use gristmill_tokenizer::TextError;
+use gristmill_types::{AccountId, Amount};
+
+/// Why a gateway did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {address}: {source}; choose another port or stop what uses it")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The records cannot be opened.
+    #[error("the gateway's records cannot be used: {0}")]
+    Store(#[from] StoreError),
+    /// The records do not make sense.
+    #[error("the gateway's log {log} cannot be used: {reason}; restore it from a backup")]
+    Records {
+        /// Which log.
+        log: String,
+        /// Why.
+        reason: String,
+    },
+    /// No HTTP client.
+    #[error("the gateway cannot make connections: {0}")]
+    Http(#[from] gristmill_net::http::ClientError),
+    /// The first API key cannot be made.
+    #[error("the gateway's API key cannot be set up: {0}")]
+    Key(#[from] BuyError),
+}
+
+/// Why a request was not bought, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum BuyError {
+    /// Refused by our own side of the channel.
+    #[error(transparent)]
+    Payer(#[from] PayerError),
+    /// Refused by the key's budget.
+    #[error(transparent)]
+    Budget(#[from] BudgetError),
+    /// Not written down.
+    #[error("the gateway cannot write its records: {0}")]
+    Store(#[from] StoreError),
+    /// The channel's machine could not be made.
+    #[error(transparent)]
+    Replay(#[from] ReplayError),
+    /// No such channel here.
+    #[error("the gateway knows no such channel")]
+    NoChannel,
+    /// The ledger could not be asked, or refused.
+    #[error("the ledger: {0}")]
+    Ledger(#[from] ClientError),
+    /// The account cannot fund a channel.
+    #[error("the account holds {balance} credits, and {needed} are needed for a channel to {processor}")]
+    Empty {
+        /// What it holds.
+        balance: Amount,
+        /// What is needed, the fee included.
+        needed: Amount,
+        /// To whom.
+        processor: AccountId,
+    },
+    /// The processor does not answer.
+    #[error("processor {processor} does not answer: {reason}")]
+    Unreachable {
+        /// Who.
+        processor: AccountId,
+        /// Why.
+        reason: String,
+    },
+    /// The processor's challenge is not payable.
+    #[error("processor {processor}: {error}")]
+    Challenge {
+        /// Who.
+        processor: AccountId,
+        /// Why.
+        error: ChallengeError,
+    },
+    /// The processor refused the payment.
+    #[error("processor {processor}: {problem}")]
+    Refused {
+        /// Who.
+        processor: AccountId,
+        /// Its answer.
+        problem: Problem,
+    },
+    /// The processor answered with an error of the OpenAI shape: nothing was charged.
+    #[error("{0}")]
+    Api(ApiError),
+    /// The text bundle does not work.
+    #[error(transparent)]
+    Text(#[from] TextError),
+    /// The processor does not keep to the protocol: what was delivered is paid, nothing more.
+    #[error("processor {processor} broke the protocol: {what}")]
+    Misbehaved {
+        /// Who.
+        processor: AccountId,
+        /// How.
+        what: String,
+    },
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes: {0}")]
+    Random(#[from] getrandom::Error),
+    /// A record of ours does not read.
+    #[error("the record of {0} does not read; restore the gateway's records from a backup")]
+    Damaged(String),
+}
+
+impl From<ApiError> for BuyError {
+    fn from(error: ApiError) -> Self {
+        Self::Api(error)
+    }
+}
+
+impl From<BuyError> for ApiError {
+    fn from(error: BuyError) -> Self {
+        let message = format!("{error}.");
+        match &error {
+            BuyError::Api(error) => error.clone(),
+            BuyError::Empty { .. } => Self::no_credit(format!(
+                "{message} Put credits into the account, for example: gristmill credits issue 100"
+            )),
+            BuyError::Budget(_) => Self::no_credit(message),
+            BuyError::Payer(payer) => match payer.code() {
+                Code::BudgetExceeded => Self::no_credit(format!(
+                    "{message} Ask for fewer tokens with max_tokens, or raise the key's budget."
+                )),
+                Code::LaneBusy => Self::rate_limited("64 requests to this processor are under way; try again.", 1),
+                Code::LimitExceeded => Self::invalid("max_tokens", message),
+                _ => Self::processor_failed(message),
+            },
+            BuyError::Text(_) => Self::invalid("messages", message),
+            BuyError::Store(_) | BuyError::Damaged(_) | BuyError::Random(_) => {
+                tracing::error!(%error, "a request failed here");
+                Self::internal(message)
+            }
+            BuyError::Unreachable { .. } => Self::unavailable(message, 5),
+            BuyError::Ledger(_) => Self::unavailable(message, 5),
+            BuyError::Replay(_)
+            | BuyError::NoChannel
+            | BuyError::Challenge { .. }
+            | BuyError::Refused { .. }
+            | BuyError::Misbehaved { .. } => Self::processor_failed(message),
+        }
+    }
+}

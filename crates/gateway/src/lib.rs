@@ -1,0 +1,31 @@
+//! The gateway: the consumer's own endpoint.
+//!
+//! It speaks the OpenAI API to clients on this side, and the payment wire of `docs/payments.md` to
+//! processors on the other. It counts every token itself, signs for what arrived and never for what
+//! it is told, keeps the receipts, and holds every API key to its budget.
+//!
+//! It knows no consensus, no engine and no processor of its own: what is on offer it reads from the
+//! ledger, with proofs where money depends on it.
+//!
+//! The order that no path may break: reserve, write down, wait until it is durable, then sign.
+
+mod accounts;
+mod answer;
+mod app;
+mod buy;
+mod config;
+mod error;
+mod event;
+mod fund;
+mod keys;
+mod market;
+mod peer;
+mod receipts;
+mod reconcile;
+mod routes;
+
+pub use config::Config;
+pub use error::StartError;
+pub use event::Event;
+pub use receipts::{Checked, Entry as ReceiptEntry, VerifyError, verify};
+pub use routes::{Handle, start};

@@ -1,0 +1,209 @@
+//! Receipts that are kept, and what anybody can check of one without asking anyone.
+
+use crate::{accounts::State, error::BuyError};
+use gristmill_audit::{Seed, ids_digest, salted_digest, verify_nonce};
+use gristmill_store::{Migration, Store, StoreError, rusqlite::{OptionalExtension as _, types::Value}};
+use gristmill_types::{
+    AccountId, Amount, ChannelTerms, Digest, PublicKey, Quote, Receipt, Signable as _, Signed, Voucher,
+};
+use serde::{Deserialize, Serialize};
+
+/// The gateway's own tables.
+pub(crate) const SCHEMA: Migration = Migration {
+    sql: "CREATE TABLE receipts (
+        id TEXT PRIMARY KEY,
+        created_ms INTEGER NOT NULL,
+        entry TEXT NOT NULL
+    ) STRICT;
+    CREATE INDEX receipts_by_time ON receipts (created_ms);",
+};
+
+/// A receipt with all that it is checked against: request, answer, and what both sides signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Entry {
+    /// The digest of the receipt.
+    pub id: Digest,
+    /// Unix time in milliseconds.
+    pub created_ms: u64,
+    /// The model's name as it was asked for.
+    pub model: String,
+    /// What the request cost.
+    pub cost: Amount,
+    /// What was spent on the lane before it.
+    pub spent_before: Amount,
+    /// Tokens of the prompt.
+    pub prompt_tokens: u64,
+    /// Tokens of the answer.
+    pub completion_tokens: u64,
+    /// The request's body as the processor got it.
+    pub request: String,
+    /// The answer's text.
+    pub answer: String,
+    /// The prompt's token ids.
+    pub prompt_ids: Vec<u32>,
+    /// The answer's token ids.
+    pub output_ids: Vec<u32>,
+    /// The salt of the receipt's digests.
+    pub salt: Digest,
+    /// What the channel is about.
+    pub terms: ChannelTerms,
+    /// The processor's quote.
+    pub quote: Signed<Quote>,
+    /// The last voucher of the request.
+    pub voucher: Signed<Voucher>,
+    /// The processor's receipt.
+    pub receipt: Signed<Receipt>,
+}
+
+impl Entry {
+    /// Writes the entry in the commit under way.
+    pub(crate) fn insert(&self, state: &mut State) {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        let created = i64::try_from(self.created_ms).unwrap_or(i64::MAX);
+        state.sql(
+            "INSERT OR IGNORE INTO receipts (id, created_ms, entry) VALUES (?1, ?2, ?3)",
+            vec![Value::Text(self.id.to_string()), Value::Integer(created), Value::Text(text)],
+        );
+    }
+
+    /// A line of a listing.
+    pub(crate) fn summary(&self) -> serde_json::Value {
+        serde_json::json!({
+            "id": self.id,
+            "created_ms": self.created_ms,
+            "model": self.model,
+            "processor": self.terms.payee,
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": self.completion_tokens,
+            "cost": self.cost,
+        })
+    }
+}
+
+/// The newest receipts, newest first.
+pub(crate) async fn list(store: &Store, limit: u32) -> Result<Vec<Entry>, BuyError> {
+    let texts: Vec<String> = store
+        .read(move |connection| {
+            let mut query = connection.prepare("SELECT entry FROM receipts ORDER BY created_ms DESC, rowid DESC LIMIT ?1")?;
+            query.query_map([limit], |row| row.get(0))?.collect()
+        })
+        .await?;
+    texts.iter().map(|text| parse(text)).collect()
+}
+
+/// A receipt by its id, or by the beginning of it where that is unique.
+pub(crate) async fn find(store: &Store, id: &str) -> Result<Option<Entry>, BuyError> {
+    let hex = id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+    if !hex || id.len() < 8 {
+        return Ok(None);
+    }
+    let pattern = format!("{id}%");
+    let found = store.read(move |connection| -> Result<Option<String>, _> {
+        let mut query = connection.prepare("SELECT entry FROM receipts WHERE id LIKE ?1 LIMIT 2")?;
+        let mut rows = query.query([pattern])?;
+        let first: Option<String> = rows.next()?.map(|row| row.get(0)).transpose()?;
+        Ok(if rows.next().optional()?.flatten().is_some() { None } else { first })
+    });
+    found.await?.map(|text| parse(&text)).transpose()
+}
+
+/// How many there are.
+pub(crate) async fn count(store: &Store) -> Result<u64, StoreError> {
+    let count: i64 =
+        store.read(|connection| connection.query_row("SELECT count(*) FROM receipts", [], |row| row.get(0))).await?;
+    Ok(u64::try_from(count).unwrap_or_default())
+}
+
+fn parse(text: &str) -> Result<Entry, BuyError> {
+    serde_json::from_str(text).map_err(|error| BuyError::Damaged(format!("a receipt ({error})")))
+}
+
+/// Why a receipt does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum VerifyError {
+    /// A key that is none.
+    #[error("{0} is not a usable public key")]
+    Key(&'static str),
+    /// A signature.
+    #[error("the signature of the {0} does not verify")]
+    Signature(&'static str),
+    /// Two parts that contradict each other.
+    #[error("the {0} does not match")]
+    Mismatch(&'static str),
+}
+
+/// What a receipt that holds says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Checked {
+    /// The receipt.
+    pub id: Digest,
+    /// The ledger that it is for.
+    pub chain: gristmill_types::ChainId,
+    /// Who answered, and signed quote and receipt.
+    pub processor: AccountId,
+    /// Who paid, and signed the voucher.
+    pub payer: AccountId,
+    /// The model version.
+    pub model: gristmill_types::ModelId,
+    /// Spent on the lane up to and with this request.
+    pub spent: Amount,
+    /// Of that, this request.
+    pub cost: Amount,
+    /// What the draws came from: with the model's files, the answer can be computed again.
+    pub seed: String,
+}
+
+/// Checks a receipt by itself: every signature, and that request, answer, tokens, price, nonce and
+/// channel are those that were signed. Asks nobody; whose keys the accounts are is for the reader to
+/// know.
+pub fn verify(entry: &Entry) -> Result<Checked, VerifyError> {
+    let key = |account: &AccountId, what| PublicKey::try_from(account).map_err(|_| VerifyError::Key(what));
+    let same = |holds: bool, what| if holds { Ok(()) } else { Err(VerifyError::Mismatch(what)) };
+    let Entry { terms, quote, voucher, receipt, .. } = entry;
+    let (offered, claim, said) = (&quote.body, &voucher.body.0, &receipt.body);
+    let signed = |ok: Result<(), _>, what| ok.map_err(|_: gristmill_types::BadSignature| VerifyError::Signature(what));
+    signed(quote.verify_strict(&key(&terms.payee, "the payee")?), "quote")?;
+    signed(voucher.verify_strict(&key(&terms.voucher_key, "the voucher key")?), "voucher")?;
+    signed(receipt.verify_strict(&key(&terms.receipt_key, "the receipt key")?), "receipt")?;
+
+    same(entry.id == said.digest(), "receipt's id")?;
+    same(offered.processor == terms.payee && offered.receipt_key == terms.receipt_key, "quote's processor")?;
+    same(offered.chain == terms.chain && offered.issuer == terms.issuer, "quote's ledger or issuer")?;
+    for (chain, channel, quote_hash, model, lane, what) in [
+        (claim.chain, claim.channel, claim.quote, claim.model, claim.lane, "voucher's channel, lane, model or quote"),
+        (said.chain, said.channel, said.quote, said.model, said.lane, "receipt's channel, lane, model or quote"),
+    ] {
+        let right = chain == terms.chain
+            && channel == terms.id()
+            && quote_hash == offered.hash()
+            && model == offered.model
+            && lane == claim.lane;
+        same(right, what)?;
+    }
+    same(said.voucher == voucher.body.hash() && said.seq == claim.seq, "voucher that the receipt answers")?;
+    same(said.spent <= claim.amount && claim.usage.covers(&said.usage), "promise of the voucher")?;
+    same(offered.prices.cost(&said.usage) == Some(said.spent), "price of the usage")?;
+    same(entry.spent_before.checked_add(entry.cost) == Some(said.spent), "cost of the request")?;
+    same(said.request == salted_digest(&entry.salt, entry.request.as_bytes()), "request")?;
+    same(said.response == salted_digest(&entry.salt, entry.answer.as_bytes()), "answer")?;
+    let audit = said.audit.as_ref().ok_or(VerifyError::Mismatch("audit commitment"))?;
+    same(audit.prompt_ids == ids_digest(&entry.prompt_ids), "prompt's tokens")?;
+    same(audit.output_ids == ids_digest(&entry.output_ids), "answer's tokens")?;
+    same(entry.prompt_tokens == entry.prompt_ids.len() as u64, "number of prompt tokens")?;
+    same(entry.completion_tokens == entry.output_ids.len() as u64, "number of answer tokens")?;
+    if let Some(nonce) = &audit.processor_nonce {
+        same(verify_nonce(&offered.nonce_root, nonce), "processor's nonce")?;
+    }
+    let seed = Seed::from_commitment(audit, &offered.hash(), &offered.model);
+    Ok(Checked {
+        id: entry.id,
+        chain: terms.chain,
+        processor: terms.payee,
+        payer: terms.payer,
+        model: offered.model,
+        spent: said.spent,
+        cost: entry.cost,
+        seed: hex::encode(seed.as_bytes()),
+    })
+}

@@ -1,0 +1,222 @@
+//! Bringing channels in order: after a crash, and after requests that ended without a receipt.
+//!
+//! The processor's copy is asked for until every lane is settled between the two sides. It is
+//! believed as far as its signatures go, and no further; see `gristmill-channel`.
+
+use crate::{app::App, error::BuyError, peer::Peer};
+use gristmill_channel::{ChannelCopy, PayerError, Phase, Received};
+use gristmill_net::{
+    openai::{ChatRequest, Message, Role},
+    pay::{Action, Challenge, Expected},
+};
+use gristmill_types::{AccountId, ChannelId, ModelId, Receipt, Signed};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+/// The first pause between two tries; it doubles up to the longest.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// After so many tries the owner is told; the lane stays reserved, and the next start tries again.
+const TRIES: u32 = 60;
+
+impl App {
+    /// Sees in the background to a lane whose request was given up.
+    pub(crate) fn put_in_order(self: &Arc<Self>, peer: Peer, challenge: Arc<Challenge>, channel: ChannelId, lane: u32) {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).insert((channel, lane));
+        self.tidy(channel, peer, Some(challenge));
+    }
+
+    /// Sees in the background to all channels that a crash left in doubt.
+    pub(crate) async fn tidy_all(self: &Arc<Self>) -> Result<(), BuyError> {
+        let channels: Vec<(ChannelId, AccountId)> = {
+            let accounts = self.accounts.lock();
+            accounts
+                .payers()
+                .filter(|payer| payer.view().phase != Phase::Closed)
+                .map(|payer| (payer.id(), payer.terms().payee))
+                .collect()
+        };
+        for (channel, payee) in channels {
+            self.observe(&channel).await?;
+            if self.accounts.lock().payer(&channel)?.in_doubt().is_empty() {
+                continue;
+            }
+            let listing = self.market.listing().await?;
+            let processor = listing.processors.iter().find(|processor| processor.processor == payee);
+            match processor.and_then(|processor| processor.endpoints.first()) {
+                Some(endpoint) => self.tidy(channel, Peer::new(self.http.clone(), payee, endpoint), None),
+                None => self.warn(format!(
+                    "processor {} has no endpoint; channel {} stays reserved until it has",
+                    payee.short(),
+                    channel.short()
+                )),
+            }
+        }
+        Ok(())
+    }
+
+    fn tidy(self: &Arc<Self>, channel: ChannelId, peer: Peer, challenge: Option<Arc<Challenge>>) {
+        let app = Arc::clone(self);
+        if !app.tidying.lock().unwrap_or_else(PoisonError::into_inner).insert(channel) {
+            return;
+        }
+        tokio::spawn(async move {
+            let mut pause = FIRST_PAUSE;
+            let mut done = false;
+            for _ in 0..TRIES {
+                match app.tidy_once(&channel, &peer, challenge.as_deref()).await {
+                    Ok(true) => {
+                        done = true;
+                        break;
+                    }
+                    Ok(false) => {}
+                    Err(error) => tracing::debug!(%error, %channel, "a channel is not in order yet"),
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            app.tidying.lock().unwrap_or_else(PoisonError::into_inner).remove(&channel);
+            if !done {
+                app.warn(format!(
+                    "channel {} could not be brought in order with its processor; what is reserved on it stays reserved",
+                    channel.short()
+                ));
+            }
+        });
+    }
+
+    /// One comparison with the processor's copy. True if the channel is in order.
+    async fn tidy_once(
+        self: &Arc<Self>,
+        channel: &ChannelId,
+        peer: &Peer,
+        challenge: Option<&Challenge>,
+    ) -> Result<bool, BuyError> {
+        let copy = peer.copy(channel).await?;
+        self.adopt(channel, &copy).await?;
+        for lane in self.orphaned(channel) {
+            let held = copy.lanes.iter().find(|of| of.lane == lane);
+            let latest = self.accounts.lock().payer(channel)?.latest(lane).cloned();
+            match (held, latest) {
+                (Some(held), Some(latest)) if held.voucher.body.0.seq >= latest.body.0.seq => {
+                    if let Some(receipt) = held.receipt.as_ref().filter(|receipt| {
+                        receipt.body.last && receipt.body.seq >= latest.body.0.seq
+                    }) {
+                        self.close_request(channel, lane, receipt, peer, challenge).await?;
+                    }
+                }
+                // The processor never got the last voucher: with it, it can answer with a receipt.
+                (_, Some(latest)) => {
+                    let fetched;
+                    let challenge = match challenge {
+                        Some(challenge) => challenge,
+                        None => {
+                            fetched = self.challenge_again(channel, peer, &latest.body.0.model).await?;
+                            &fetched
+                        }
+                    };
+                    peer.pay(challenge, &Action::Voucher(latest)).await?;
+                }
+                // Nothing was signed for the request.
+                (_, None) => {
+                    self.accounts.lock().payer(channel)?.cancel(lane)?;
+                    self.settled(channel, lane);
+                }
+            }
+        }
+        let in_doubt = self.accounts.lock().payer(channel)?.in_doubt().len();
+        Ok(in_doubt == 0 && self.orphaned(channel).is_empty())
+    }
+
+    /// Takes over what a crash made us forget, as far as it is signed.
+    async fn adopt(&self, channel: &ChannelId, copy: &ChannelCopy) -> Result<(), BuyError> {
+        let (refused, queued) = self
+            .accounts
+            .change(|state| {
+                let result = state.payer(channel)?.reconcile(copy);
+                for pending in result.pending {
+                    state.record_whole(channel, pending);
+                }
+                for (lane, _) in result.lanes {
+                    state.record(channel, lane, None)?;
+                }
+                Ok(result.refused)
+            })
+            .await?;
+        queued.durable().await?;
+        for (lane, error) in refused {
+            tracing::warn!(%channel, lane, %error, "the processor's copy of a lane is not believed");
+        }
+        Ok(())
+    }
+
+    fn orphaned(&self, channel: &ChannelId) -> Vec<u32> {
+        let orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        orphans.iter().filter(|(of, _)| of == channel).map(|(_, lane)| *lane).collect()
+    }
+
+    fn settled(&self, channel: &ChannelId, lane: u32) {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).remove(&(*channel, lane));
+    }
+
+    /// Ends a request with the receipt that the stream did not bring. What it counts beyond what
+    /// arrived is conceded but not approved.
+    async fn close_request(
+        &self,
+        channel: &ChannelId,
+        lane: u32,
+        receipt: &Signed<Receipt>,
+        peer: &Peer,
+        challenge: Option<&Challenge>,
+    ) -> Result<(), BuyError> {
+        let (verified, queued) = self
+            .accounts
+            .change(|state| {
+                let payer = state.payer(channel)?;
+                let (received, verified) = match payer.receipt(receipt) {
+                    Err(PayerError::Overcounted { .. }) => (payer.concede(receipt)?, false),
+                    other => (other?, true),
+                };
+                let pending = match received {
+                    Received::New(pending) | Received::Evidence(pending) => Some(pending),
+                    Received::Duplicate => None,
+                };
+                state.record(channel, lane, pending)?;
+                Ok(verified)
+            })
+            .await?;
+        queued.durable().await?;
+        self.settled(channel, lane);
+        if verified && let Some(challenge) = challenge {
+            let approval = self.accounts.lock().payer(channel)?.approve(lane)?;
+            peer.pay(challenge, &Action::Approve(approval)).await?;
+        }
+        Ok(())
+    }
+
+    /// A challenge for the lane's model, where the one of the request is gone.
+    async fn challenge_again(&self, channel: &ChannelId, peer: &Peer, model: &ModelId) -> Result<Challenge, BuyError> {
+        let issuer = self.accounts.lock().payer(channel)?.terms().issuer;
+        let request = ChatRequest {
+            model: model.to_string(),
+            messages: vec![Message { role: Role::User, content: "?".to_owned() }],
+            stream: true,
+            stream_options: None,
+            max_tokens: Some(1),
+            temperature: None,
+            top_k: None,
+            seed: None,
+            stop: Vec::new(),
+        };
+        let expected = Expected {
+            chain: self.ledger.chain(),
+            processor: peer.processor(),
+            model: *model,
+            issuer,
+            at_most: None,
+        };
+        peer.challenge(request.to_body().into(), &expected, self.now_ms()).await
+    }
+}

@@ -1,0 +1,310 @@
+//! The gateway's HTTP surface, and its start and stop.
+
+use crate::{
+    accounts::Accounts,
+    answer::{Heading, stream, whole},
+    app::App,
+    buy::buy,
+    config::Config,
+    error::{BuyError, StartError},
+    event::Event,
+    keys,
+    market::Market,
+    receipts,
+};
+use axum::{
+    Extension, Json, Router,
+    body::Body,
+    extract::{Path, Query, Request, State},
+    http::{HeaderMap, Method, StatusCode},
+    middleware,
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use gristmill_channel::{KeyId, Phase};
+use gristmill_client::{Client, Sender};
+use gristmill_ledger::Genesis;
+use gristmill_net::{
+    http::{RequestId, identify, read_body},
+    openai::{ApiError, ChatRequest, MAX_REQUEST_BYTES, Model, ModelList},
+};
+use gristmill_store::Store;
+use gristmill_types::Amount;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use tokio::{
+    net::TcpListener,
+    sync::{broadcast, oneshot},
+    task::JoinHandle,
+};
+
+/// Events that wait for a slow listener at most.
+const EVENTS: usize = 1024;
+/// Receipts in one listing at most.
+const MAX_RECEIPTS: u32 = 1_000;
+
+/// A running gateway.
+pub struct Handle {
+    app: Arc<App>,
+    address: SocketAddr,
+    stop: Option<oneshot::Sender<()>>,
+    server: JoinHandle<std::io::Result<()>>,
+}
+
+/// Starts a gateway on a ledger.
+pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<Handle, StartError> {
+    let schema = [receipts::SCHEMA, crate::fund::SCHEMA];
+    let store = Store::open(config.folder.join("gateway.db"), &schema)?;
+    let accounts = Accounts::load(store.clone(), config.voucher_key.clone())?;
+    let http = gristmill_net::http::client()?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let app = Arc::new(App {
+        sender: Sender::new(ledger.clone(), config.account.clone(), config.issuer),
+        market: Market::new(ledger.clone()),
+        config,
+        genesis,
+        ledger,
+        http,
+        store,
+        accounts,
+        funding: tokio::sync::Mutex::default(),
+        orphans: std::sync::Mutex::new(BTreeSet::new()),
+        tidying: std::sync::Mutex::new(BTreeSet::new()),
+        events: broadcast::Sender::new(EVENTS),
+    });
+    let (stop, stopped) = oneshot::channel::<()>();
+    let router = router(Arc::clone(&app));
+    let server = tokio::spawn(async move {
+        axum::serve(listener, router)
+            .with_graceful_shutdown(async {
+                drop(stopped.await);
+            })
+            .await
+    });
+    Ok(Handle { app, address, stop: Some(stop), server })
+}
+
+impl Handle {
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.app.events.subscribe()
+    }
+
+    /// A new API key with a budget, as text. It is kept as a digest only.
+    pub async fn create_key(&self, limit: Amount) -> Result<String, BuyError> {
+        let key = keys::generate()?;
+        self.app.accounts.set_limit(keys::id(&key), limit).await?;
+        Ok(key)
+    }
+
+    /// Whether the gateway knows the key.
+    pub fn knows_key(&self, key: &str) -> bool {
+        self.app.accounts.lock().key(&keys::id(key)).is_some()
+    }
+
+    /// Completes what an earlier run left: transactions that may not be final, lanes in doubt.
+    pub async fn resume(&self) -> Result<(), BuyError> {
+        self.app.resume().await?;
+        self.app.tidy_all().await
+    }
+
+    /// Takes no more requests, lets those that run end, and releases what is reserved.
+    pub async fn stop(mut self) -> Result<(), BuyError> {
+        if let Some(stop) = self.stop.take() {
+            drop(stop.send(()));
+        }
+        if tokio::time::timeout(std::time::Duration::from_secs(5), &mut self.server).await.is_err() {
+            self.server.abort();
+        }
+        let ((), queued) = self
+            .app
+            .accounts
+            .change(|state| {
+                let channels: Vec<_> = state.payers().map(gristmill_channel::Payer::id).collect();
+                for channel in channels {
+                    let payer = state.payer(&channel)?;
+                    let trimmed = payer.trim_idle();
+                    let lanes: Vec<u32> = payer.lane_uses().iter().map(|of| of.lane).collect();
+                    for pending in trimmed {
+                        state.record_whole(&channel, pending);
+                    }
+                    for lane in lanes {
+                        state.record(&channel, lane, None)?;
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        queued.durable().await
+    }
+}
+
+fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/chat/completions", post(chat))
+        .route("/v1/models", get(models))
+        .route("/v1/models/{*id}", get(model))
+        .route("/v1/key", get(key))
+        .route("/v1/channels", get(channels))
+        .route("/v1/receipts", get(list_receipts))
+        .route("/v1/receipts/{id}", get(show_receipt))
+        .route("/health", get(|| async { Json(json!({"status": "ok"})) }))
+        .fallback(|method: Method, request: Request| async move {
+            ApiError::unknown_route(&method, request.uri().path())
+        })
+        .method_not_allowed_fallback(|method: Method, request: Request| async move {
+            ApiError::unknown_route(&method, request.uri().path())
+        })
+        .layer(middleware::from_fn(identify))
+        .with_state(app)
+}
+
+/// The key of a request, if it is one of ours.
+fn authenticate(app: &App, headers: &HeaderMap) -> Result<KeyId, ApiError> {
+    let id = keys::of_request(headers)?;
+    app.accounts.lock().key(&id).map(|_| id).ok_or_else(ApiError::wrong_key)
+}
+
+async fn chat(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    let key = authenticate(&app, &headers)?;
+    let body = read_body(body.into_data_stream(), MAX_REQUEST_BYTES).await?;
+    let request = ChatRequest::parse(&body)?;
+    let seller = app.market.seller(&request.model, &app.config.issuer).await?;
+    let purchase = buy(&app, key, &request, &seller).await?;
+    let heading = Heading::new(&app, id, &request, seller.processor);
+    if request.stream {
+        return Ok(stream(purchase, heading));
+    }
+    Ok(Json(whole(purchase, heading).await?).into_response())
+}
+
+async fn models(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<ModelList>, ApiError> {
+    authenticate(&app, &headers)?;
+    Ok(Json(ModelList::new(list_models(&app).await?)))
+}
+
+async fn model(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Json<Model>, ApiError> {
+    authenticate(&app, &headers)?;
+    let models = list_models(&app).await?;
+    models.into_iter().find(|model| model.id == id).map(Json).ok_or_else(|| ApiError::unknown_model(&id))
+}
+
+/// The newest version of every line that somebody offers for our credits.
+async fn list_models(app: &App) -> Result<Vec<Model>, BuyError> {
+    let listing = app.market.listing().await?;
+    let mut list: Vec<Model> = Vec::new();
+    for model in &listing.models {
+        let newest = !listing.models.iter().any(|other| other.line == model.line && other.version > model.version);
+        let offers = listing.offers.iter().filter(|offer| offer.model == model.model);
+        let offer = offers.filter(|offer| offer.issuers.contains(&app.config.issuer)).min_by_key(|offer| {
+            offer.prices.output_per_mtok
+        });
+        if let (true, Some(offer)) = (newest, offer) {
+            list.push(Model {
+                id: model.name.clone(),
+                object: "model".to_owned(),
+                created: model.time_ms / 1_000,
+                owned_by: model.publisher.to_string(),
+                context_length: None,
+                pricing: Some((&offer.prices).into()),
+            });
+        }
+    }
+    list.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(list)
+}
+
+/// What the key may still spend.
+async fn key(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<Value>, ApiError> {
+    let id = authenticate(&app, &headers)?;
+    let of = app.accounts.lock().key(&id).ok_or_else(ApiError::wrong_key)?;
+    Ok(Json(json!({
+        "limit": of.limit, "spent": of.spent, "held": of.held, "remaining": of.room(),
+        "account": app.config.account.account(), "issuer": app.config.issuer,
+    })))
+}
+
+async fn channels(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<Value>, ApiError> {
+    authenticate(&app, &headers)?;
+    let accounts = app.accounts.lock();
+    let list: Vec<Value> = accounts
+        .payers()
+        .map(|payer| {
+            let (view, uses) = (payer.view(), payer.lane_uses());
+            let state = match view.phase {
+                Phase::Open => "open",
+                Phase::Closing { .. } => "closing",
+                Phase::Closed => "closed",
+            };
+            let sum = |of: fn(&gristmill_channel::LaneUse) -> Amount| {
+                uses.iter().fold(Amount::ZERO, |sum, lane| sum.checked_add(of(lane)).unwrap_or(sum))
+            };
+            json!({
+                "id": payer.id(),
+                "processor": payer.terms().payee,
+                "issuer": payer.terms().issuer,
+                "state": state,
+                "deposit": view.deposit,
+                "settled": view.settled,
+                "spent": sum(|lane| lane.spent),
+                "reserved": sum(|lane| lane.reserved),
+                "free": payer.room(),
+                "lanes": uses.len(),
+                "in_doubt": payer.in_doubt().len(),
+            })
+        })
+        .collect();
+    Ok(Json(json!({"channels": list})))
+}
+
+#[derive(Deserialize)]
+struct Limit {
+    limit: Option<u32>,
+}
+
+async fn list_receipts(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Query(query): Query<Limit>,
+) -> Result<Json<Value>, ApiError> {
+    authenticate(&app, &headers)?;
+    let limit = query.limit.unwrap_or(20).min(MAX_RECEIPTS);
+    let entries = receipts::list(&app.store, limit).await?;
+    let total = receipts::count(&app.store).await.map_err(BuyError::from)?;
+    let list: Vec<Value> = entries.iter().map(receipts::Entry::summary).collect();
+    Ok(Json(json!({"receipts": list, "total": total})))
+}
+
+async fn show_receipt(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    authenticate(&app, &headers)?;
+    match receipts::find(&app.store, &id).await? {
+        Some(entry) => Ok(Json(entry).into_response()),
+        None => {
+            let message = format!("There is no receipt '{id}', or more than one begins so; see GET /v1/receipts.");
+            let error = ApiError { status: StatusCode::NOT_FOUND, ..ApiError::invalid("id", message) };
+            Err(error)
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The books: the payee's side of every channel, durable before it counts.
+
+use crate::error::{Refused, StartError};
+use gristmill_channel::{Accepted, Payee, PayeeError, PayeeRecord, Pending};
+use gristmill_net::pay::Refusal;
+use gristmill_store::{Batch, Store, Ticket};
+use gristmill_types::ChannelId;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+use tokio::sync::watch;
+
+/// Channels that are kept in memory at most. A channel costs its payer a deposit and a fee.
+const MAX_CHANNELS: usize = 100_000;
+
+/// One channel's book.
+pub(crate) struct Book {
+    log: String,
+    payee: Mutex<Payee>,
+    /// Counts confirmed changes, so that a delivery that waits for a voucher notices it.
+    changes: watch::Sender<u64>,
+    store: Store,
+}
+
+/// A change that is queued for the log and not yet durable.
+#[must_use = "wait until it is durable before acting on it"]
+pub(crate) struct Queued {
+    book: Arc<Book>,
+    pending: Vec<Pending<PayeeRecord>>,
+    ticket: Option<Ticket>,
+}
+
+impl Book {
+    fn new(payee: Payee, store: Store) -> Self {
+        Self {
+            log: log_of(&payee.id()),
+            payee: Mutex::new(payee),
+            changes: watch::Sender::new(0),
+            store,
+        }
+    }
+
+    /// The machine. A panic elsewhere while it was held leaves it at a whole change or before one.
+    pub(crate) fn payee(&self) -> MutexGuard<'_, Payee> {
+        self.payee.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes changes under the lock and queues their records in the same order.
+    pub(crate) async fn change<T>(
+        self: &Arc<Self>,
+        act: impl FnOnce(&mut Payee) -> Result<(T, Vec<Pending<PayeeRecord>>), PayeeError>,
+    ) -> Result<(T, Queued), Refused> {
+        let slot = self.store.slot().await?;
+        let mut payee = self.payee();
+        let (value, pending) = act(&mut payee)?;
+        let ticket = if pending.is_empty() {
+            None
+        } else {
+            let batch = pending.iter().fold(Batch::new(), |batch, record| batch.append(&self.log, record.bytes()));
+            Some(slot.write(batch))
+        };
+        drop(payee);
+        Ok((value, Queued { book: Arc::clone(self), pending, ticket }))
+    }
+
+    /// Tells of every confirmed change.
+    pub(crate) fn changes(&self) -> watch::Receiver<u64> {
+        self.changes.subscribe()
+    }
+}
+
+impl Queued {
+    /// Waits until the change is on disk, and lets it count.
+    pub(crate) async fn durable(self) -> Result<(), Refused> {
+        if let Some(ticket) = self.ticket {
+            ticket.await?;
+        }
+        let mut payee = self.book.payee();
+        for pending in self.pending {
+            payee.confirm(pending);
+        }
+        drop(payee);
+        self.book.changes.send_modify(|count| *count = count.wrapping_add(1));
+        Ok(())
+    }
+}
+
+/// The record of something new, none for a duplicate.
+pub(crate) fn record_of(accepted: Accepted) -> Option<Pending<PayeeRecord>> {
+    match accepted {
+        Accepted::New(pending) => Some(pending),
+        Accepted::Duplicate => None,
+    }
+}
+
+/// All channels' books.
+pub(crate) struct Books {
+    store: Store,
+    open: RwLock<HashMap<ChannelId, Arc<Book>>>,
+}
+
+impl Books {
+    /// Rebuilds every book from its log.
+    pub(crate) fn load(store: Store) -> Result<Self, StartError> {
+        let mut open = HashMap::new();
+        for log in store.logs(LOG_PREFIX)? {
+            let broken = |reason: String| StartError::Records { channel: log.clone(), reason };
+            let payee = Payee::replay_bytes(store.load(&log)?).map_err(|error| broken(error.to_string()))?;
+            if log != log_of(&payee.id()) {
+                return Err(broken("the log is another channel's".to_owned()));
+            }
+            payee.verify().map_err(|error| broken(error.to_string()))?;
+            open.insert(payee.id(), Arc::new(Book::new(payee, store.clone())));
+        }
+        Ok(Self { store, open: RwLock::new(open) })
+    }
+
+    /// The book of a channel.
+    pub(crate) fn get(&self, channel: &ChannelId) -> Option<Arc<Book>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).get(channel).cloned()
+    }
+
+    /// Opens a book with its first record, unless another request did so in the meantime.
+    pub(crate) async fn open(&self, payee: Payee, first: Pending<PayeeRecord>) -> Result<Arc<Book>, Refused> {
+        let slot = self.store.slot().await?;
+        let queued = {
+            let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
+            if let Some(book) = open.get(&payee.id()) {
+                return Ok(Arc::clone(book));
+            }
+            if open.len() >= MAX_CHANNELS {
+                return Err(Refusal::Internal("this processor keeps no more channels".to_owned()).into());
+            }
+            let book = Arc::new(Book::new(payee, self.store.clone()));
+            let ticket = slot.write(Batch::new().append(&book.log, first.bytes()));
+            let channel = book.payee().id();
+            open.insert(channel, Arc::clone(&book));
+            Queued { book, pending: vec![first], ticket: Some(ticket) }
+        };
+        let book = Arc::clone(&queued.book);
+        queued.durable().await?;
+        Ok(book)
+    }
+
+    /// All books.
+    pub(crate) fn all(&self) -> Vec<Arc<Book>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+}
+
+const LOG_PREFIX: &str = "channel/";
+
+fn log_of(channel: &ChannelId) -> String {
+    format!("{LOG_PREFIX}{channel}")
+}

@@ -1,0 +1,272 @@
+//! One paid request, from its first token to its receipt.
+//!
+//! Each piece is counted against the durable voucher before it is sent. When the promise is used up,
+//! the consumer is asked for the next voucher and the engine pauses; if none comes, the request ends
+//! with what was delivered.
+
+use crate::{
+    books::Book,
+    config::ServedModel,
+    error::Refused,
+    event::Event,
+    quotes::OwnQuote,
+    routes::App,
+};
+use bytes::Bytes;
+use gristmill_audit::{SaltedHasher, ids_digest};
+use gristmill_channel::{Payee, PayeeError, ReceiptParts, Spend};
+use gristmill_engine::{Event as Generated, Generation};
+use gristmill_net::{
+    Base64,
+    http::RequestId,
+    openai::{ApiError, ChatChunk, Delta, Extension, FinishReason},
+    pay::{PaymentReceipt, PlacedOrder, stream::{Item, NeedVoucher, Start}},
+};
+use gristmill_types::{
+    Amount, AuditCommitment, Digest, Finish, ProcessorNonce, Receipt, Sampling, Signed, Usage,
+};
+use std::{sync::Arc, time::Instant};
+use tokio::sync::mpsc;
+
+/// A request whose voucher and order are durable.
+pub(crate) struct Delivery {
+    pub(crate) app: Arc<App>,
+    pub(crate) book: Arc<Book>,
+    pub(crate) lane: u32,
+    /// What the lane had come to before.
+    pub(crate) before: (Usage, Amount),
+    /// The salted digest of the request's body.
+    pub(crate) request: Digest,
+    pub(crate) placed: PlacedOrder,
+    pub(crate) challenge_id: String,
+    pub(crate) model: Arc<ServedModel>,
+    pub(crate) quote: Arc<OwnQuote>,
+    pub(crate) prompt_ids: Digest,
+    pub(crate) prompt_tokens: u32,
+    pub(crate) sampling: Sampling,
+    pub(crate) nonce: Option<ProcessorNonce>,
+    pub(crate) id: RequestId,
+}
+
+/// What was delivered so far.
+struct Delivered {
+    text: SaltedHasher,
+    ids: Vec<u32>,
+    metered: Instant,
+}
+
+/// Why a stream to the consumer ended early.
+enum Ended {
+    /// The consumer went away.
+    Gone,
+    /// No further voucher came, or the order's cap is reached.
+    Unpaid(Finish),
+    /// Something failed here.
+    Failed(ApiError),
+}
+
+impl From<PayeeError> for Ended {
+    fn from(error: PayeeError) -> Self {
+        tracing::error!(%error, "a delivery could not be metered");
+        Self::Failed(ApiError::internal("The processor could not meter the answer; it ends here."))
+    }
+}
+
+/// Sends the answer and its receipt.
+pub(crate) async fn deliver(delivery: Delivery, mut generation: Generation, events: mpsc::Sender<Bytes>) {
+    let salt = delivery.placed.order.body.salt;
+    let mut delivered =
+        Delivered { text: SaltedHasher::new(&salt), ids: Vec::new(), metered: Instant::now() };
+    let outcome = delivery.stream(&mut generation, &mut delivered, &events).await;
+    // The engine stops at once and its place is free.
+    drop(generation);
+    let (finish, failed) = match outcome {
+        Ok(finish) => (finish, None),
+        Err(Ended::Gone) => (Finish::Cancelled, None),
+        Err(Ended::Unpaid(finish)) => (finish, None),
+        Err(Ended::Failed(error)) => (Finish::Error, Some(error)),
+    };
+    if let Some(error) = failed {
+        delivery.send(&events, Item::Failed(error)).await.ok();
+    } else {
+        delivery.send(&events, delivery.last_chunk(finish)).await.ok();
+    }
+    match delivery.receipt(delivered, finish).await {
+        Ok(receipt) => {
+            delivery.app.emit(Event::Served {
+                request: delivery.id.to_string(),
+                payer: delivery.placed.terms.payer,
+                model: delivery.model.id,
+                usage: receipt.usage_of_request,
+                cost: receipt.cost_of_request,
+            });
+            let signed = Item::Receipt(Box::new(delivery.payment_receipt(receipt.signed)));
+            delivery.send(&events, signed).await.ok();
+        }
+        Err(refused) => {
+            tracing::error!(?refused, request = %delivery.id, "no receipt could be written");
+        }
+    }
+    delivery.send(&events, Item::Done).await.ok();
+}
+
+/// A receipt, with what it adds to the one before.
+struct Signing {
+    signed: Signed<Receipt>,
+    usage_of_request: Usage,
+    cost_of_request: Amount,
+}
+
+impl Delivery {
+    async fn send(&self, events: &mpsc::Sender<Bytes>, item: Item) -> Result<(), Ended> {
+        let bytes = item.to_event().map_err(|error| Ended::Failed(ApiError::internal(error.to_string())))?;
+        events.send(bytes).await.map_err(|_| Ended::Gone)
+    }
+
+    fn chunk(&self, delta: Delta, finish: Option<FinishReason>) -> ChatChunk {
+        ChatChunk::new(&self.id.for_chat(), self.app.now_ms() / 1_000, &self.model.id.to_string(), delta, finish)
+    }
+
+    fn last_chunk(&self, finish: Finish) -> Item {
+        Item::Chunk(Box::new(self.chunk(Delta::default(), Some(finish.into()))))
+    }
+
+    async fn stream(
+        &self,
+        generation: &mut Generation,
+        delivered: &mut Delivered,
+        events: &mpsc::Sender<Bytes>,
+    ) -> Result<Finish, Ended> {
+        let start = Start {
+            request_id: self.id.to_string(),
+            prompt_tokens: self.prompt_tokens,
+            processor_nonce: self.nonce.clone().map(Base64),
+        };
+        self.send(events, Item::Start(start)).await?;
+        loop {
+            let event = tokio::select! {
+                event = generation.next() => event,
+                () = events.closed() => return Err(Ended::Gone),
+            };
+            match event {
+                Some(Generated::Piece { ids, text }) => {
+                    self.pay(u64::try_from(ids.len()).unwrap_or(u64::MAX), delivered, events).await?;
+                    delivered.text.update(text.as_bytes());
+                    delivered.ids.extend_from_slice(&ids);
+                    let delta = Delta { content: Some(text), ..Delta::default() };
+                    let mut chunk = self.chunk(delta, None);
+                    chunk.gristmill = Some(Extension { ids, ..Extension::default() });
+                    self.send(events, Item::Chunk(Box::new(chunk))).await?;
+                }
+                Some(Generated::Done(done)) => {
+                    return match done.error {
+                        Some(error) => Err(Ended::Failed(ApiError::internal(error))),
+                        None => Ok(done.finish),
+                    };
+                }
+                None => return Err(Ended::Failed(ApiError::internal("the engine gave no end"))),
+            }
+        }
+    }
+
+    /// Counts tokens against the voucher, asking for the next one where it does not suffice.
+    async fn pay(
+        &self,
+        tokens: u64,
+        delivered: &mut Delivered,
+        events: &mpsc::Sender<Bytes>,
+    ) -> Result<(), Ended> {
+        let mut changes = self.book.changes();
+        let deadline = tokio::time::Instant::now() + self.app.config.voucher_patience;
+        let mut asked = false;
+        loop {
+            changes.borrow_and_update();
+            let millis = u64::try_from(delivered.metered.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let (required, accepted, deposit) = {
+                let mut payee = self.book.payee();
+                match payee.spend(self.lane, tokens, millis)? {
+                    Spend::Paid => {
+                        delivered.metered = Instant::now();
+                        return Ok(());
+                    }
+                    Spend::CapReached => return Err(Ended::Unpaid(Finish::Length)),
+                    Spend::NeedVoucher { required, .. } => {
+                        (required, payee.promised(self.lane), payee.view().deposit)
+                    }
+                }
+            };
+            if !asked {
+                asked = true;
+                let channel = self.placed.terms.id();
+                let need = NeedVoucher { channel, lane: self.lane, required, accepted, deposit };
+                self.send(events, Item::NeedVoucher(need)).await?;
+            }
+            tokio::select! {
+                changed = changes.changed() => changed.map_err(|_| Ended::Gone)?,
+                () = events.closed() => return Err(Ended::Gone),
+                () = tokio::time::sleep_until(deadline) => return Err(Ended::Unpaid(Finish::Cancelled)),
+            }
+        }
+    }
+
+    /// Signs the last receipt of the request and makes it durable.
+    async fn receipt(&self, delivered: Delivered, finish: Finish) -> Result<Signing, Refused> {
+        let order = &self.placed.order.body;
+        let parts = ReceiptParts {
+            request: self.request,
+            response: delivered.text.finish(),
+            last: true,
+            audit: Some(AuditCommitment {
+                prompt_ids: self.prompt_ids,
+                output_ids: ids_digest(&delivered.ids),
+                sampling: self.sampling.clone(),
+                consumer_nonce: order.consumer_nonce,
+                processor_nonce: self.nonce.clone(),
+                finish,
+            }),
+        };
+        let sign = |payee: &mut Payee| {
+            let (receipt, pending) = payee.receipt(self.lane, parts, &self.app.config.receipt_key)?;
+            Ok((receipt, vec![pending]))
+        };
+        let (signed, queued) = self.book.change(sign).await?;
+        queued.durable().await?;
+        self.app.wake_settlement();
+        let (usage_before, cost_before) = self.before;
+        Ok(Signing {
+            usage_of_request: since(&signed.body.usage, &usage_before),
+            cost_of_request: signed.body.spent.saturating_sub(cost_before),
+            signed,
+        })
+    }
+
+    /// Ends a request that never began.
+    pub(crate) async fn abandon(&self) -> Result<(), Refused> {
+        let salt = &self.placed.order.body.salt;
+        let delivered =
+            Delivered { text: SaltedHasher::new(salt), ids: Vec::new(), metered: Instant::now() };
+        self.receipt(delivered, Finish::Error).await.map(drop)
+    }
+
+    fn payment_receipt(&self, signed: Signed<Receipt>) -> PaymentReceipt {
+        PaymentReceipt {
+            challenge_id: self.challenge_id.clone(),
+            channel: signed.body.channel,
+            lane: signed.body.lane,
+            accepted: self.book.payee().promised(self.lane),
+            spent: signed.body.spent,
+            time_ms: self.app.now_ms(),
+            signed: Some(signed),
+        }
+    }
+}
+
+/// The counters' difference.
+fn since(now: &Usage, before: &Usage) -> Usage {
+    Usage {
+        input_tokens: now.input_tokens.saturating_sub(before.input_tokens),
+        output_tokens: now.output_tokens.saturating_sub(before.output_tokens),
+        millis: now.millis.saturating_sub(before.millis),
+        requests: now.requests.saturating_sub(before.requests),
+    }
+}

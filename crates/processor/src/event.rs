@@ -1,0 +1,41 @@
+//! What a processor tells its owner.
+
+use gristmill_types::{AccountId, Amount, ChannelId, ModelId, TxHash, Usage};
+use serde::Serialize;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// A request was answered and its receipt signed.
+    Served {
+        /// The request's id.
+        request: String,
+        /// Who pays.
+        payer: AccountId,
+        /// The model version.
+        model: ModelId,
+        /// What was used.
+        usage: Usage,
+        /// What it cost.
+        cost: Amount,
+    },
+    /// Claims were paid on the ledger.
+    Settled {
+        /// The channel.
+        channel: ChannelId,
+        /// The transaction.
+        transaction: TxHash,
+        /// What the processor got.
+        earned: Amount,
+        /// What the models' lines got.
+        royalty: Amount,
+        /// The fee that the processor paid.
+        fee: Amount,
+    },
+    /// Something needs the owner's eye; the processor goes on.
+    Warning {
+        /// What happened and what to do.
+        message: String,
+    },
+}

@@ -1,0 +1,26 @@
+//! The processor: answers prompts for pay.
+//!
+//! It serves the models on its shelf over the OpenAI chat API behind the payment wire of
+//! `docs/payments.md`, keeps the channels' books, and brings what it earned to the ledger.
+//!
+//! It knows no consensus, no candle and no consumer: an [`Engine`](gristmill_engine::Engine) gives
+//! it tokens, a [`Client`](gristmill_client::Client) the proven state of the ledger.
+//!
+//! The order that no path may break: verify, write down, wait until it is durable, then deliver.
+
+mod books;
+mod config;
+mod deliver;
+mod error;
+mod event;
+mod offers;
+mod quotes;
+mod routes;
+mod serve;
+mod settle;
+mod shelf;
+
+pub use config::{Config, ServedModel};
+pub use error::StartError;
+pub use event::Event;
+pub use routes::{Handle, start};

@@ -1,0 +1,143 @@
+//! Quotes: one per model and issuer, replaced before it ends or runs out of nonces.
+
+use crate::config::ServedModel;
+use gristmill_audit::NonceTree;
+use gristmill_net::pay::{Offer, OfferError};
+use gristmill_types::{
+    AccountId, Amount, ChainId, DataPolicy, Limits, ModelId, ProcessorNonce, Quote, QuoteHash, SecretKey, Signed,
+};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+/// Requests under one quote at most: leaves of its nonce tree.
+const NONCES: u32 = 1 << 14;
+/// A quote is replaced when so many nonces are left.
+const NONCES_LOW: u32 = 1 << 10;
+/// Ended quotes that are still recognised, so that a request under way is told so.
+const KEPT: usize = 64;
+
+/// What a payer is told to put into a channel, as a hint.
+const SUGGESTED_DEPOSIT: Amount = Amount::from_credits(1);
+
+/// Why no quote can be made.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum QuoteError {
+    /// No randomness.
+    #[error("the system gives no random bytes: {0}")]
+    Random(#[from] getrandom::Error),
+    /// No nonces.
+    #[error("{0}")]
+    Nonces(String),
+    /// It does not make a challenge.
+    #[error(transparent)]
+    Offer(#[from] OfferError),
+}
+
+/// A quote with what the processor keeps to itself about it.
+pub(crate) struct OwnQuote {
+    /// The hash that vouchers name.
+    pub(crate) hash: QuoteHash,
+    /// What consumers get.
+    pub(crate) signed: Signed<Quote>,
+    /// The same as a challenge.
+    pub(crate) offer: Offer,
+    nonces: NonceTree,
+    next: AtomicU32,
+}
+
+impl OwnQuote {
+    /// A nonce that no request had before; `None` if they have run out.
+    pub(crate) fn nonce(&self) -> Option<ProcessorNonce> {
+        // `fetch_update` and not `fetch_add`: the counter must not wrap round to used leaves.
+        let index = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| next.checked_add(1)).ok()?;
+        self.nonces.reveal(index)
+    }
+
+    fn stale(&self, now_ms: u64, margin_ms: u64) -> bool {
+        now_ms.saturating_add(margin_ms) > self.signed.body.valid_until_ms
+            || self.next.load(Ordering::Relaxed) > NONCES - NONCES_LOW
+    }
+}
+
+/// What all quotes of a processor share.
+pub(crate) struct Terms {
+    pub(crate) chain: ChainId,
+    pub(crate) account: SecretKey,
+    pub(crate) receipt_key: AccountId,
+    pub(crate) issuer: AccountId,
+    pub(crate) window_tokens: u32,
+    pub(crate) data_policy: DataPolicy,
+    pub(crate) validity: Duration,
+}
+
+/// All quotes of a processor.
+#[derive(Default)]
+pub(crate) struct Quotes {
+    current: HashMap<ModelId, Arc<OwnQuote>>,
+    known: Vec<Arc<OwnQuote>>,
+}
+
+impl Quotes {
+    /// The current quote of a model, made new where the last is about to end.
+    pub(crate) fn current(
+        &mut self,
+        terms: &Terms,
+        model: &ServedModel,
+        now_ms: u64,
+    ) -> Result<Arc<OwnQuote>, QuoteError> {
+        let validity_ms = u64::try_from(terms.validity.as_millis()).unwrap_or(u64::MAX);
+        // Half of its time is left to whoever fetches it.
+        if let Some(quote) = self.current.get(&model.id)
+            && !quote.stale(now_ms, validity_ms / 2)
+        {
+            return Ok(Arc::clone(quote));
+        }
+        let quote = Arc::new(make(terms, model, now_ms.saturating_add(validity_ms))?);
+        self.current.insert(model.id, Arc::clone(&quote));
+        self.known.push(Arc::clone(&quote));
+        if self.known.len() > KEPT {
+            self.known.remove(0);
+        }
+        Ok(quote)
+    }
+
+    /// The own quote of that hash.
+    pub(crate) fn find(&self, hash: &QuoteHash) -> Option<Arc<OwnQuote>> {
+        self.known.iter().find(|quote| quote.hash == *hash).map(Arc::clone)
+    }
+}
+
+fn make(terms: &Terms, model: &ServedModel, valid_until_ms: u64) -> Result<OwnQuote, QuoteError> {
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret)?;
+    let nonces = NonceTree::new(&secret, NONCES).map_err(|error| QuoteError::Nonces(error.to_string()))?;
+    let info = model.engine.info();
+    let quote = Quote {
+        chain: terms.chain,
+        processor: terms.account.account(),
+        receipt_key: terms.receipt_key,
+        model: model.id,
+        issuer: terms.issuer,
+        prices: model.prices,
+        tokenizer: model.tokenizer.digest(),
+        limits: Limits {
+            context_tokens: info.context_tokens,
+            output_tokens: info.context_tokens,
+            window_tokens: terms.window_tokens,
+            window_ms: 1_000,
+        },
+        data_policy: terms.data_policy,
+        valid_until_ms,
+        nonce_root: nonces.root(),
+        engine: info.class.clone(),
+    };
+    let signed = Signed::sign(quote, &terms.account);
+    let offer = Offer::new(signed.clone(), SUGGESTED_DEPOSIT)?;
+    Ok(OwnQuote { hash: signed.body.hash(), signed, offer, nonces, next: AtomicU32::new(0) })
+}

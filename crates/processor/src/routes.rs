@@ -1,0 +1,378 @@
+//! The processor's HTTP surface, what its parts share, and its start and stop.
+
+use crate::{
+    books::{Books, record_of},
+    config::{Config, ServedModel},
+    error::{Refused, StartError},
+    event::Event,
+    quotes::{OwnQuote, Quotes, Terms},
+    serve, settle,
+    shelf::Shelf,
+};
+use axum::{
+    Extension, Json, Router,
+    body::Body,
+    extract::{Path, Request, State},
+    http::{HeaderMap, Method, StatusCode, header},
+    middleware,
+    response::{IntoResponse as _, Response},
+    routing::{get, post},
+};
+use futures::StreamExt as _;
+use gristmill_client::{Client, Sender};
+use gristmill_ledger::{Event as LedgerEvent, Genesis};
+use gristmill_net::{
+    Base64,
+    http::{RequestId, identify, read_body},
+    openai::{ApiError, MAX_REQUEST_BYTES},
+    pay::{Action, Cashier, Credential, PAYMENT_RECEIPT, PaymentReceipt, Refusal},
+    peer::{ChannelState, LaneState, Quotes as QuoteList},
+};
+use gristmill_store::Store;
+use gristmill_types::{AccountId, ChannelId, Digest, LineId, ModelId, QuoteHash};
+use serde_json::json;
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::{net::TcpListener, sync::{Notify, broadcast}, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+/// Events that wait for a slow listener at most.
+const EVENTS: usize = 1024;
+/// How long running answers may take to end when the processor stops.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// The log of the cashier's secret.
+const SECRET_LOG: &str = "cashier";
+
+/// What all parts of a running processor share.
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) genesis: Genesis,
+    pub(crate) ledger: Client,
+    pub(crate) sender: Sender,
+    pub(crate) shelf: Shelf,
+    pub(crate) books: Books,
+    pub(crate) cashier: Cashier,
+    quotes: Mutex<Quotes>,
+    terms: Terms,
+    pub(crate) lines: Mutex<HashMap<ModelId, LineId>>,
+    /// Ledger time as last seen.
+    pub(crate) clock_ms: AtomicU64,
+    pub(crate) settlement: Notify,
+    pub(crate) stopping: CancellationToken,
+    events: broadcast::Sender<Event>,
+}
+
+/// A running processor.
+pub struct Handle {
+    app: Arc<App>,
+    address: SocketAddr,
+    server: JoinHandle<std::io::Result<()>>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Starts a processor on a ledger. It serves nothing until a model is put on its shelf.
+pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<Handle, StartError> {
+    let store = Store::open(config.folder.join("processor.db"), &[])?;
+    let secret = cashier_secret(&store).await?;
+    let books = Books::load(store)?;
+    let quotes_error = |error: &dyn std::fmt::Display| StartError::Quotes(error.to_string());
+    let cashier =
+        Cashier::new(&config.account.account().to_string(), &secret).map_err(|error| quotes_error(&error))?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let terms = Terms {
+        chain: ledger.chain(),
+        account: config.account.clone(),
+        receipt_key: config.receipt_key.account(),
+        issuer: config.issuer,
+        window_tokens: config.window_tokens,
+        data_policy: config.data_policy,
+        validity: config.quote_validity,
+    };
+    let app = Arc::new(App {
+        sender: Sender::new(ledger.clone(), config.account.clone(), config.issuer),
+        config,
+        genesis,
+        ledger,
+        shelf: Shelf::default(),
+        books,
+        cashier,
+        quotes: Mutex::default(),
+        terms,
+        lines: Mutex::default(),
+        clock_ms: AtomicU64::new(0),
+        settlement: Notify::new(),
+        stopping: CancellationToken::new(),
+        events: broadcast::Sender::new(EVENTS),
+    });
+    app.register(&format!("http://{address}")).await?;
+    for book in app.books.all() {
+        // What the ledger paid or closed while this processor was away.
+        if let Err(error) = app.refresh(&book).await {
+            tracing::warn!(?error, "a channel could not be read");
+        }
+    }
+    let router = router(Arc::clone(&app));
+    let stopping = app.stopping.clone();
+    let server = tokio::spawn(async move {
+        axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await }).await
+    });
+    let tasks = vec![tokio::spawn(settle::run(Arc::clone(&app))), tokio::spawn(follow(Arc::clone(&app)))];
+    Ok(Handle { app, address, server, tasks })
+}
+
+/// The secret behind the challenges; it outlives restarts.
+async fn cashier_secret(store: &Store) -> Result<[u8; 32], StartError> {
+    if let Some(row) = store.load(SECRET_LOG)?.pop()
+        && let Ok(secret) = row.record.try_into()
+    {
+        return Ok(secret);
+    }
+    let mut secret = [0; 32];
+    getrandom::fill(&mut secret).map_err(|error| StartError::Quotes(error.to_string()))?;
+    store.append(SECRET_LOG, secret.to_vec()).await?;
+    Ok(secret)
+}
+
+/// Follows the ledger, to notice what payers do with their channels.
+async fn follow(app: Arc<App>) {
+    let mut blocks = pin!(app.ledger.follow(None));
+    loop {
+        let block = tokio::select! {
+            block = blocks.next() => block,
+            () = app.stopping.cancelled() => return,
+        };
+        let Some(Ok(block)) = block else { continue };
+        app.clock_ms.fetch_max(block.clock_ms, Ordering::Relaxed);
+        for event in block.outcomes.iter().flat_map(|outcome| &outcome.events) {
+            let channel = match event {
+                LedgerEvent::ChannelToppedUp { channel, .. }
+                | LedgerEvent::CloseRequested { channel, .. }
+                | LedgerEvent::ChannelClosed { channel, .. } => channel,
+                _ => continue,
+            };
+            if let Some(book) = app.books.get(channel) {
+                if let Err(error) = app.refresh(&book).await {
+                    tracing::warn!(?error, %channel, "a channel could not be read");
+                }
+                app.settlement.notify_one();
+            }
+        }
+    }
+}
+
+impl Handle {
+    /// Where it listens.
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What happens from now on.
+    pub fn events(&self) -> broadcast::Receiver<Event> {
+        self.app.events.subscribe()
+    }
+
+    /// Puts a model on the shelf and offers it on the ledger.
+    pub async fn serve(&self, model: ServedModel) -> Result<(), gristmill_client::ClientError> {
+        self.app.shelf.put(model.clone());
+        self.app.offer(&model).await
+    }
+
+    /// Whether the model is on the shelf.
+    pub fn serves(&self, model: &ModelId) -> bool {
+        self.app.shelf.get(model).is_some()
+    }
+
+    /// Takes no more requests, lets those that run end for a moment, settles what is approved.
+    pub async fn stop(mut self) {
+        self.app.stopping.cancel();
+        if tokio::time::timeout(STOP_PATIENCE, &mut self.server).await.is_err() {
+            self.server.abort();
+        }
+        for task in self.tasks {
+            drop(task.await);
+        }
+        settle::settle_all(&self.app).await;
+    }
+}
+
+impl App {
+    /// The account that is paid.
+    pub(crate) fn account(&self) -> AccountId {
+        self.config.account.account()
+    }
+
+    /// The key that signs receipts, as an account.
+    pub(crate) fn receipt_account(&self) -> AccountId {
+        self.terms.receipt_key
+    }
+
+    /// Unix time in milliseconds.
+    pub(crate) fn now_ms(&self) -> u64 {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// Ledger time as last seen, in milliseconds.
+    pub(crate) fn ledger_clock_ms(&self) -> u64 {
+        self.clock_ms.load(Ordering::Relaxed)
+    }
+
+    /// The current quote of a model.
+    pub(crate) fn quote(&self, model: &ServedModel) -> Result<Arc<OwnQuote>, ApiError> {
+        let mut quotes = self.quotes.lock().unwrap_or_else(PoisonError::into_inner);
+        quotes.current(&self.terms, model, self.now_ms()).map_err(|error| {
+            tracing::error!(%error, "no quote could be made");
+            ApiError::internal("The processor cannot make a quote at the moment.")
+        })
+    }
+
+    /// An own quote by its hash, as long as it is remembered.
+    pub(crate) fn find_quote(&self, hash: &QuoteHash) -> Option<Arc<OwnQuote>> {
+        self.quotes.lock().unwrap_or_else(PoisonError::into_inner).find(hash)
+    }
+
+    /// Tells the owner. Nobody may be listening.
+    pub(crate) fn emit(&self, event: Event) {
+        drop(self.events.send(event));
+    }
+
+    /// Has the books looked over soon.
+    pub(crate) fn wake_settlement(&self) {
+        self.settlement.notify_one();
+    }
+}
+
+fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/v1/chat/completions", post(chat).head(pay))
+        .route("/v1/quotes", get(quotes))
+        .route("/v1/channels/{id}", get(channel))
+        .route("/v1/tokenizers/{digest}", get(tokenizer))
+        .route("/health", get(|| async { Json(json!({"status": "ok"})) }))
+        .fallback(|method: Method, request: Request| async move {
+            ApiError::unknown_route(&method, request.uri().path())
+        })
+        .method_not_allowed_fallback(|method: Method, request: Request| async move {
+            ApiError::unknown_route(&method, request.uri().path())
+        })
+        .layer(middleware::from_fn(identify))
+        .with_state(app)
+}
+
+async fn chat(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    let credential = match Credential::read(&headers) {
+        Ok(credential) => credential,
+        Err(refusal) => return Refused::from(refusal).answer(&app.cashier, &[]),
+    };
+    if let Some(credential) = &credential
+        && !matches!(credential.action(), Action::Order(_))
+    {
+        return take_payment(&app, credential).await;
+    }
+    match read_body(body.into_data_stream(), MAX_REQUEST_BYTES).await {
+        Ok(body) => serve::chat(&app, credential, body, id).await,
+        Err(error) => ApiError::from(error).into_response(),
+    }
+}
+
+/// `HEAD` on the chat route: a voucher or an approval without a body.
+async fn pay(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+    match Credential::read(&headers) {
+        Ok(Some(credential)) => take_payment(&app, &credential).await,
+        Ok(None) => Refused::from(Refusal::Required).answer(&app.cashier, &[]),
+        Err(refusal) => Refused::from(refusal).answer(&app.cashier, &[]),
+    }
+}
+
+/// Takes a voucher for a request in flight, or an approval.
+async fn take_payment(app: &Arc<App>, credential: &Credential) -> Response {
+    match try_payment(app, credential).await {
+        Ok(receipt) => match receipt.to_header() {
+            Ok(header) => (StatusCode::NO_CONTENT, [(PAYMENT_RECEIPT, header)]).into_response(),
+            Err(error) => ApiError::internal(error.to_string()).into_response(),
+        },
+        Err(refused) => refused.answer(&app.cashier, &[]),
+    }
+}
+
+async fn try_payment(app: &Arc<App>, credential: &Credential) -> Result<PaymentReceipt, Refused> {
+    let claim = *credential.action().claim();
+    let quote = app.find_quote(&claim.quote).ok_or(Refusal::Forged)?;
+    app.cashier.check(credential, &quote.offer, app.now_ms())?;
+    let unknown = || Refusal::NoChannel("no request was ordered on this channel".to_owned());
+    let book = app.books.get(&claim.channel).ok_or_else(unknown)?;
+    let accept = |payee: &mut gristmill_channel::Payee| {
+        let accepted = match credential.action() {
+            Action::Voucher(voucher) => payee.accept(voucher, |_| None, app.ledger_clock_ms())?,
+            Action::Approve(approval) => payee.approve(approval)?,
+            Action::Order(_) => return Ok(((), Vec::new())),
+        };
+        Ok(((), record_of(accepted).into_iter().collect()))
+    };
+    let ((), queued) = match book.change(accept).await {
+        Err(Refused::Payment(Refusal::Deposit(_))) => {
+            // The payer may have topped up since.
+            app.refresh(&book).await?;
+            book.change(accept).await?
+        }
+        other => other?,
+    };
+    queued.durable().await?;
+    if matches!(credential.action(), Action::Approve(_)) {
+        app.wake_settlement();
+    }
+    let payee = book.payee();
+    let (_, spent) = payee.spent(claim.lane)?;
+    Ok(PaymentReceipt {
+        challenge_id: credential.challenge_id().to_owned(),
+        channel: claim.channel,
+        lane: claim.lane,
+        accepted: payee.promised(claim.lane),
+        spent,
+        time_ms: app.now_ms(),
+        signed: None,
+    })
+}
+
+async fn quotes(State(app): State<Arc<App>>) -> Result<Json<QuoteList>, ApiError> {
+    let all: Result<Vec<_>, ApiError> =
+        app.shelf.all().iter().map(|model| Ok(Base64(app.quote(model)?.signed.clone()))).collect();
+    Ok(Json(QuoteList { quotes: all? }))
+}
+
+async fn channel(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<ChannelState>, ApiError> {
+    let unknown = || ApiError { status: StatusCode::NOT_FOUND, ..ApiError::invalid("id", "There is no such channel here.") };
+    let id: ChannelId = id.parse().map_err(|_| unknown())?;
+    let book = app.books.get(&id).ok_or_else(unknown)?;
+    let copy = book.payee().copy();
+    let lanes = copy.lanes.into_iter().map(|lane| LaneState {
+        lane: lane.lane,
+        voucher: Some(Base64(lane.voucher)),
+        receipt: lane.receipt.map(Base64),
+        approval: lane.approval.map(Base64),
+    });
+    Ok(Json(ChannelState { channel: id, lanes: lanes.collect() }))
+}
+
+async fn tokenizer(State(app): State<Arc<App>>, Path(digest): Path<String>) -> Result<Response, ApiError> {
+    let bundle = digest.parse().ok().and_then(|digest: Digest| app.shelf.bundle(&digest));
+    let unknown = || ApiError { status: StatusCode::NOT_FOUND, ..ApiError::invalid("digest", "There is no such tokenizer here.") };
+    let bytes = bundle.ok_or_else(unknown)?;
+    Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}

@@ -1,0 +1,231 @@
+//! One paid request, up to its first token: read, verify, write down, compute.
+
+use crate::{
+    books::{Book, record_of},
+    config::ServedModel,
+    deliver::{Delivery, deliver},
+    error::Refused,
+    quotes::OwnQuote,
+    routes::App,
+};
+use axum::response::Response;
+use bytes::Bytes;
+use gristmill_audit::{Seed, ids_digest, salted_digest, user_seed_nonce};
+use gristmill_channel::{Ask, LedgerView, Payee};
+use gristmill_engine::{Job, StartError};
+use gristmill_net::{
+    http::RequestId,
+    openai::{ApiError, ChatRequest, SamplingDefaults},
+    pay::{Action, Credential, PlacedOrder, Refusal},
+    sse,
+};
+use gristmill_tokenizer::ChatMessage;
+use gristmill_types::{ProcessorNonce, Sampling};
+use std::sync::Arc;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+
+/// Events of a stream that wait for a slow reader at most.
+const STREAM_BUFFER: usize = 16;
+
+/// A request that was read and can be computed.
+struct Prepared {
+    model: Arc<ServedModel>,
+    quote: Arc<OwnQuote>,
+    prompt_ids: Vec<u32>,
+    sampling: Sampling,
+    nonce: Option<ProcessorNonce>,
+    seed: Seed,
+    ask: Ask,
+}
+
+/// Answers `POST /v1/chat/completions`.
+pub(crate) async fn chat(app: &Arc<App>, credential: Option<Credential>, body: Bytes, id: RequestId) -> Response {
+    let mut offer = None;
+    let result = serve(app, credential, body, id, &mut offer).await;
+    result.unwrap_or_else(|refused| {
+        let offers: Vec<_> = offer.iter().map(|quote: &Arc<OwnQuote>| &quote.offer).collect();
+        refused.answer(&app.cashier, &offers)
+    })
+}
+
+async fn serve(
+    app: &Arc<App>,
+    credential: Option<Credential>,
+    body: Bytes,
+    id: RequestId,
+    offer: &mut Option<Arc<OwnQuote>>,
+) -> Result<Response, Refused> {
+    let request = ChatRequest::parse(&body)?;
+    let unknown = || ApiError::unknown_model(&request.model);
+    let model = request.model.parse().ok().and_then(|id| app.shelf.get(&id)).ok_or_else(unknown)?;
+    *offer = Some(app.quote(&model)?);
+    let credential = credential.ok_or(Refusal::Required)?;
+    let Action::Order(placed) = credential.action() else {
+        return Err(Refusal::Payload("a request starts with an order".to_owned()).into());
+    };
+    // A gateway may come with an earlier quote, as long as it lasts.
+    let quote = match app.find_quote(&placed.voucher.body.0.quote) {
+        Some(quote) if quote.signed.body.model == model.id => quote,
+        _ => return Err(Refusal::Forged.into()),
+    };
+    app.cashier.check(&credential, &quote.offer, app.now_ms())?;
+    placed.check_body(&body)?;
+    let prepared = prepare(model, quote, &request, placed)?;
+    let book = app.book(&placed.terms).await?;
+    start(app, book, &credential, placed, prepared, &body, id).await
+}
+
+/// Counts the prompt's tokens and fixes all that decides the answer.
+fn prepare(
+    model: Arc<ServedModel>,
+    quote: Arc<OwnQuote>,
+    request: &ChatRequest,
+    placed: &PlacedOrder,
+) -> Result<Prepared, Refused> {
+    let messages: Vec<ChatMessage> = request
+        .messages
+        .iter()
+        .map(|message| ChatMessage { role: message.role.as_str().to_owned(), content: message.content.clone() })
+        .collect();
+    let prompt_ids = model
+        .tokenizer
+        .encode_chat(&messages)
+        .map_err(|error| ApiError::invalid("messages", error.to_string()))?;
+    let limits = &quote.signed.body.limits;
+    let prompt_tokens = u32::try_from(prompt_ids.len()).unwrap_or(u32::MAX);
+    let sampling = request.sampling(prompt_tokens, limits, &SamplingDefaults::default())?;
+    let ask = Ask {
+        input_tokens: u64::from(prompt_tokens),
+        max_output_tokens: u64::from(sampling.max_tokens),
+        max_millis: max_millis(sampling.max_tokens),
+    };
+    let prompt = ids_digest(&prompt_ids);
+    let consumer_nonce = placed.order.body.consumer_nonce;
+    let (seed, nonce) = match request.seed {
+        Some(number) => {
+            if consumer_nonce != user_seed_nonce(number) {
+                return Err(Refusal::Payload("the order's nonce is not that of the request's seed".to_owned()).into());
+            }
+            (Seed::fixed(&consumer_nonce, &prompt, &model.id), None)
+        }
+        None => {
+            let nonce = quote.nonce().ok_or_else(|| Refusal::Expired("its last nonce".to_owned()))?;
+            (Seed::joint(&nonce.nonce, &consumer_nonce, &quote.hash, &prompt, &model.id), Some(nonce))
+        }
+    };
+    Ok(Prepared { model, quote, prompt_ids, sampling, nonce, seed, ask })
+}
+
+/// Processing time that a request of so many output tokens may take where time is priced.
+fn max_millis(max_tokens: u32) -> u64 {
+    10_000 + u64::from(max_tokens) * 100
+}
+
+/// Takes voucher and order, computes while they are written down, and delivers when they are durable.
+async fn start(
+    app: &Arc<App>,
+    book: Arc<Book>,
+    credential: &Credential,
+    placed: &PlacedOrder,
+    prepared: Prepared,
+    body: &[u8],
+    id: RequestId,
+) -> Result<Response, Refused> {
+    let take = |payee: &mut Payee| {
+        let clock_ms = app.ledger_clock_ms();
+        let find = |hash: &_| app.find_quote(hash).map(|quote| quote.signed.body.clone());
+        let lane = placed.voucher.body.0.lane;
+        let mut pending: Vec<_> = record_of(payee.accept(&placed.voucher, find, clock_ms)?).into_iter().collect();
+        let ordered = payee.order(&placed.order, &placed.order.body.body, prepared.ask, app.now_ms());
+        match ordered {
+            Ok(order) => pending.push(order),
+            // The voucher was taken all the same, and its record must not be lost.
+            Err(error) => return Ok((Err(error), pending)),
+        }
+        Ok((Ok(payee.spent(lane)?), pending))
+    };
+    let (taken, queued) = match book.change(take).await {
+        Err(Refused::Payment(Refusal::Deposit(_))) => {
+            // The payer may have topped up since.
+            app.refresh(&book).await?;
+            book.change(take).await?
+        }
+        other => other?,
+    };
+    let before = match taken {
+        Ok(before) => before,
+        Err(error) => {
+            queued.durable().await?;
+            return Err(error.into());
+        }
+    };
+    let lane = placed.voucher.body.0.lane;
+    let job = Job {
+        prompt_ids: prepared.prompt_ids.clone(),
+        sampling: prepared.sampling.clone(),
+        seed: prepared.seed,
+        window: usize::try_from(prepared.quote.signed.body.limits.window_tokens).unwrap_or(1),
+        stop_at_eos: true,
+    };
+    let generation = prepared.model.engine.start(job);
+    // The prompt is being computed while this waits for the disk.
+    queued.durable().await?;
+    let delivery = Delivery {
+        app: Arc::clone(app),
+        book,
+        lane,
+        before,
+        request: salted_digest(&placed.order.body.salt, body),
+        placed: placed.clone(),
+        challenge_id: credential.challenge_id().to_owned(),
+        model: Arc::clone(&prepared.model),
+        quote: prepared.quote,
+        prompt_ids: ids_digest(&prepared.prompt_ids),
+        prompt_tokens: u32::try_from(prepared.prompt_ids.len()).unwrap_or(u32::MAX),
+        sampling: prepared.sampling,
+        nonce: prepared.nonce,
+        id,
+    };
+    let generation = match generation {
+        Ok(generation) => generation,
+        Err(error) => {
+            // Nothing was delivered: the receipt says so and frees the lane.
+            delivery.abandon().await?;
+            return Err(engine_error(&error).into());
+        }
+    };
+    let (events, stream) = mpsc::channel(STREAM_BUFFER);
+    tokio::spawn(deliver(delivery, generation, events));
+    Ok(sse::response(ReceiverStream::new(stream), sse::KEEP_ALIVE))
+}
+
+fn engine_error(error: &StartError) -> ApiError {
+    match error {
+        StartError::Busy { .. } => ApiError::unavailable("All places are taken at the moment; try again.", 1),
+        StartError::EmptyPrompt | StartError::PromptTooLong { .. } | StartError::UnknownToken { .. } => {
+            ApiError::invalid("messages", error.to_string())
+        }
+        StartError::Text(_) => ApiError::invalid("stop", error.to_string()),
+        other => ApiError::internal(other.to_string()),
+    }
+}
+
+impl App {
+    /// The book of the channel with these terms, opened from the ledger's proven state if it is new.
+    async fn book(&self, terms: &gristmill_types::ChannelTerms) -> Result<Arc<Book>, Refused> {
+        if let Some(book) = self.books.get(&terms.id()) {
+            return Ok(book);
+        }
+        if terms.payee != self.account() || terms.receipt_key != self.receipt_account() {
+            return Err(Refusal::Unrelated("the channel pays this processor").into());
+        }
+        let view = self.ledger_view(terms).await?;
+        let view: LedgerView = view.ok_or_else(|| {
+            Refusal::NoChannel("the ledger has no such channel, or it is not final yet".to_owned())
+        })?;
+        let (payee, first) =
+            Payee::open(*terms, view).map_err(|error| Refusal::Payload(error.to_string()))?;
+        self.books.open(payee, first).await
+    }
+}

@@ -1,0 +1,291 @@
+//! Bringing what was earned to the ledger.
+//!
+//! Approved claims pay at once and go together once a channel has been quiet for a moment. A receipt
+//! that nobody approves is claimed with its voucher after some patience; it carries the receipt, so
+//! it claims what was spent and no grain more, and is withdrawn when the ledger's grace is over. A
+//! closing channel is settled at once and then closed.
+
+use crate::{
+    books::Book,
+    error::Refused,
+    event::Event,
+    routes::App,
+};
+use gristmill_channel::{LedgerView, Phase, ReceiptParts, Settlement};
+use gristmill_client::{ChannelRecords, ClientError, ledger_view, schema::Inclusion};
+use gristmill_ledger::{
+    Event as LedgerEvent, keys,
+    params::MAX_CLAIMS,
+    record::{Model, Stored},
+    tx::{ClaimProof, CloseChannel, MaturedLane, RaiseFloor, Settle, SettleClaim, Withdraw},
+};
+use gristmill_types::{Amount, ChannelId, ChannelTerms, Digest, LineId, ModelId};
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
+};
+
+/// How often the books are looked over.
+const ROUND: Duration = Duration::from_millis(250);
+/// How often a channel with something pending on the ledger is read again.
+const REREAD: Duration = Duration::from_secs(5);
+/// The fee may be this part of a settlement at most, unless the channel is closing.
+const FEE_DIVISOR: u128 = 2;
+
+/// What the settling task remembers of a channel between two rounds.
+#[derive(Default)]
+struct Memory {
+    /// Claimable amounts as last seen, and since when they have not changed.
+    seen: Option<(Amount, Amount, Instant)>,
+    /// Pending claims on the ledger: lane, line, ledger time of maturity.
+    pending: Vec<(u32, LineId, u64)>,
+    read: Option<Instant>,
+    retry_at: Option<Instant>,
+}
+
+/// Runs until the processor stops.
+pub(crate) async fn run(app: Arc<App>) {
+    let mut memories: HashMap<ChannelId, Memory> = HashMap::new();
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(ROUND) => {}
+            () = app.settlement.notified() => {}
+            () = app.stopping.cancelled() => break,
+        }
+        for book in app.books.all() {
+            let channel = book.payee().id();
+            let memory = memories.entry(channel).or_default();
+            if memory.retry_at.is_some_and(|at| Instant::now() < at) {
+                continue;
+            }
+            memory.retry_at = None;
+            if let Err(error) = round(&app, &book, memory, false).await {
+                tracing::warn!(%channel, ?error, "a channel could not be settled; trying again");
+                memory.retry_at = Some(Instant::now() + REREAD);
+            }
+        }
+    }
+}
+
+/// Settles whatever is approved, for a clean stop.
+pub(crate) async fn settle_all(app: &Arc<App>) {
+    for book in app.books.all() {
+        let channel = book.payee().id();
+        if let Err(error) = round(app, &book, &mut Memory::default(), true).await {
+            tracing::warn!(%channel, ?error, "a channel is left unsettled; the next start settles it");
+        }
+    }
+}
+
+async fn round(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory, now: bool) -> Result<(), Refused> {
+    let phase = book.payee().view().phase;
+    if phase == Phase::Closed {
+        return Ok(());
+    }
+    answer_open_vouchers(app, book).await?;
+    let closing = matches!(phase, Phase::Closing { .. });
+    let claims = book.payee().claims_to_settle();
+    let sum = |of: fn(&Settlement) -> Amount| {
+        claims.iter().fold(Amount::ZERO, |sum, claim| sum.checked_add(of(claim)).unwrap_or(sum))
+    };
+    let (at_once, owed) = (sum(|claim| claim.at_once), sum(|claim| claim.owed));
+    let quiet = match memory.seen {
+        Some((a, o, since)) if (a, o) == (at_once, owed) => since.elapsed(),
+        _ => {
+            memory.seen = Some((at_once, owed, Instant::now()));
+            Duration::ZERO
+        }
+    };
+    let fee = app.genesis.params.fees.settle;
+    let worth = |amount: Amount| closing || amount.grains() >= fee.grains().saturating_mul(FEE_DIVISOR).max(1);
+    let approved = !at_once.is_zero() && worth(at_once) && (now || closing || quiet >= app.config.settle_after);
+    let waited = owed > at_once && worth(owed) && (closing || quiet >= app.config.approval_patience);
+    if approved || waited {
+        submit_claims(app, book, &claims, waited).await?;
+        memory.seen = None;
+        reread(app, book, memory).await?;
+    } else if (closing || !memory.pending.is_empty()) && memory.read.is_none_or(|at| at.elapsed() >= REREAD) {
+        reread(app, book, memory).await?;
+    }
+    withdraw_matured(app, book, memory).await?;
+    let settled = book.payee().claims_to_settle().is_empty() && memory.pending.is_empty();
+    if closing && settled && memory.read.is_some() {
+        close(app, book, memory).await?;
+    }
+    Ok(())
+}
+
+/// A voucher that came too late, or whose request a crash cut off, gets a receipt, so that the payer
+/// knows where the lane stands.
+async fn answer_open_vouchers(app: &Arc<App>, book: &Arc<Book>) -> Result<(), Refused> {
+    let lanes = book.payee().unanswered();
+    for lane in lanes {
+        let nothing = Digest::new([0; 32]);
+        let parts = ReceiptParts { request: nothing, response: nothing, last: true, audit: None };
+        let ((), queued) = book
+            .change(|payee| {
+                if !payee.unanswered().contains(&lane) {
+                    return Ok(((), Vec::new()));
+                }
+                let (_, pending) = payee.receipt(lane, parts, &app.config.receipt_key)?;
+                Ok(((), vec![pending]))
+            })
+            .await?;
+        queued.durable().await?;
+    }
+    Ok(())
+}
+
+async fn submit_claims(
+    app: &Arc<App>,
+    book: &Arc<Book>,
+    claims: &[Settlement],
+    unapproved_too: bool,
+) -> Result<(), Refused> {
+    let terms = *book.payee().terms();
+    let mut items = Vec::new();
+    for claim in claims {
+        let line = app.line_of(&claim.voucher.body.0.model).await?;
+        let item = match (&claim.approval, unapproved_too && claim.owed > claim.at_once) {
+            (Some(approval), false) => {
+                SettleClaim { line, proof: ClaimProof::Approval(approval.clone()), receipt: None }
+            }
+            (_, true) => SettleClaim {
+                line,
+                proof: ClaimProof::Voucher(claim.voucher.clone()),
+                receipt: Some(Box::new(claim.receipt.clone())),
+            },
+            (None, false) => continue,
+        };
+        items.push(item);
+    }
+    for claims in items.chunks(MAX_CLAIMS) {
+        let floor = app.retirable(book).await?;
+        let body = Settle { terms, claims: claims.to_vec(), floor };
+        let inclusion = app.sender.send(body).await.map_err(ledger)?;
+        app.report(&terms, &inclusion);
+    }
+    Ok(())
+}
+
+async fn withdraw_matured(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory) -> Result<(), Refused> {
+    let clock_ms = app.ledger_clock_ms();
+    let due = memory.pending.iter().filter(|(_, _, deadline)| *deadline <= clock_ms);
+    let lanes: Vec<MaturedLane> = due.map(|(lane, line, _)| MaturedLane { lane: *lane, line: *line }).collect();
+    if lanes.is_empty() {
+        return Ok(());
+    }
+    let terms = *book.payee().terms();
+    let inclusion = app.sender.send(Withdraw { terms, lanes }).await.map_err(ledger)?;
+    app.report(&terms, &inclusion);
+    reread(app, book, memory).await
+}
+
+async fn close(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory) -> Result<(), Refused> {
+    let terms = *book.payee().terms();
+    let Some(records) = app.records(&terms.id()).await? else { return Ok(()) };
+    let lanes = records.channel.open_lanes().collect();
+    app.sender.send(CloseChannel { terms, lanes }).await.map_err(ledger)?;
+    reread(app, book, memory).await
+}
+
+async fn reread(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory) -> Result<(), Refused> {
+    let channel = book.payee().id();
+    let Some(records) = app.records(&channel).await? else { return Ok(()) };
+    memory.read = Some(Instant::now());
+    memory.pending = records
+        .lanes
+        .iter()
+        .filter_map(|lane| Some((lane.lane, lane.line, lane.pending.as_ref()?.deadline_ms)))
+        .collect();
+    observe(book, ledger_view(&records)).await
+}
+
+async fn observe(book: &Arc<Book>, view: LedgerView) -> Result<(), Refused> {
+    let ((), queued) = book.change(|payee| Ok(((), payee.observe(view)?.into_iter().collect()))).await?;
+    queued.durable().await
+}
+
+/// A failure of the ledger is nobody's fault at this end.
+pub(crate) fn ledger(error: ClientError) -> Refused {
+    tracing::warn!(%error, "the ledger did not do as asked");
+    Refused::Request(gristmill_net::openai::ApiError::unavailable("The ledger does not answer as expected.", 5))
+}
+
+impl App {
+    /// What the ledger says of a channel, proven.
+    pub(crate) async fn records(&self, channel: &ChannelId) -> Result<Option<ChannelRecords>, Refused> {
+        let found = self.ledger.channel(channel).await.map_err(ledger)?;
+        self.clock_ms.fetch_max(found.clock_ms, Ordering::Relaxed);
+        Ok(found.value)
+    }
+
+    /// The ledger's view of a channel with these terms; none if it has no such channel.
+    pub(crate) async fn ledger_view(&self, terms: &ChannelTerms) -> Result<Option<LedgerView>, Refused> {
+        Ok(self.records(&terms.id()).await?.as_ref().map(ledger_view))
+    }
+
+    /// Takes in what the ledger says of a channel now.
+    pub(crate) async fn refresh(&self, book: &Arc<Book>) -> Result<(), Refused> {
+        let terms = *book.payee().terms();
+        match self.ledger_view(&terms).await? {
+            Some(view) => observe(book, view).await,
+            None => Ok(()),
+        }
+    }
+
+    /// The line of a model version, from the ledger's proven record.
+    async fn line_of(&self, model: &ModelId) -> Result<LineId, Refused> {
+        if let Some(line) = self.lines.lock().unwrap_or_else(PoisonError::into_inner).get(model) {
+            return Ok(*line);
+        }
+        let found = self.ledger.state(&[keys::model(model)]).await.map_err(ledger)?.value;
+        let line = found.iter().flatten().filter_map(Model::of).map(|model| model.line).next();
+        let line = line.ok_or_else(|| {
+            Refused::Request(gristmill_net::openai::ApiError::internal("The model is not on the ledger."))
+        })?;
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).insert(*model, line);
+        Ok(line)
+    }
+
+    /// The floor to raise with the next settlement, where lanes are done with.
+    async fn retirable(&self, book: &Arc<Book>) -> Result<Option<RaiseFloor>, Refused> {
+        let (channel, floor, to) = {
+            let payee = book.payee();
+            (payee.id(), payee.view().floor, payee.retirable(self.now_ms()))
+        };
+        if to <= floor {
+            return Ok(None);
+        }
+        let Some(records) = self.records(&channel).await? else { return Ok(None) };
+        // A lane with a pending claim cannot be given up.
+        let to = records.channel.pending_lanes().next().map_or(to, |pending| to.min(pending));
+        if to <= records.channel.lane_floor {
+            return Ok(None);
+        }
+        let remove = records.channel.open_lanes().filter(|lane| *lane < to).collect();
+        Ok(Some(RaiseFloor { to, remove }))
+    }
+
+    /// Tells the owner what a transaction paid.
+    fn report(&self, terms: &ChannelTerms, inclusion: &Inclusion) {
+        let (mut earned, mut royalty) = (Amount::ZERO, Amount::ZERO);
+        for event in &inclusion.outcome.events {
+            if let LedgerEvent::ClaimPaid { earned: e, royalty: r, .. } = event {
+                earned = earned.checked_add(*e).unwrap_or(earned);
+                royalty = royalty.checked_add(*r).unwrap_or(royalty);
+            }
+        }
+        if earned.is_zero() && royalty.is_zero() {
+            return;
+        }
+        self.emit(Event::Settled {
+            channel: terms.id(),
+            transaction: inclusion.outcome.hash,
+            earned,
+            royalty,
+            fee: inclusion.outcome.fee,
+        });
+    }
+}
