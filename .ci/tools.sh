@@ -1,0 +1,58 @@
+# What the end-to-end tests need besides Rust: the official OpenAI clients for Python and JavaScript.
+#
+# Source it: it installs what is missing into a cache outside of the clone, and exports
+#   PATH                    begins with the virtual environment's python3
+#   NODE_PATH               where `require("openai")` finds the package (an `import` does not look there)
+#   GRISTMILL_E2E_REQUIRED  1: a test that would be skipped for want of a tool fails instead
+
+OPENAI_PYTHON_VERSION=3.54.0
+OPENAI_NODE_VERSION=7.57.0
+
+gristmill_cache=${GRISTMILL_CI_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gristmill-ci}
+
+gristmill_say() { printf 'ci: %s\n' "$*"; }
+
+# Installs system packages where that is possible without asking.
+gristmill_system() {
+    gristmill_say "installing $*"
+    local root=()
+    if [ "$(id -u)" -ne 0 ]; then root=(sudo -n); fi
+    if command -v apt-get >/dev/null; then
+        "${root[@]}" apt-get update -q
+        DEBIAN_FRONTEND=noninteractive "${root[@]}" apt-get install -y -q --no-install-recommends "$@"
+    else
+        gristmill_say "please install $* and run again"
+        return 1
+    fi
+}
+
+gristmill_python() {
+    local venv=$gristmill_cache/python-$OPENAI_PYTHON_VERSION
+    if [ ! -e "$venv/ready" ]; then
+        command -v python3 >/dev/null || gristmill_system python3 python3-venv
+        rm -rf "$venv"
+        # Debian's python3 comes without the module that makes environments with pip.
+        python3 -m venv "$venv" || { gristmill_system python3-venv && rm -rf "$venv" && python3 -m venv "$venv"; }
+        "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check "openai==$OPENAI_PYTHON_VERSION"
+        touch "$venv/ready"
+    fi
+    export PATH="$venv/bin:$PATH"
+    gristmill_say "$(python3 -c 'import sys, openai; print("python", sys.version.split()[0], "with openai", openai.__version__)')"
+}
+
+gristmill_node() {
+    local modules=$gristmill_cache/node-$OPENAI_NODE_VERSION
+    if [ ! -e "$modules/ready" ]; then
+        command -v node >/dev/null && command -v npm >/dev/null || gristmill_system nodejs npm
+        rm -rf "$modules"
+        mkdir -p "$modules"
+        npm install --prefix "$modules" --no-audit --no-fund --loglevel=error "openai@$OPENAI_NODE_VERSION"
+        touch "$modules/ready"
+    fi
+    export NODE_PATH="$modules/node_modules"
+    gristmill_say "$(node -p '"node " + process.version + " with openai " + require("openai/version").VERSION')"
+}
+
+gristmill_python
+gristmill_node
+export GRISTMILL_E2E_REQUIRED=1
