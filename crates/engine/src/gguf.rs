@@ -1,0 +1,266 @@
+//! Models from GGUF files: shape, weights as they are stored, and the tokenizer where the file's
+//! description of it is complete.
+//!
+//! A file's tokenizer is used if it is byte-level BPE with a way of splitting words that is known
+//! for certain. For others a `tokenizer.json` beside the file is needed: a tokenizer that is almost
+//! right would count wrongly and answer worse without anybody noticing.
+
+use crate::{
+    Llama, LlamaConfig, LoadError, Precision,
+    config::{Rope, RopeScaling},
+    error::plain,
+    linear::Linear,
+    weights::{Source, assemble, finite},
+};
+use candle_core::{
+    Device, Tensor,
+    quantized::{
+        GgmlDType, QTensor,
+        gguf_file::{Content, Value},
+        tokenizer::TokenizerFromGguf,
+    },
+};
+use gristmill_tokenizer::{SpecialTokens, TextBundle};
+use std::{
+    fs::File,
+    io::BufReader,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::Path,
+};
+
+/// An opened file.
+pub(crate) struct Gguf {
+    content: Content,
+    file: BufReader<File>,
+}
+
+impl Llama {
+    /// Loads a GGUF file for a context of at most so many tokens. The precision is the file's.
+    pub fn from_gguf(path: &Path, context: usize) -> Result<Self, LoadError> {
+        Gguf::open(path)?.llama(context)
+    }
+}
+
+impl Gguf {
+    pub(crate) fn open(path: &Path) -> Result<Self, LoadError> {
+        let failed = |reason: String| LoadError::File { path: path.to_path_buf(), reason };
+        let mut file = BufReader::new(File::open(path).map_err(|error| failed(error.to_string()))?);
+        let content = guarded(|| Content::read(&mut file)).map_err(failed)?;
+        Ok(Self { content, file })
+    }
+
+    pub(crate) fn llama(&mut self, context: usize) -> Result<Llama, LoadError> {
+        let config = self.config()?;
+        // The precision asked for has no effect: this source keeps its own.
+        let weights = assemble(&config, Precision::Q8_0, self)?;
+        Ok(Llama::new(config, weights, context)?)
+    }
+
+    fn config(&mut self) -> Result<LlamaConfig, LoadError> {
+        let architecture = self.text("general.architecture").unwrap_or_default();
+        if architecture != "llama" {
+            let reason = format!("the file's architecture is {architecture:?}; llama is supported");
+            return Err(LoadError::Config(reason));
+        }
+        let (hidden, heads) =
+            (self.size("llama.embedding_length")?, self.size("llama.attention.head_count")?);
+        let head_dim = match self.size("llama.attention.key_length") {
+            Ok(width) => width,
+            Err(_) => hidden.checked_div(heads).unwrap_or(0),
+        };
+        if self.size("llama.rope.dimension_count").is_ok_and(|count| count != head_dim) {
+            return Err(LoadError::Config(
+                "rope turns only a part of each head; that is not supported".into(),
+            ));
+        }
+        if self.size("llama.expert_count").is_ok_and(|count| count > 0) {
+            return Err(LoadError::Config("mixtures of experts are not supported".into()));
+        }
+        let config = LlamaConfig {
+            vocab: self.vocab()?,
+            hidden,
+            intermediate: self.size("llama.feed_forward_length")?,
+            layers: self.size("llama.block_count")?,
+            heads,
+            kv_heads: self.size("llama.attention.head_count_kv").unwrap_or(heads),
+            head_dim,
+            norm_eps: self.number("llama.attention.layer_norm_rms_epsilon").unwrap_or(1e-5) as f32,
+            max_positions: self.size("llama.context_length")?,
+            tied: !self.content.tensor_infos.contains_key("output.weight"),
+            rope: Rope {
+                theta: self.number("llama.rope.freq_base").unwrap_or(10_000.0),
+                scaling: self.rope_scaling(head_dim)?,
+                interleaved: true,
+            },
+        };
+        config.check()?;
+        Ok(config)
+    }
+
+    fn rope_scaling(&mut self, head_dim: usize) -> Result<RopeScaling, LoadError> {
+        if self.content.tensor_infos.contains_key("rope_freqs.weight") {
+            let factors = self.quantised("rope_freqs.weight", &[head_dim / 2])?.dequantize(&Device::Cpu)?;
+            return Ok(RopeScaling::Factors(factors.to_vec1()?));
+        }
+        match self.text("llama.rope.scaling.type").as_deref() {
+            None | Some("none") => Ok(RopeScaling::None),
+            Some("linear") => match self.number("llama.rope.scaling.factor") {
+                Some(factor) => Ok(RopeScaling::Linear { factor }),
+                None => Err(LoadError::Config("llama.rope.scaling.factor is missing".into())),
+            },
+            Some(other) => Err(LoadError::Config(format!("rope scaling of type {other} is not supported"))),
+        }
+    }
+
+    /// The vocabulary is as large as the embedding says.
+    fn vocab(&self) -> Result<usize, LoadError> {
+        let info = self.content.tensor_infos.get("token_embd.weight");
+        match info.map(|info| info.shape.dims()) {
+            Some([vocab, _]) => Ok(*vocab),
+            _ => Err(LoadError::Weights("token_embd.weight is missing or no matrix".into())),
+        }
+    }
+
+    /// The tensor as it is stored. Its shape is checked first: it bounds what is allocated.
+    fn quantised(&mut self, name: &str, shape: &[usize]) -> Result<QTensor, LoadError> {
+        let Some(info) = self.content.tensor_infos.get(name) else {
+            return Err(LoadError::Weights(format!("{name} is missing")));
+        };
+        if info.shape.dims() != shape {
+            return Err(LoadError::Weights(format!(
+                "{name} has the shape {:?}; the configuration makes it {shape:?}",
+                info.shape.dims()
+            )));
+        }
+        guarded(|| self.content.tensor(&mut self.file, name, &Device::Cpu))
+            .map_err(|error| LoadError::Weights(format!("{name}: {error}")))
+    }
+
+    fn text(&self, key: &str) -> Option<String> {
+        self.content.metadata.get(key)?.to_string().ok().cloned()
+    }
+
+    fn number(&self, key: &str) -> Option<f64> {
+        match self.content.metadata.get(key)? {
+            Value::F32(value) => Some(f64::from(*value)),
+            Value::F64(value) => Some(*value),
+            _ => None,
+        }
+    }
+
+    fn integer(&self, key: &str) -> Option<u64> {
+        let value = self.content.metadata.get(key)?;
+        value
+            .to_u64()
+            .ok()
+            .or_else(|| value.to_i64().ok().and_then(|value| u64::try_from(value).ok()))
+            .or_else(|| match value {
+                Value::I32(value) => u64::try_from(*value).ok(),
+                _ => None,
+            })
+    }
+
+    fn size(&self, key: &str) -> Result<usize, LoadError> {
+        let size = self.integer(key).and_then(|value| usize::try_from(value).ok());
+        size.ok_or_else(|| LoadError::Config(format!("{key} is missing or no number")))
+    }
+
+    /// The tokenizer that the file describes.
+    pub(crate) fn text_bundle(&mut self) -> Result<TextBundle, LoadError> {
+        let kind = self.text("tokenizer.ggml.model").unwrap_or_default();
+        let split = self.text("tokenizer.ggml.pre").unwrap_or_default();
+        let known = match (kind.as_str(), split.as_str()) {
+            ("gpt2", "llama3" | "llama-v3" | "llama-bpe" | "smaug-bpe") => "llama3",
+            ("gpt2", "qwen2") => "qwen2",
+            ("gpt2", "gpt-2") => "gpt-2",
+            _ => {
+                return Err(LoadError::Config(format!(
+                    "the file's tokenizer ({kind} {split}) is not one that can be rebuilt for certain; put the model's tokenizer.json beside it"
+                )));
+            }
+        };
+        self.content.metadata.insert("tokenizer.ggml.pre".into(), Value::String(known.into()));
+        let tokenizer =
+            guarded(|| tokenizers::Tokenizer::from_gguf(&self.content)).map_err(LoadError::Config)?;
+        let tokenizer_json =
+            tokenizer.to_string(false).map_err(|error| LoadError::Config(error.to_string()))?;
+        let id = |key: &str| self.integer(key).and_then(|id| u32::try_from(id).ok());
+        let token = |key: &str| id(key).and_then(|id| tokenizer.id_to_token(id));
+        let mut eos_ids: Vec<u32> = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"]
+            .into_iter()
+            .filter_map(id)
+            .collect();
+        eos_ids.sort_unstable();
+        eos_ids.dedup();
+        Ok(TextBundle {
+            tokenizer_json,
+            chat_template: self.text("tokenizer.chat_template"),
+            special: SpecialTokens {
+                bos: token("tokenizer.ggml.bos_token_id"),
+                eos: token("tokenizer.ggml.eos_token_id"),
+                unk: token("tokenizer.ggml.unknown_token_id"),
+                pad: token("tokenizer.ggml.padding_token_id"),
+            },
+            add_bos: matches!(
+                self.content.metadata.get("tokenizer.ggml.add_bos_token"),
+                Some(Value::Bool(true))
+            ),
+            eos_ids,
+        })
+    }
+}
+
+impl Source for Gguf {
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
+        let tensor = self.quantised(&gguf_name(name)?, shape)?.dequantize(&Device::Cpu)?;
+        finite(name, tensor)
+    }
+
+    fn linear(&mut self, name: &str, out: usize, input: usize, _: Precision) -> Result<Linear, LoadError> {
+        let weight = self.quantised(&gguf_name(name)?, &[out, input])?;
+        match weight.dtype() {
+            GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => {
+                Ok(Linear::Dense(finite(name, weight.dequantize(&Device::Cpu)?)?))
+            }
+            _ => Ok(Linear::quantised(weight)),
+        }
+    }
+}
+
+/// GGUF's name of a tensor.
+fn gguf_name(name: &str) -> Result<String, LoadError> {
+    let direct = match name {
+        "model.embed_tokens.weight" => Some("token_embd.weight"),
+        "model.norm.weight" => Some("output_norm.weight"),
+        "lm_head.weight" => Some("output.weight"),
+        _ => None,
+    };
+    if let Some(direct) = direct {
+        return Ok(direct.into());
+    }
+    let unknown = || LoadError::Weights(format!("{name} has no place in a GGUF file"));
+    let rest = name.strip_prefix("model.layers.").ok_or_else(unknown)?;
+    let (index, part) = rest.split_once('.').ok_or_else(unknown)?;
+    let part = match part {
+        "input_layernorm.weight" => "attn_norm",
+        "self_attn.q_proj.weight" => "attn_q",
+        "self_attn.k_proj.weight" => "attn_k",
+        "self_attn.v_proj.weight" => "attn_v",
+        "self_attn.o_proj.weight" => "attn_output",
+        "post_attention_layernorm.weight" => "ffn_norm",
+        "mlp.gate_proj.weight" => "ffn_gate",
+        "mlp.up_proj.weight" => "ffn_up",
+        "mlp.down_proj.weight" => "ffn_down",
+        _ => return Err(unknown()),
+    };
+    Ok(format!("blk.{index}.{part}.weight"))
+}
+
+/// Runs the reader on bytes from outside: a panic of it (an overflow in a damaged header) is an
+/// error like others.
+fn guarded<T>(work: impl FnOnce() -> candle_core::Result<T>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(plain),
+        Err(_) => Err("the file is damaged".into()),
+    }
+}

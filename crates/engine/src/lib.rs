@@ -1,0 +1,53 @@
+//! Engines answer prompts. Nothing else knows candle.
+//!
+//! [`Engine`] is what the processor sees: start a job, read its events, recompute an answer. The
+//! engine of this crate is [`CandleEngine`]: a Llama of our own on candle ([`Llama`]), read from
+//! Hugging Face folders or GGUF files, with continuous batching on one thread.
+//!
+//! # The life of a job
+//! 1. [`Engine::start`] checks it (ids, lengths, sampling) and admits or refuses it at once:
+//!    concurrency and queue are bounded, and a full engine says [`StartError::Busy`].
+//! 2. Its prompt is computed in chunks of fixed size, one chunk between two steps of the running
+//!    answers, so that a newcomer does not stall them. The size is fixed because it decides shapes,
+//!    and shapes decide the last bits.
+//! 3. Each step takes one token for every answer that runs. Tokens are drawn by the canonical
+//!    sampler of `gristmill-audit` and turned into text by `gristmill-tokenizer`.
+//! 4. Events go through a channel as wide as the job's window. If it is full, the answer pauses and
+//!    the others go on: who does not pay for more tokens gets no more computed.
+//! 5. It ends at an end-of-answer id, a stop text, its length, an error, or when the receiver is
+//!    dropped. Its place and its memory are free from then on.
+//!
+//! # What can be computed again
+//! With quantised weights, a row of a matrix product has the same bits alone and among others, and
+//! attention is computed per sequence, so an answer does not depend on what else the engine did.
+//! [`Engine::recompute`] then finds every token again exactly ([`EngineInfo::exact`]). With f32
+//! weights the product's blocking depends on the number of rows: logits move by about 1e-5 between
+//! batches, and a comparison allows a margin ([`F32_TOLERANCE`]).
+//!
+//! This crate knows no money, no network and no ledger.
+
+mod candle;
+mod config;
+mod error;
+mod folder;
+mod gguf;
+mod inbox;
+mod job;
+mod linear;
+mod llama;
+mod random;
+mod rope;
+mod scheduler;
+mod task;
+pub mod train;
+mod weights;
+
+pub use candle::{CandleEngine, CandleOptions};
+pub use config::{LlamaConfig, Rope, RopeScaling};
+pub use error::{LoadError, StartError};
+pub use job::{
+    Done, Engine, EngineInfo, Event, F32_TOLERANCE, Generation, Job, Load, Recomputation, Recomputed, Replay,
+};
+pub use linear::Precision;
+pub use llama::Llama;
+pub use random::random_llama;

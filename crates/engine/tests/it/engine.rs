@@ -1,0 +1,207 @@
+//! Jobs: batching, ends, cancellation, backpressure, admission.
+
+use crate::support::*;
+use gristmill_engine::{CandleOptions, Engine, Event, Load, Precision, StartError};
+use gristmill_tokenizer::Transcript;
+use gristmill_types::Finish;
+
+#[test]
+fn an_answer_does_not_depend_on_its_company() {
+    let engine = engine();
+    // Prompts below, at and above the size of a chunk, lengths that end at different times.
+    let jobs: Vec<_> = [5, 256, 17, 300, 1, 257, 40, 90]
+        .into_iter()
+        .enumerate()
+        .map(|(i, count)| job(prompt(count, i), sampling(20 + 7 * i as u32, &[]), i as u8))
+        .collect();
+    let alone: Vec<Answer> = jobs.iter().map(|job| answer(&engine, job.clone())).collect();
+    for (job, answer) in jobs.iter().zip(&alone) {
+        assert_eq!(answer.done.finish, Finish::Length);
+        assert_eq!(answer.done.output_tokens, job.sampling.max_tokens);
+        assert_eq!(answer.done.prompt_tokens as usize, job.prompt_ids.len());
+    }
+    let under_way: Vec<_> = jobs.iter().map(|job| engine.start(job.clone()).unwrap()).collect();
+    let readers: Vec<_> =
+        under_way.into_iter().map(|generation| std::thread::spawn(|| collect(generation))).collect();
+    let together: Vec<Answer> = readers.into_iter().map(|reader| reader.join().unwrap()).collect();
+    assert_eq!(together, alone);
+    assert_eq!(engine.load(), Load::default(), "places are free when the end is read");
+}
+
+#[test]
+fn the_seed_decides() {
+    let engine = engine();
+    let ask = |seed| answer(&engine, job(prompt(10, 0), sampling(30, &[]), seed)).ids;
+    assert_eq!(ask(1), ask(1));
+    assert_ne!(ask(1), ask(2));
+    let cold = |seed| {
+        let mut job = job(prompt(10, 0), sampling(30, &[]), seed);
+        job.sampling.temperature_micros = 0;
+        answer(&engine, job).ids
+    };
+    assert_eq!(cold(1), cold(2), "at temperature 0 there is nothing to draw");
+}
+
+#[test]
+fn a_stop_text_ends_the_answer() {
+    let engine = engine();
+    let whole = answer(&engine, job(prompt(10, 0), sampling(60, &[]), 3));
+    let stop = &whole.text[20..23];
+    let at = whole.text.find(stop).unwrap();
+    let cut = answer(&engine, job(prompt(10, 0), sampling(60, &["never-there", stop]), 3));
+    assert_eq!(cut.text, whole.text[..at]);
+    assert_eq!(cut.done.finish, Finish::Stop);
+    assert_eq!(cut.ids, whole.ids[..cut.ids.len()]);
+    let stops = ["never-there".to_string(), stop.to_string()];
+    let again = Transcript::of(engine.tokenizer(), &cut.ids, &stops, true).unwrap();
+    assert_eq!(again, cut.text, "the text follows from the ids");
+}
+
+#[test]
+fn an_end_id_ends_the_answer() {
+    let free = answer(&engine(), job(prompt(10, 0), sampling(60, &[]), 3));
+    let eos = free.ids[9];
+    let at = free.ids.iter().position(|id| *id == eos).unwrap();
+    let engine = engine_with(Precision::Q8_0, &[eos], &CandleOptions::default());
+    let ended = answer(&engine, job(prompt(10, 0), sampling(60, &[]), 3));
+    assert_eq!(ended.ids, free.ids[..=at], "the end id is among the ids");
+    let before = engine.tokenizer().decode(&free.ids[..at]).unwrap();
+    assert_eq!(ended.text, before, "and not in the text");
+    assert_eq!(ended.done.finish, Finish::Stop);
+    let mut ignoring = job(prompt(10, 0), sampling(60, &[]), 3);
+    ignoring.stop_at_eos = false;
+    assert_eq!(answer(&engine, ignoring).ids, free.ids);
+}
+
+#[test]
+fn the_context_ends_the_answer() {
+    let options = CandleOptions { context_tokens: 40, ..CandleOptions::default() };
+    let engine = engine_with(Precision::Q8_0, &[], &options);
+    let answer = answer(&engine, job(prompt(30, 0), sampling(1_000_000, &[]), 3));
+    assert_eq!((answer.ids.len(), answer.done.finish), (10, Finish::Length));
+}
+
+#[test]
+fn a_dropped_answer_frees_its_place() {
+    let options = CandleOptions { max_running: 1, max_queued: 1, ..CandleOptions::default() };
+    let engine = engine_with(Precision::Q8_0, &[], &options);
+    let long = || engine.start(job(prompt(10, 0), sampling(900, &[]), 3));
+    let (first, second) = (long().unwrap(), long().unwrap());
+    assert!(matches!(long(), Err(StartError::Busy { .. })));
+    eventually("one runs", || engine.load() == Load { running: 1, queued: 1 });
+    let third = long();
+    assert!(matches!(third, Err(StartError::Busy { running: 1, queued: 1 })), "{third:?}");
+    // The first is paused at its window, so only the drop can wake the engine.
+    drop(first);
+    eventually("the second runs", || engine.load() == Load { running: 1, queued: 0 });
+    let third = long().unwrap();
+    drop(second);
+    drop(third);
+    eventually("all places are free", || engine.load() == Load::default());
+    assert_eq!(answer(&engine, job(prompt(10, 0), sampling(5, &[]), 3)).ids.len(), 5);
+}
+
+#[test]
+fn a_slow_reader_holds_up_nobody_else() {
+    let engine = engine();
+    let mut slow = job(prompt(10, 0), sampling(40, &[]), 3);
+    slow.window = 4;
+    let expected = answer(&engine, slow.clone());
+    let slow = engine.start(slow).unwrap();
+    for seed in 0..3 {
+        assert_eq!(answer(&engine, job(prompt(20, 1), sampling(100, &[]), seed)).ids.len(), 100);
+    }
+    // 300 tokens were computed for others; the slow one would have ended if it were not paused.
+    assert_eq!(engine.load(), Load { running: 1, queued: 0 });
+    assert_eq!(collect(slow), expected, "it goes on where it paused");
+}
+
+#[test]
+fn no_more_than_the_window_is_computed_ahead() {
+    for window in [0, 1, 5] {
+        let engine = engine();
+        let mut narrow = job(prompt(10, 0), sampling(50, &[]), 3);
+        narrow.window = window;
+        let mut generation = engine.start(narrow).unwrap();
+        for _ in 0..10 {
+            assert!(matches!(generation.blocking_next(), Some(Event::Piece { .. })));
+        }
+        // Dropping the engine ends its thread, so what remains in the channel was computed ahead.
+        drop(engine);
+        let mut ahead = 0;
+        while let Some(Event::Piece { ids, .. }) = generation.blocking_next() {
+            ahead += ids.len();
+        }
+        assert!(ahead <= window.max(1), "{ahead} tokens ahead of a window of {window}");
+    }
+}
+
+#[test]
+fn an_engine_that_ends_says_so() {
+    let engine = engine();
+    let mut wide = job(prompt(10, 0), sampling(900, &[]), 3);
+    wide.window = 2;
+    let mut generation = engine.start(wide).unwrap();
+    assert!(matches!(generation.blocking_next(), Some(Event::Piece { .. })));
+    drop(engine);
+    let answer = {
+        let mut last = None;
+        while let Some(event) = generation.blocking_next() {
+            last = Some(event);
+        }
+        last
+    };
+    let Some(Event::Done(done)) = answer else { panic!("Done comes last: {answer:?}") };
+    assert_eq!(done.finish, Finish::Error);
+    assert!(done.error.unwrap().contains("stopped"));
+}
+
+#[test]
+fn bad_jobs_are_refused_at_once() {
+    let options = CandleOptions { context_tokens: 64, ..CandleOptions::default() };
+    let engine = engine_with(Precision::Q8_0, &[], &options);
+    let good = || job(prompt(10, 0), sampling(5, &[]), 3);
+    let code = |change: fn(&mut gristmill_engine::Job)| {
+        let mut job = good();
+        change(&mut job);
+        engine.start(job).unwrap_err().code()
+    };
+    assert_eq!(code(|job| job.prompt_ids.clear()), "empty_prompt");
+    assert_eq!(code(|job| job.prompt_ids = vec![5; 64]), "context_length_exceeded");
+    assert_eq!(code(|job| job.prompt_ids = vec![5; 1_000_000]), "context_length_exceeded");
+    assert_eq!(code(|job| job.prompt_ids[3] = 96), "unknown_token");
+    assert_eq!(code(|job| job.prompt_ids[3] = u32::MAX), "unknown_token");
+    assert_eq!(code(|job| job.sampling.max_tokens = 0), "no_output");
+    assert_eq!(code(|job| job.sampling.top_k = 0), "bad_sampling");
+    assert_eq!(code(|job| job.sampling.top_k = 65), "bad_sampling");
+    assert_eq!(code(|job| job.sampling.stop = vec![String::new()]), "bad_stop");
+    assert_eq!(engine.load(), Load::default(), "a refused job takes no place");
+    let mut extreme = good();
+    extreme.sampling.temperature_micros = u32::MAX;
+    extreme.window = usize::MAX;
+    assert_eq!(answer(&engine, extreme).ids.len(), 5);
+}
+
+#[test]
+fn memory_bounds_what_runs() {
+    // Keys and values of 100 tokens; each job needs 60, so one runs at a time.
+    let bytes_per_token = 2 * 4 * 2 * 2 * 16;
+    let options = CandleOptions { kv_bytes: 100 * bytes_per_token, ..CandleOptions::default() };
+    let engine = engine_with(Precision::Q8_0, &[], &options);
+    assert_eq!(engine.info().context_tokens, 100);
+    let jobs: Vec<_> =
+        (0..3).map(|i| engine.start(job(prompt(10, i), sampling(50, &[]), 3)).unwrap()).collect();
+    eventually("one runs", || engine.load() == Load { running: 1, queued: 2 });
+    for generation in jobs {
+        assert_eq!(collect(generation).ids.len(), 50);
+    }
+}
+
+#[test]
+fn the_engine_says_what_it_is() {
+    let info = engine().info().clone();
+    assert_eq!((info.class.as_str(), info.exact, info.vocab), ("candle-q8_0", true, 96));
+    assert_eq!(info.context_tokens, 1024);
+    let info = engine_with(Precision::F32, &[], &CandleOptions::default()).info().clone();
+    assert_eq!((info.class.as_str(), info.exact), ("candle-f32", false));
+}

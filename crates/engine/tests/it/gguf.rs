@@ -1,0 +1,210 @@
+//! GGUF files, written with candle from the golden weights.
+
+use crate::support::*;
+use candle_core::{
+    Device, Tensor,
+    quantized::{
+        GgmlDType, QTensor,
+        gguf_file::{Value, write},
+    },
+};
+use gristmill_engine::{CandleEngine, CandleOptions, Engine, Llama, LoadError, Precision};
+use std::{collections::BTreeMap, fs::File, path::Path};
+
+/// GGUF's order of the rows of q and k: the halves of each head interleaved.
+fn interleave(weight: &Tensor, head_dim: usize) -> Tensor {
+    let (rows, columns) = weight.dims2().unwrap();
+    let split = weight.reshape((rows / head_dim, 2, head_dim / 2, columns)).unwrap();
+    split.transpose(1, 2).unwrap().contiguous().unwrap().reshape((rows, columns)).unwrap()
+}
+
+fn gguf_name(name: &str) -> String {
+    let mut name = name.replace("model.layers.", "blk.");
+    for (from, to) in [
+        ("model.embed_tokens", "token_embd"),
+        ("model.norm", "output_norm"),
+        ("lm_head", "output"),
+        ("input_layernorm", "attn_norm"),
+        ("post_attention_layernorm", "ffn_norm"),
+        ("self_attn.o_proj", "attn_output"),
+        ("self_attn.", "attn_"),
+        ("mlp.", "ffn_"),
+        ("_proj", ""),
+    ] {
+        name = name.replace(from, to);
+    }
+    name
+}
+
+/// The golden weights as a GGUF file's tensors.
+fn tensors(name: &str, head_dim: usize, kind: GgmlDType) -> BTreeMap<String, QTensor> {
+    let weights =
+        candle_core::safetensors::load(golden(name).join("model.safetensors"), &Device::Cpu).unwrap();
+    weights
+        .into_iter()
+        .map(|(name, weight)| {
+            let turned = name.contains("q_proj") || name.contains("k_proj");
+            let weight = if turned { interleave(&weight, head_dim) } else { weight };
+            let kind = if weight.rank() == 1 || name.contains("embed") { GgmlDType::F32 } else { kind };
+            (gguf_name(&name), QTensor::quantize(&weight, kind).unwrap())
+        })
+        .collect()
+}
+
+type Metadata = BTreeMap<&'static str, Value>;
+
+fn plain_metadata() -> Metadata {
+    [
+        ("general.architecture", Value::String("llama".into())),
+        ("llama.embedding_length", Value::U32(64)),
+        ("llama.feed_forward_length", Value::U32(160)),
+        ("llama.block_count", Value::U32(2)),
+        ("llama.attention.head_count", Value::U32(4)),
+        ("llama.attention.head_count_kv", Value::U32(2)),
+        ("llama.attention.key_length", Value::U32(16)),
+        ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-5)),
+        ("llama.rope.dimension_count", Value::U32(16)),
+        ("llama.rope.freq_base", Value::F32(10_000.0)),
+        ("llama.context_length", Value::U32(128)),
+    ]
+    .into()
+}
+
+fn with_tokenizer(mut metadata: Metadata, split: &str) -> Metadata {
+    let texts = |texts: Vec<String>| Value::Array(texts.into_iter().map(Value::String).collect());
+    let kinds = (0..VOCAB).map(|id| Value::I32(if id < 3 { 3 } else { 1 })).collect();
+    metadata.extend([
+        ("tokenizer.ggml.model", Value::String("gpt2".into())),
+        ("tokenizer.ggml.pre", Value::String(split.into())),
+        ("tokenizer.ggml.tokens", texts(tokens())),
+        ("tokenizer.ggml.token_type", Value::Array(kinds)),
+        ("tokenizer.ggml.merges", texts(Vec::new())),
+        ("tokenizer.ggml.bos_token_id", Value::U32(1)),
+        ("tokenizer.ggml.eos_token_id", Value::U32(2)),
+        ("tokenizer.chat_template", Value::String("{{ messages[0].content }}".into())),
+    ]);
+    metadata
+}
+
+fn save(path: &Path, metadata: &Metadata, tensors: &BTreeMap<String, QTensor>) {
+    let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (*key, value)).collect();
+    let tensors: Vec<(&str, &QTensor)> =
+        tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    write(&mut File::create(path).unwrap(), &metadata, &tensors).unwrap();
+}
+
+#[test]
+fn a_gguf_computes_what_the_folder_computes() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let (ids, expected) = golden_numbers("plain");
+    save(&path, &plain_metadata(), &tensors("plain", 16, GgmlDType::F32));
+    let model = Llama::from_gguf(&path, 128).unwrap();
+    let difference = greatest_difference(&model.logits(&ids).unwrap(), &expected);
+    assert!(difference < 1e-4, "f32: {difference}");
+    save(&path, &plain_metadata(), &tensors("plain", 16, GgmlDType::Q8_0));
+    let model = Llama::from_gguf(&path, 128).unwrap();
+    assert_eq!((model.kind().as_str(), model.exact()), ("q8_0", true));
+    let folder = Llama::from_hf_dir(&golden("plain"), Precision::Q8_0, 128).unwrap();
+    let difference = greatest_difference(&model.logits(&ids).unwrap(), &folder.logits(&ids).unwrap());
+    assert!(difference < 1e-3, "q8_0: {difference}");
+}
+
+#[test]
+fn tied_weights_wide_heads_and_rope_factors_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let mut metadata = plain_metadata();
+    metadata.extend([
+        ("llama.feed_forward_length", Value::U32(128)),
+        ("llama.attention.head_count_kv", Value::U32(1)),
+        ("llama.attention.key_length", Value::U32(32)),
+        ("llama.attention.layer_norm_rms_epsilon", Value::F32(1e-6)),
+        ("llama.rope.dimension_count", Value::U32(32)),
+        ("llama.rope.freq_base", Value::F32(500.0)),
+        ("llama.context_length", Value::U32(256)),
+    ]);
+    let mut tensors = tensors("scaled", 32, GgmlDType::F32);
+    // The factors that make llama3's scaling with factor 4, bounds 1 and 4 and 64 positions.
+    let factors: Vec<f32> = (0..16)
+        .map(|pair| {
+            let turns = 64.0 * 500f64.powf(-2.0 * f64::from(pair) / 32.0) / std::f64::consts::TAU;
+            let share = ((turns - 1.0) / 3.0).clamp(0.0, 1.0);
+            (1.0 / (share + (1.0 - share) / 4.0)) as f32
+        })
+        .collect();
+    let factors = Tensor::from_vec(factors, 16, &Device::Cpu).unwrap();
+    tensors.insert("rope_freqs.weight".into(), QTensor::quantize(&factors, GgmlDType::F32).unwrap());
+    save(&path, &metadata, &tensors);
+    let (ids, expected) = golden_numbers("scaled");
+    let model = Llama::from_gguf(&path, 128).unwrap();
+    let difference = greatest_difference(&model.logits(&ids).unwrap(), &expected);
+    assert!(difference < 1e-4, "{difference}");
+}
+
+#[test]
+fn a_files_own_tokenizer_is_used_where_it_is_certain() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let weights = tensors("plain", 16, GgmlDType::Q8_0);
+    save(&path, &with_tokenizer(plain_metadata(), "gpt-2"), &weights);
+    let options = CandleOptions { max_running: 2, ..CandleOptions::default() };
+    let engine = CandleEngine::open(&path, &options).unwrap();
+    let bundle = engine.tokenizer().bundle();
+    assert_eq!(bundle.eos_ids, [2]);
+    assert_eq!((bundle.special.bos.as_deref(), bundle.special.eos.as_deref()), (Some("<s>"), Some("</s>")));
+    assert_eq!(engine.tokenizer().encode("Ab1").unwrap(), [35, 68, 19]);
+    let message = gristmill_tokenizer::ChatMessage { role: "user".into(), content: "Ab1".into() };
+    assert_eq!(engine.tokenizer().encode_chat(&[message]).unwrap(), [35, 68, 19]);
+    assert_eq!(answer(&engine, job(prompt(10, 0), sampling(8, &[]), 3)).done.error, None);
+    save(&path, &with_tokenizer(plain_metadata(), "something-new"), &weights);
+    let error = CandleEngine::open(&path, &options).unwrap_err();
+    assert!(matches!(&error, LoadError::Config(text) if text.contains("tokenizer.json")), "{error}");
+    std::fs::write(dir.path().join("tokenizer.json"), tokenizer_json().to_string()).unwrap();
+    let engine = CandleEngine::open(&path, &options).unwrap();
+    assert_eq!(engine.tokenizer().encode("Ab1").unwrap(), [35, 68, 19]);
+}
+
+#[test]
+fn what_is_not_supported_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let weights = tensors("plain", 16, GgmlDType::Q8_0);
+    for (key, value, word) in [
+        ("general.architecture", Value::String("qwen2".into()), "qwen2"),
+        ("llama.expert_count", Value::U32(8), "experts"),
+        ("llama.rope.scaling.type", Value::String("yarn".into()), "yarn"),
+        ("llama.rope.dimension_count", Value::U32(8), "part of each head"),
+        ("llama.embedding_length", Value::U32(128), "shape"),
+        ("llama.embedding_length", Value::U64(u64::MAX), "hidden_size"),
+        ("llama.block_count", Value::U32(3), "missing"),
+        ("llama.block_count", Value::U32(u32::MAX), "num_hidden_layers"),
+        ("llama.attention.head_count", Value::U32(0), "head"),
+        ("llama.context_length", Value::String("x".into()), "context_length"),
+    ] {
+        let mut metadata = plain_metadata();
+        metadata.insert(key, value);
+        save(&path, &metadata, &weights);
+        let error = Llama::from_gguf(&path, 128).unwrap_err().to_string();
+        assert!(error.contains(word), "{key}: {error}");
+    }
+}
+
+#[test]
+fn damaged_files_are_errors() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    save(&path, &plain_metadata(), &tensors("plain", 16, GgmlDType::Q8_0));
+    let bytes = std::fs::read(&path).unwrap();
+    for end in [0, 3, 4, 8, 20, 100, 700, 2_000, bytes.len() / 2, bytes.len() - 40] {
+        std::fs::write(&path, &bytes[..end]).unwrap();
+        assert!(Llama::from_gguf(&path, 128).is_err(), "cut at {end}");
+    }
+    // Every byte of the header in turn: an error or a model, never a panic or a huge allocation.
+    for at in 0..400 {
+        let mut damaged = bytes.clone();
+        damaged[at] = !damaged[at];
+        std::fs::write(&path, &damaged).unwrap();
+        let _ = Llama::from_gguf(&path, 128);
+    }
+}
