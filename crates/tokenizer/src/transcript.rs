@@ -25,11 +25,11 @@ impl Transcript {
     }
 
     /// Ends the answer, at an id that ends it or at its length; gives the text that was held. That
-    /// text may complete a stop text, so it is cut there.
-    pub fn finish(&mut self) -> Result<String, TextError> {
+    /// text may complete a stop text; it is cut there then.
+    pub fn finish(&mut self) -> Result<Stopped, TextError> {
         let piece = self.decoder.finish()?;
-        let mut last = self.stops.push(&piece).text;
-        last.push_str(&self.stops.finish());
+        let mut last = self.stops.push(&piece);
+        last.text.push_str(&self.stops.finish());
         Ok(last)
     }
 
@@ -53,7 +53,7 @@ impl Transcript {
                 return Ok(text);
             }
         }
-        text.push_str(&transcript.finish()?);
+        text.push_str(&transcript.finish()?.text);
         Ok(text)
     }
 }
