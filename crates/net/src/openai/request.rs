@@ -28,6 +28,17 @@ pub enum Role {
     Assistant,
 }
 
+impl Role {
+    /// The role as chat templates name it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+        }
+    }
+}
+
 /// One message. Several text parts are joined without a separator.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Message {
