@@ -1,0 +1,311 @@
+//! The ledger as consensus sees it: how a block is built, checked, replayed and finished.
+//!
+//! Building and checking run the same [`execute`]. Checking a block as a voter adds the rules that
+//! a header must keep ([`follows`]), the signatures, and that the state root is the one that came
+//! out. The engine compares the operations' root itself, but not the state root, so that is ours.
+
+use crate::{
+    block::{Block, MAX_BLOCK_TXS, MAX_BODY_BYTES, Tx, verify_signatures},
+    index::Applied,
+    pool::{Pool, Refusal, Taken, Verdict},
+    state::{Batch, Databases, Env, Execution, Refused, Sealed, execute, execute_genesis, sync_target},
+};
+use commonware_consensus::{Heightable as _, Viewable as _, marshal::ancestry::Ancestry, types::Height};
+use commonware_cryptography::{Digestible as _, sha256::Digest};
+use commonware_glue::stateful::{
+    Application, Finality, Input, Proposed,
+    db::{DatabaseSet, Merkleized as _},
+};
+use commonware_parallel::Rayon;
+use commonware_storage::qmdb::sync::Target;
+use futures::StreamExt as _;
+use gristmill_ledger::{Context, Genesis, Invalid, Outcome, Rules, clock::next_clock};
+use gristmill_proof::{ConsensusContext, Header, Scheme};
+use gristmill_types::{BlockHash, StateKey};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, UNIX_EPOCH},
+};
+use tokio::sync::mpsc;
+
+/// How far a block's time may be ahead of a voter's clock before the voter waits.
+const TOLERATED_AHEAD: Duration = Duration::from_secs(2);
+
+/// Headers kept to find the one that a state root belongs to.
+const RECENT_HEADERS: usize = 64;
+
+/// What executing a block that is not final yet came to.
+struct Executed {
+    height: u64,
+    outcomes: Vec<Outcome>,
+    changes: Vec<(StateKey, Option<Vec<u8>>)>,
+}
+
+/// Headers of the blocks whose state is or is about to be the database's, by state root.
+#[derive(Clone, Default)]
+pub struct Headers(Arc<Mutex<VecDeque<Header>>>);
+
+impl Headers {
+    /// A header whose state is applied next.
+    pub fn push(&self, header: Header) {
+        let mut headers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        headers.push_back(header);
+        if headers.len() > RECENT_HEADERS {
+            headers.pop_front();
+        }
+    }
+
+    /// The header with this state root.
+    pub fn find(&self, state_root: &Digest) -> Option<Header> {
+        let headers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        headers.iter().rev().find(|header| header.state_root == *state_root).cloned()
+    }
+}
+
+/// What all clones of the application share.
+pub(crate) struct Shared {
+    /// The genesis.
+    pub genesis: Arc<Genesis>,
+    /// What execution needs of it.
+    pub rules: Arc<Rules>,
+    /// The block before the first.
+    pub genesis_block: Block,
+    /// The hash of the committee of the next epoch, which every header carries.
+    pub next_committee: Digest,
+    /// Recent headers.
+    pub headers: Headers,
+    /// Where transactions come from.
+    pub pool: Pool,
+    /// Where applied blocks are announced.
+    pub applied: mpsc::Sender<Arc<Applied>>,
+    /// Spreads work over cores.
+    pub strategy: Rayon,
+    executed: Mutex<BTreeMap<Digest, Executed>>,
+}
+
+/// The ledger's application.
+#[derive(Clone)]
+pub struct App(Arc<Shared>);
+
+impl App {
+    /// An application over its parts.
+    pub fn new(
+        genesis: Arc<Genesis>,
+        genesis_block: Block,
+        headers: Headers,
+        pool: Pool,
+        applied: mpsc::Sender<Arc<Applied>>,
+        strategy: Rayon,
+    ) -> Self {
+        let rules = Arc::new(genesis.rules());
+        let next_committee = genesis_block.header.next_committee;
+        let executed = Mutex::default();
+        Self(Arc::new(Shared {
+            genesis,
+            rules,
+            genesis_block,
+            next_committee,
+            headers,
+            pool,
+            applied,
+            strategy,
+            executed,
+        }))
+    }
+
+    fn context(&self, header: &ConsensusContext, height: Height, time_ms: u64, clock_ms: u64) -> Context {
+        let epoch = header.round.epoch().get();
+        Context { chain: self.0.rules.chain, height: height.get(), time_ms, clock_ms, epoch }
+    }
+
+    fn remember(&self, block: &Block, executed: Executed) {
+        self.0.executed.lock().unwrap_or_else(PoisonError::into_inner).insert(block.digest(), executed);
+    }
+
+    /// Takes what the block came to, and forgets everything that lost against it.
+    fn recall(&self, block: &Block) -> Option<Executed> {
+        let mut all = self.0.executed.lock().unwrap_or_else(PoisonError::into_inner);
+        let executed = all.remove(&block.digest());
+        all.retain(|_, other| other.height > block.header.height.get());
+        executed
+    }
+
+    async fn run<E: Env>(&self, batch: Batch<E>, context: Context, txs: &[Tx]) -> Option<Execution<E>> {
+        if context.height == 1 {
+            execute_genesis(batch, &self.0.genesis).await
+        } else {
+            execute(batch, &self.0.rules, context, txs).await
+        }
+    }
+
+    /// Whether a header keeps the rules that need nothing but its parent.
+    fn follows(&self, parent: &Header, header: &Header) -> bool {
+        header.height == parent.height.next()
+            && header.next_committee == self.0.next_committee
+            && next_clock(parent.time_ms, parent.clock_ms, header.time_ms) == Ok(header.clock_ms)
+    }
+
+    /// Seals a block over what executing its transactions came to.
+    fn seal<E: Env>(
+        &self,
+        cx: ConsensusContext,
+        parent: &Block,
+        times: (u64, u64),
+        body: Vec<Tx>,
+        sealed: &Sealed<E>,
+    ) -> Block {
+        let (ops_root, range) = sync_target::<E>(sealed);
+        let header = Header {
+            context: cx,
+            parent: parent.digest(),
+            height: parent.header.height.next(),
+            time_ms: times.0,
+            clock_ms: times.1,
+            next_committee: self.0.next_committee,
+            body_root: Block::body_root(&body),
+            state_root: sealed.root(),
+            ops_root,
+            range,
+        };
+        Block { header, body: body.into() }
+    }
+}
+
+/// The runtime's clock as time since 1970.
+pub(crate) fn now<E: Env>(context: &E) -> Duration {
+    context.current().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Milliseconds, saturating.
+pub(crate) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What becomes of a transaction that is not in the block.
+fn verdict(refused: Refused) -> (usize, Verdict) {
+    let verdict = match &refused.reason {
+        Invalid::Nonce { expected, got } if got > expected => Verdict::Ahead,
+        reason => Verdict::Never(Refusal::invalid(reason)),
+    };
+    (refused.position, verdict)
+}
+
+impl<E: Env> Application<E> for App {
+    type SigningScheme = Scheme;
+    type Context = ConsensusContext;
+    type Block = Block;
+    type Databases = Databases<E>;
+    type Captured = ();
+    type Provider = Pool;
+    type Input = ();
+
+    fn sync_targets(block: &Block) -> <Self::Databases as DatabaseSet<E>>::SyncTargets {
+        Target::new(block.header.ops_root, block.header.range.clone())
+    }
+
+    async fn genesis(&mut self) -> Block {
+        self.0.genesis_block.clone()
+    }
+
+    async fn propose(
+        &mut self,
+        (env, cx): (E, ConsensusContext),
+        ancestry: impl Ancestry<Block>,
+        batch: Batch<E>,
+        input: Input<(), Pool>,
+    ) -> Option<Proposed<Self, E>> {
+        let parent = Box::pin(ancestry).next().await?;
+        let parent = parent.inner();
+        let time = now(&env);
+        let time_ms = millis(time).max(parent.header.time_ms.saturating_add(1));
+        let clock_ms = next_clock(parent.header.time_ms, parent.header.clock_ms, time_ms).ok()?;
+        let height = parent.header.height.next();
+        let view = cx.view().get();
+        // Waiting for transactions is the automaton's business: this never waits and never declines,
+        // because the engine holds back the parent's finalization until it is done.
+        let mut taken = match height.get() {
+            1 => Taken::nothing(&input.provider),
+            _ => input.provider.take(MAX_BLOCK_TXS, MAX_BODY_BYTES, time),
+        };
+        let context = self.context(&cx, height, time_ms, clock_ms);
+        let execution = self.run::<E>(batch, context, taken.txs()).await?;
+        let body = taken.refuse(execution.refused.into_iter().map(verdict), time);
+        let block = self.seal::<E>(cx, parent, (time_ms, clock_ms), body, &execution.sealed);
+        let executed =
+            Executed { height: height.get(), outcomes: execution.outcomes, changes: execution.changes };
+        self.remember(&block, executed);
+        taken.propose(height.get(), view, block.digest());
+        Some(Proposed { block, merkleized: execution.sealed })
+    }
+
+    async fn process(
+        &mut self,
+        (mut env, cx): (E, ConsensusContext),
+        ancestry: impl Ancestry<Block>,
+        batch: Batch<E>,
+        finality: Finality,
+    ) -> Option<Sealed<E>> {
+        let mut ancestry = Box::pin(ancestry);
+        let block = ancestry.next().await?;
+        let block = block.inner();
+        let header = &block.header;
+        if finality == Finality::Candidate {
+            let parent = ancestry.next().await?;
+            let first_is_empty = header.height.get() > 1 || block.body.is_empty();
+            if header.context != cx || !self.follows(&parent.inner().header, header) || !first_is_empty {
+                return None;
+            }
+            let unseen: Vec<Tx> =
+                block.body.iter().filter(|tx| !self.0.pool.knows(&tx.hash())).cloned().collect();
+            if !verify_signatures(&mut env, &unseen, &self.0.strategy) {
+                return None;
+            }
+            // A verdict must not depend on this node's clock, so a block from the future is not
+            // refused: it has to wait.
+            let ahead = Duration::from_millis(header.time_ms).saturating_sub(now(&env));
+            if ahead > TOLERATED_AHEAD {
+                env.sleep(ahead - TOLERATED_AHEAD).await;
+            }
+        }
+        let context = self.context(&header.context, header.height, header.time_ms, header.clock_ms);
+        let execution = self.run::<E>(batch, context, &block.body).await?;
+        if !execution.refused.is_empty() || execution.sealed.root() != header.state_root {
+            return None;
+        }
+        let Execution { sealed, outcomes, changes, .. } = execution;
+        self.remember(block, Executed { height: header.height.get(), outcomes, changes });
+        Some(sealed)
+    }
+
+    async fn capture(
+        &mut self,
+        _: (E, ConsensusContext),
+        block: &Block,
+        _: &Sealed<E>,
+        _: <Self::Databases as DatabaseSet<E>>::Readers,
+    ) {
+        // Before the state changes, so that whoever reads a new root finds its header.
+        self.0.headers.push(block.header.clone());
+    }
+
+    /// May run twice for a block after a crash; everything that follows from it is idempotent.
+    async fn finalized(
+        &mut self,
+        _: (E, ConsensusContext),
+        block: &Block,
+        (): (),
+        _: <Self::Databases as DatabaseSet<E>>::Readers,
+    ) {
+        let executed = self.recall(block).expect("a block is executed before it is applied");
+        self.0.pool.finalized(block.height().get(), &block.digest(), &block.body);
+        let applied = Applied::new(block, executed.outcomes, executed.changes);
+        // Closed only when the node stops.
+        let _ = self.0.applied.send(Arc::new(applied)).await;
+    }
+}
+
+/// A header's hash as the rest of the project writes it.
+pub(crate) fn block_hash(digest: &Digest) -> BlockHash {
+    BlockHash::new(digest.0)
+}

@@ -1,0 +1,126 @@
+//! What can be listed: issuers, processors, offers, models, and the channels of an account.
+//!
+//! Built by one scan of the state when the node starts, then kept up from the records that blocks
+//! change. It is a convenience for finding things; whoever acts on a listing reads the record with
+//! a proof.
+
+use gristmill_ledger::record::{ChannelState, Issuer, Line, Model, Offer, Processor, Record};
+use gristmill_types::{AccountId, ChannelId, LineId, ModelId, StateKey, decode};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// The listings.
+#[derive(Debug, Default)]
+pub struct Catalog {
+    issuers: BTreeMap<AccountId, Issuer>,
+    processors: BTreeMap<AccountId, Processor>,
+    offers: BTreeMap<(ModelId, AccountId), Offer>,
+    offer_keys: HashMap<StateKey, (ModelId, AccountId)>,
+    lines: BTreeMap<LineId, Line>,
+    models: BTreeMap<ModelId, Model>,
+    channels: BTreeSet<(AccountId, ChannelId)>,
+    latest_deadline_ms: u64,
+}
+
+/// Whether a change of this record concerns the listings. A removal may, so it always does.
+pub(crate) fn is_listed(value: Option<&[u8]>) -> bool {
+    // The most frequent kinds, told by their tag alone.
+    const ACCOUNT: u8 = 0;
+    const BALANCE: u8 = 1;
+    !matches!(value.and_then(<[u8]>::first), Some(&(ACCOUNT | BALANCE)))
+}
+
+impl Catalog {
+    /// A record was written, or removed.
+    pub fn apply(&mut self, key: &StateKey, value: Option<&[u8]>) {
+        match value {
+            Some(bytes) => match decode::<Record>(bytes) {
+                Ok(record) => self.insert(record),
+                Err(error) => tracing::error!(%key, %error, "a state value is not a record"),
+            },
+            None => {
+                if let Some(offer) = self.offer_keys.remove(key) {
+                    self.offers.remove(&offer);
+                }
+            }
+        }
+    }
+
+    /// A record exists with this content.
+    pub fn insert(&mut self, record: Record) {
+        match record {
+            Record::Issuer(issuer) => {
+                self.issuers.insert(issuer.issuer, *issuer);
+            }
+            Record::Processor(processor) => {
+                self.processors.insert(processor.processor, *processor);
+            }
+            Record::Offer(offer) => {
+                let name = (offer.model, offer.processor);
+                self.offer_keys.insert(gristmill_ledger::keys::offer(&offer.processor, &offer.model), name);
+                self.offers.insert(name, *offer);
+            }
+            Record::Line(line) => {
+                self.lines.insert(line.line, *line);
+            }
+            Record::Model(model) => {
+                self.models.insert(model.model, *model);
+            }
+            Record::Channel(channel) => {
+                let id = channel.terms.id();
+                for account in [channel.terms.payer, channel.terms.payee] {
+                    if channel.state == ChannelState::Closed {
+                        self.channels.remove(&(account, id));
+                    } else {
+                        self.channels.insert((account, id));
+                    }
+                }
+            }
+            Record::Deadlines(deadlines) => self.latest_deadline_ms = deadlines.latest_ms,
+            Record::Account(_)
+            | Record::Balance(_)
+            | Record::Deposit(_)
+            | Record::Shares(_)
+            | Record::Pool(_)
+            | Record::Accrual(_)
+            | Record::Lane(_) => {}
+        }
+    }
+
+    /// The issuers.
+    pub fn issuers(&self) -> impl Iterator<Item = &Issuer> {
+        self.issuers.values()
+    }
+
+    /// The processors.
+    pub fn processors(&self) -> impl Iterator<Item = &Processor> {
+        self.processors.values()
+    }
+
+    /// The offers of a model version, or all.
+    pub fn offers(&self, model: Option<ModelId>) -> impl Iterator<Item = &Offer> {
+        let from = (model.unwrap_or(ModelId::new([0; 32])), AccountId::new([0; 32]));
+        let to = (model.unwrap_or(ModelId::new([u8::MAX; 32])), AccountId::new([u8::MAX; 32]));
+        self.offers.range(from..=to).map(|(_, offer)| offer)
+    }
+
+    /// The model versions.
+    pub fn models(&self) -> impl Iterator<Item = &Model> {
+        self.models.values()
+    }
+
+    /// The line of a model version.
+    pub fn line(&self, line: &LineId) -> Option<&Line> {
+        self.lines.get(line)
+    }
+
+    /// The channels that the account pays from or is paid by, without the closed ones.
+    pub fn channels(&self, account: &AccountId) -> impl Iterator<Item = ChannelId> {
+        let range = (*account, ChannelId::new([0; 32]))..=(*account, ChannelId::new([u8::MAX; 32]));
+        self.channels.range(range).map(|(_, channel)| *channel)
+    }
+
+    /// Ledger time of the latest deadline that was ever set.
+    pub const fn latest_deadline_ms(&self) -> u64 {
+        self.latest_deadline_ms
+    }
+}

@@ -1,0 +1,114 @@
+//! Blocks only when there is work.
+//!
+//! Consensus asks the leader of every view for a block. This automaton stands in front of the
+//! engine's own and holds the question until there is something to propose:
+//!
+//! - a transaction waits;
+//! - the genesis has not been written yet;
+//! - a deadline on the ledger is pending, and the next step of ledger time is due;
+//! - the idle time is over. A heartbeat block shows the other validators that the leader lives; a
+//!   ledger of one validator needs none, so its idle time is hours.
+//!
+//! It waits here because waiting inside the application would hold back the parent's finalization,
+//! and it never declines because a declined view lasts until its timeout.
+
+use crate::{app::now, pool::Pool, state::Env, view::View};
+use commonware_consensus::{Automaton, CertifiableAutomaton, types::Round};
+use commonware_cryptography::sha256::Digest;
+use commonware_macros::select;
+use commonware_utils::channel::oneshot;
+use gristmill_proof::ConsensusContext;
+use std::{sync::Arc, time::Duration};
+
+/// Delays proposals until there is work.
+pub(crate) struct OnDemand<E, A> {
+    env: Arc<E>,
+    inner: A,
+    pool: Pool,
+    view: View,
+    idle: Duration,
+}
+
+impl<E, A: Clone> Clone for OnDemand<E, A> {
+    fn clone(&self) -> Self {
+        Self {
+            env: self.env.clone(),
+            inner: self.inner.clone(),
+            pool: self.pool.clone(),
+            view: self.view.clone(),
+            idle: self.idle,
+        }
+    }
+}
+
+impl<E: Env, A> OnDemand<E, A> {
+    /// Stands in front of `inner`.
+    pub(crate) fn new(env: E, inner: A, pool: Pool, view: View, idle: Duration) -> Self {
+        Self { env: Arc::new(env), inner, pool, view, idle }
+    }
+}
+
+/// Resolves when there is a reason for a block.
+async fn work<E: Env>(env: &E, pool: &Pool, view: &View, idle: Duration) {
+    let give_up = env.current() + idle;
+    let mut head = view.follow();
+    loop {
+        let last = *head.borrow_and_update();
+        if last.height == 0 {
+            return;
+        }
+        let mut wake = give_up;
+        if let Some(due) = view.due_after() {
+            let due = Duration::from_millis(last.time_ms) + due;
+            wake = wake.min(env.current() + due.saturating_sub(now(env)));
+        }
+        select! {
+            () = pool.filled() => return,
+            () = env.sleep_until(wake) => return,
+            // The block that ends the wait may also set or reach a deadline.
+            changed = head.changed() => if changed.is_err() { return; },
+        }
+    }
+}
+
+impl<E: Env, A: Automaton<Context = ConsensusContext, Digest = Digest>> Automaton for OnDemand<E, A> {
+    type Context = ConsensusContext;
+    type Digest = Digest;
+
+    async fn propose(&mut self, context: ConsensusContext) -> oneshot::Receiver<Digest> {
+        let (mut response, receiver) = oneshot::channel();
+        let Self { pool, view, idle, mut inner, .. } = self.clone();
+        // Blocks of ours in views after the parent's were skipped.
+        pool.skipped_after(context.parent.0.get());
+        self.env.child("propose").spawn(move |env| async move {
+            select! {
+                () = work(&env, &pool, &view, idle) => {},
+                () = response.closed() => return,
+            }
+            let built = inner.propose(context).await;
+            select! {
+                digest = built => {
+                    if let Ok(digest) = digest {
+                        let _ = response.send(digest);
+                    }
+                },
+                () = response.closed() => {},
+            }
+        });
+        receiver
+    }
+
+    async fn verify(&mut self, context: ConsensusContext, payload: Digest) -> oneshot::Receiver<bool> {
+        self.inner.verify(context, payload).await
+    }
+}
+
+impl<E: Env, A: CertifiableAutomaton<Context = ConsensusContext, Digest = Digest>> CertifiableAutomaton
+    for OnDemand<E, A>
+{
+    // `prepare` keeps its default, to wait: a block built before its parent is certified could not
+    // be held back for lack of work.
+    async fn certify(&mut self, round: Round, payload: Digest) -> oneshot::Receiver<bool> {
+        self.inner.certify(round, payload).await
+    }
+}

@@ -1,0 +1,476 @@
+//! The mempool: transactions that were checked and wait for a block.
+//!
+//! First come, first served between senders; by rising nonce within one sender. Bounded by count
+//! and by bytes, and per sender, so that nobody fills it alone. A transaction is in exactly one of
+//! three places:
+//!
+//! - **waiting**: the next proposal takes it;
+//! - **parked**: its nonce is ahead of its sender's account. It goes back to waiting when an
+//!   earlier transaction of the sender arrives, and is dropped after [`PARKED_FOR`];
+//! - **proposed**: in a block of ours that is not final yet. If another block wins, it goes back
+//!   to waiting, and its sender never learns that there was a race.
+//!
+//! The pool knows nothing of the ledger's state: the executor decides what is valid.
+
+use crate::block::Tx;
+use commonware_cryptography::sha256::Digest;
+use gristmill_ledger::{Invalid, Outcome};
+use gristmill_types::{AccountId, BlockHash, TxHash};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::sync::{Notify, oneshot};
+
+/// How long a transaction whose nonce is ahead waits for the ones before it.
+pub(crate) const PARKED_FOR: Duration = Duration::from_secs(10);
+
+/// Bounds of the pool.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Most transactions.
+    pub count: usize,
+    /// Most bytes.
+    pub bytes: usize,
+    /// Most transactions of one sender.
+    pub per_sender: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { count: 131_072, bytes: 64 << 20, per_sender: 16_384 }
+    }
+}
+
+/// A final transaction.
+#[derive(Clone, Debug)]
+pub struct Final {
+    /// The block that holds it.
+    pub block: BlockHash,
+    /// The block's height.
+    pub height: u64,
+    /// Its position in the block.
+    pub position: u32,
+    /// What it did.
+    pub outcome: Outcome,
+}
+
+/// Why a transaction is not taken, or was dropped.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The pool is full.
+    #[error("the node has too many transactions waiting; try again in a second")]
+    Full,
+    /// The sender has too many transactions waiting.
+    #[error("this sender has too many transactions waiting; wait until some are final")]
+    SenderFull,
+    /// Another transaction of the sender with the same nonce is waiting.
+    #[error("another transaction of this sender with nonce {nonce} is waiting")]
+    NonceTaken {
+        /// The nonce.
+        nonce: u64,
+    },
+    /// The ledger says that it cannot be part of any block now.
+    #[error("{reason}")]
+    Invalid {
+        /// A stable word for programs.
+        code: &'static str,
+        /// The ledger's reason.
+        reason: String,
+    },
+    /// The node is stopping.
+    #[error("the node is stopping; submit the same bytes again when it is back")]
+    Stopping,
+}
+
+impl Refusal {
+    /// Refused by the ledger.
+    pub fn invalid(reason: &Invalid) -> Self {
+        let code = match reason {
+            Invalid::Malformed(_) => "malformed",
+            Invalid::Nonce { .. } => "nonce_used",
+            Invalid::CannotPayFee { .. } => "cannot_pay_fee",
+            Invalid::Fault(_) => "fault",
+        };
+        Self::Invalid { code, reason: reason.to_string() }
+    }
+
+    /// Not signed by its sender.
+    pub fn bad_signature() -> Self {
+        let reason = "the signature does not verify under the sender's key".to_owned();
+        Self::Invalid { code: "bad_signature", reason }
+    }
+
+    /// A stable word for programs.
+    pub const fn code(&self) -> &'static str {
+        match self {
+            Self::Full => "pool_full",
+            Self::SenderFull => "sender_full",
+            Self::NonceTaken { .. } => "nonce_taken",
+            Self::Invalid { code, .. } => code,
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+/// What a submitter learns in the end.
+pub(crate) type Answer = Result<Arc<Final>, Refusal>;
+
+/// What a submitter waits for.
+pub(crate) type Waiter = oneshot::Sender<Answer>;
+
+#[derive(Default)]
+struct State {
+    /// Waiting transactions of each sender.
+    waiting: HashMap<AccountId, BTreeMap<u64, Tx>>,
+    /// One entry per waiting transaction, in order of arrival; names whose turn it is.
+    turns: VecDeque<AccountId>,
+    /// Transactions ahead of their sender's account, and the time at which they are given up.
+    parked: HashMap<AccountId, BTreeMap<u64, (Tx, Duration)>>,
+    /// Blocks of ours that are not final, by height.
+    proposed: BTreeMap<u64, Vec<(Digest, u64, Vec<Tx>)>>,
+    /// Every transaction above, by hash, with who waits for it.
+    known: HashMap<TxHash, Vec<Waiter>>,
+    senders: HashMap<AccountId, usize>,
+    bytes: usize,
+    stopping: bool,
+}
+
+/// The pool. Cheap to clone; clones are the same pool.
+#[derive(Clone)]
+pub struct Pool {
+    limits: Limits,
+    state: Arc<Mutex<State>>,
+    filled: Arc<Notify>,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, state: Arc::default(), filled: Arc::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Every critical section leaves the state consistent, so a panic elsewhere spoils nothing.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Transactions in the pool.
+    pub fn len(&self) -> usize {
+        self.state().known.len()
+    }
+
+    /// Whether the pool has room for so many more transactions of ordinary size.
+    pub fn has_room(&self, count: usize) -> bool {
+        let state = self.state();
+        state.known.len() + count <= self.limits.count && state.bytes < self.limits.bytes
+    }
+
+    /// Whether the transaction is in the pool, which means that its signature was verified.
+    pub fn knows(&self, hash: &TxHash) -> bool {
+        self.state().known.contains_key(hash)
+    }
+
+    /// Adds a checked transaction. The same transaction again only adds the waiter.
+    pub fn insert(&self, tx: Tx, waiter: Option<Waiter>, now: Duration) -> Result<(), Refusal> {
+        let result = self.state().insert(&self.limits, tx, waiter, now);
+        self.filled.notify_one();
+        result
+    }
+
+    /// Adds many checked transactions and counts those taken.
+    pub fn insert_many(&self, txs: impl IntoIterator<Item = Tx>, now: Duration) -> usize {
+        let mut state = self.state();
+        let taken =
+            txs.into_iter().filter(|tx| state.insert(&self.limits, tx.clone(), None, now).is_ok()).count();
+        drop(state);
+        self.filled.notify_one();
+        taken
+    }
+
+    /// Resolves when a transaction is waiting.
+    pub async fn filled(&self) {
+        loop {
+            let notified = self.filled.notified();
+            if !self.state().turns.is_empty() {
+                return;
+            }
+            notified.await;
+        }
+    }
+
+    /// Gives up transactions that were parked for too long. Called once a second.
+    pub fn expire(&self, now: Duration) {
+        self.state().expire(now);
+    }
+
+    /// Takes transactions for a block. What is not [proposed](Taken::propose) goes back.
+    pub fn take(&self, count: usize, bytes: usize, now: Duration) -> Taken {
+        let mut state = self.state();
+        state.expire(now);
+        let mut txs = Vec::new();
+        let mut total = 0;
+        while txs.len() < count {
+            let Some(sender) = state.turns.pop_front() else { break };
+            let Some(tx) = state.pop_first(&sender) else { continue };
+            total += tx.block_bytes();
+            if total > bytes {
+                state.wait(tx);
+                break;
+            }
+            txs.push(tx);
+        }
+        Taken { pool: self.clone(), txs }
+    }
+
+    /// A view began whose parent is of view `parent`: blocks that we proposed in later views were
+    /// skipped, so their transactions wait again.
+    pub fn skipped_after(&self, parent: u64) {
+        let mut state = self.state();
+        let heights: Vec<u64> = state.proposed.keys().copied().collect();
+        for height in heights {
+            let Some(blocks) = state.proposed.remove(&height) else { continue };
+            let (skipped, kept): (Vec<_>, Vec<_>) =
+                blocks.into_iter().partition(|(_, view, _)| *view > parent);
+            if !kept.is_empty() {
+                state.proposed.insert(height, kept);
+            }
+            skipped.into_iter().flat_map(|(_, _, txs)| txs).for_each(|tx| state.wait(tx));
+        }
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    /// A block is final: its transactions leave the pool, those of blocks that lost against it
+    /// wait again. The submitters are told by [`settle`](Self::settle).
+    pub fn finalized(&self, height: u64, block: &Digest, txs: &[Tx]) {
+        let mut state = self.state();
+        let later = state.proposed.split_off(&(height + 1));
+        let decided = std::mem::replace(&mut state.proposed, later);
+        let lost = decided.into_values().flatten().filter(|(digest, _, _)| digest != block);
+        lost.flat_map(|(_, _, txs)| txs).for_each(|tx| state.wait(tx));
+        for tx in txs {
+            state.remove(tx);
+        }
+        drop(state);
+        self.filled.notify_one();
+    }
+
+    /// Takes the waiters of a transaction; from here on the pool does not know it.
+    pub fn settle(&self, hash: &TxHash) -> Vec<Waiter> {
+        self.state().forget(hash)
+    }
+
+    /// Tells every submitter that the node stops.
+    pub fn stop(&self) {
+        let mut state = self.state();
+        state.stopping = true;
+        for waiter in state.known.drain().flat_map(|(_, waiters)| waiters) {
+            let _ = waiter.send(Err(Refusal::Stopping));
+        }
+    }
+}
+
+impl State {
+    fn insert(
+        &mut self,
+        limits: &Limits,
+        tx: Tx,
+        waiter: Option<Waiter>,
+        now: Duration,
+    ) -> Result<(), Refusal> {
+        let hash = tx.hash();
+        if let Some(waiters) = self.known.get_mut(&hash) {
+            waiters.extend(waiter);
+            return Ok(());
+        }
+        let (sender, nonce) = (tx.signed().body.sender, tx.signed().body.nonce);
+        let taken = self.waiting.get(&sender).is_some_and(|txs| txs.contains_key(&nonce))
+            || self.parked.get(&sender).is_some_and(|txs| txs.contains_key(&nonce));
+        let problem = if self.stopping {
+            Some(Refusal::Stopping)
+        } else if taken {
+            Some(Refusal::NonceTaken { nonce })
+        } else if self.known.len() >= limits.count || self.bytes + tx.bytes().len() > limits.bytes {
+            Some(Refusal::Full)
+        } else if self.senders.get(&sender).is_some_and(|count| *count >= limits.per_sender) {
+            Some(Refusal::SenderFull)
+        } else {
+            None
+        };
+        if let Some(problem) = problem {
+            if let Some(waiter) = waiter {
+                let _ = waiter.send(Err(problem.clone()));
+            }
+            return Err(problem);
+        }
+        self.known.insert(hash, waiter.into_iter().collect());
+        self.bytes += tx.bytes().len();
+        *self.senders.entry(sender).or_default() += 1;
+        self.wait(tx);
+        self.expire(now);
+        Ok(())
+    }
+
+    /// Puts a known transaction in line, and with it what was parked behind it.
+    fn wait(&mut self, tx: Tx) {
+        let (sender, nonce) = (tx.signed().body.sender, tx.signed().body.nonce);
+        if !self.known.contains_key(&tx.hash()) {
+            return;
+        }
+        let mut ready = vec![(nonce, tx)];
+        ready.extend(self.parked.remove(&sender).into_iter().flatten().map(|(nonce, (tx, _))| (nonce, tx)));
+        let waiting = self.waiting.entry(sender).or_default();
+        for (nonce, tx) in ready {
+            if waiting.insert(nonce, tx).is_none() {
+                self.turns.push_back(sender);
+            }
+        }
+    }
+
+    fn pop_first(&mut self, sender: &AccountId) -> Option<Tx> {
+        let waiting = self.waiting.get_mut(sender)?;
+        let (_, tx) = waiting.pop_first()?;
+        if waiting.is_empty() {
+            self.waiting.remove(sender);
+        }
+        Some(tx)
+    }
+
+    /// Takes a transaction out of the lines; who waits for it stays known.
+    fn remove(&mut self, tx: &Tx) {
+        let (sender, nonce) = (tx.signed().body.sender, tx.signed().body.nonce);
+        if let Some(waiting) = self.waiting.get_mut(&sender)
+            && waiting.get(&nonce).is_some_and(|other| other.hash() == tx.hash())
+        {
+            waiting.remove(&nonce);
+            // The turn stays in line; `take` passes over a turn that finds nothing.
+            if waiting.is_empty() {
+                self.waiting.remove(&sender);
+            }
+        }
+        if self.known.contains_key(&tx.hash()) {
+            self.release(tx);
+        }
+    }
+
+    /// Gives back the room that a transaction took.
+    fn release(&mut self, tx: &Tx) {
+        self.bytes = self.bytes.saturating_sub(tx.bytes().len());
+        let sender = tx.signed().body.sender;
+        if let Some(count) = self.senders.get_mut(&sender) {
+            *count -= 1;
+            if *count == 0 {
+                self.senders.remove(&sender);
+            }
+        }
+    }
+
+    fn forget(&mut self, hash: &TxHash) -> Vec<Waiter> {
+        self.known.remove(hash).unwrap_or_default()
+    }
+
+    /// Drops a transaction for good.
+    fn refuse(&mut self, tx: &Tx, problem: &Refusal) {
+        if self.known.contains_key(&tx.hash()) {
+            self.release(tx);
+        }
+        for waiter in self.forget(&tx.hash()) {
+            let _ = waiter.send(Err(problem.clone()));
+        }
+    }
+
+    /// Gives up what was parked for too long.
+    fn expire(&mut self, now: Duration) {
+        if self.parked.is_empty() {
+            return;
+        }
+        let mut late = Vec::new();
+        self.parked.retain(|_, txs| {
+            txs.retain(|_, (tx, until)| {
+                let keep = *until > now;
+                if !keep {
+                    late.push(tx.clone());
+                }
+                keep
+            });
+            !txs.is_empty()
+        });
+        for tx in late {
+            let nonce = tx.signed().body.nonce;
+            let reason = format!("the transactions before nonce {nonce} did not arrive; submit them first");
+            self.refuse(&tx, &Refusal::Invalid { code: "nonce_ahead", reason });
+        }
+    }
+}
+
+/// Transactions taken for a block. Dropped without [`propose`](Self::propose), because the round
+/// was given up, they wait again.
+pub struct Taken {
+    pool: Pool,
+    txs: Vec<Tx>,
+}
+
+/// What to do with a transaction that cannot be in the block now.
+pub enum Verdict {
+    /// Its nonce is ahead: keep it for a while.
+    Ahead,
+    /// It can never be valid.
+    Never(Refusal),
+}
+
+impl Taken {
+    /// No transactions.
+    pub fn nothing(pool: &Pool) -> Self {
+        Self { pool: pool.clone(), txs: Vec::new() }
+    }
+
+    /// The transactions, in the order in which they should be executed.
+    pub fn txs(&self) -> &[Tx] {
+        &self.txs
+    }
+
+    /// The block exists: what is refused leaves it, the rest is remembered until it is decided.
+    /// Returns the block's transactions.
+    pub fn refuse(&mut self, refused: impl IntoIterator<Item = (usize, Verdict)>, now: Duration) -> Vec<Tx> {
+        let mut state = self.pool.state();
+        let mut txs: Vec<Option<Tx>> = std::mem::take(&mut self.txs).into_iter().map(Some).collect();
+        for (position, verdict) in refused {
+            let Some(tx) = txs.get_mut(position).and_then(Option::take) else { continue };
+            match verdict {
+                Verdict::Ahead => {
+                    let (sender, nonce) = (tx.signed().body.sender, tx.signed().body.nonce);
+                    state.parked.entry(sender).or_default().insert(nonce, (tx, now + PARKED_FOR));
+                }
+                Verdict::Never(problem) => {
+                    tracing::debug!(tx = %tx.hash(), %problem, "transaction dropped");
+                    state.refuse(&tx, &problem);
+                }
+            }
+        }
+        self.txs = txs.into_iter().flatten().collect();
+        self.txs.clone()
+    }
+
+    /// The block was proposed: its transactions wait for it.
+    pub fn propose(mut self, height: u64, view: u64, block: Digest) {
+        let txs = std::mem::take(&mut self.txs);
+        if !txs.is_empty() {
+            self.pool.state().proposed.entry(height).or_default().push((block, view, txs));
+        }
+    }
+}
+
+impl std::ops::Drop for Taken {
+    fn drop(&mut self) {
+        if self.txs.is_empty() {
+            return;
+        }
+        let txs = std::mem::take(&mut self.txs);
+        let mut state = self.pool.state();
+        txs.into_iter().for_each(|tx| state.wait(tx));
+        drop(state);
+        self.pool.filled.notify_one();
+    }
+}

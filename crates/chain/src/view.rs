@@ -1,0 +1,159 @@
+//! What the outside sees of the ledger: only what is final and durable.
+//!
+//! Held in memory, rebuilt when the node starts: the head, the listings, in which block each
+//! transaction is, and the most recent blocks' outcomes. [`publish`](crate::publish) is the only
+//! writer.
+
+use crate::{
+    catalog::Catalog,
+    index::Applied,
+    pool::{Final, Pool},
+};
+use gristmill_types::{BlockHash, TxHash};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// Blocks whose outcomes are kept in memory, for those who follow closely.
+const RECENT_BLOCKS: usize = 64;
+
+/// The longest time between blocks while a deadline is pending; ledger time counts no more of it.
+pub(crate) const DEADLINE_PERIOD: Duration =
+    Duration::from_millis(gristmill_ledger::params::MAX_CLOCK_STEP_MS);
+
+/// The last final block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// Its height.
+    pub height: u64,
+    /// Its hash.
+    pub hash: BlockHash,
+    /// Its time, Unix milliseconds.
+    pub time_ms: u64,
+    /// Ledger time, milliseconds.
+    pub clock_ms: u64,
+}
+
+#[derive(Default)]
+struct State {
+    catalog: Catalog,
+    /// Where each transaction is: the first eight bytes of its hash, and a height. Eight bytes keep
+    /// the index at about 25 bytes a transaction; a collision costs a look into a second block.
+    blocks: BTreeSet<(u64, u64)>,
+    recent: VecDeque<Arc<Applied>>,
+}
+
+/// The view. Cheap to clone; clones are the same view.
+#[derive(Clone)]
+pub struct View {
+    state: Arc<RwLock<State>>,
+    head: watch::Sender<Head>,
+}
+
+fn prefix(hash: &TxHash) -> u64 {
+    let [a, b, c, d, e, f, g, h, ..] = *hash.as_bytes();
+    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+}
+
+impl View {
+    /// A view of the ledger at the head, which knows no transactions yet.
+    pub fn new(head: Head) -> Self {
+        Self { state: Arc::default(), head: watch::Sender::new(head) }
+    }
+
+    /// Reads the listings.
+    pub fn catalog<T>(&self, read: impl FnOnce(&Catalog) -> T) -> T {
+        read(&self.state.read().unwrap_or_else(PoisonError::into_inner).catalog)
+    }
+
+    /// Replaces the listings and the head by what a scan at start found.
+    pub fn restore(&self, head: Head, catalog: Catalog) {
+        self.state.write().unwrap_or_else(PoisonError::into_inner).catalog = catalog;
+        self.head.send_replace(head);
+    }
+
+    /// Learns in which block transactions are, from the index.
+    pub fn learn(&self, applied: &Applied) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.blocks.extend(applied.outcomes.iter().map(|outcome| (prefix(&outcome.hash), applied.height)));
+    }
+
+    /// The last final block.
+    pub fn head(&self) -> Head {
+        *self.head.borrow()
+    }
+
+    /// Follows the last final block.
+    pub fn follow(&self) -> watch::Receiver<Head> {
+        self.head.subscribe()
+    }
+
+    /// What a recent block did.
+    pub fn recent(&self, height: u64) -> Option<Arc<Applied>> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let first = state.recent.front()?.height;
+        let offset = usize::try_from(height.checked_sub(first)?).ok()?;
+        state.recent.get(offset).filter(|applied| applied.height == height).cloned()
+    }
+
+    /// Heights of the blocks that may hold the transaction, the likeliest first.
+    pub fn blocks_of(&self, hash: &TxHash) -> Vec<u64> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let prefix = prefix(hash);
+        state.blocks.range((prefix, 0)..=(prefix, u64::MAX)).map(|(_, height)| *height).collect()
+    }
+
+    /// A block is final and durable.
+    pub fn publish(&self, applied: &Arc<Applied>) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, value) in &applied.changes {
+            state.catalog.apply(key, value.as_deref());
+        }
+        state.blocks.extend(applied.outcomes.iter().map(|outcome| (prefix(&outcome.hash), applied.height)));
+        if state.recent.back().is_some_and(|last| last.height + 1 != applied.height) {
+            state.recent.clear();
+        }
+        state.recent.push_back(applied.clone());
+        if state.recent.len() > RECENT_BLOCKS {
+            state.recent.pop_front();
+        }
+        drop(state);
+        self.head.send_replace(Head {
+            height: applied.height,
+            hash: applied.hash,
+            time_ms: applied.time_ms,
+            clock_ms: applied.clock_ms,
+        });
+    }
+
+    /// Tells the submitters of a published block's transactions.
+    pub fn settle(&self, pool: &Pool, applied: &Arc<Applied>) {
+        for (position, outcome) in (0..).zip(&applied.outcomes) {
+            let waiters = pool.settle(&outcome.hash);
+            if waiters.is_empty() {
+                continue;
+            }
+            let settled = Arc::new(Final {
+                block: applied.hash,
+                height: applied.height,
+                position,
+                outcome: outcome.clone(),
+            });
+            for waiter in waiters {
+                let _ = waiter.send(Ok(settled.clone()));
+            }
+        }
+    }
+
+    /// How long after the last block the next one is due although nothing waits, because a deadline
+    /// is pending; `None` if none is.
+    pub fn due_after(&self) -> Option<Duration> {
+        let clock_ms = self.head().clock_ms;
+        let deadline_ms = self.catalog(Catalog::latest_deadline_ms);
+        let left = deadline_ms.checked_sub(clock_ms).filter(|left| *left > 0)?;
+        Some(Duration::from_millis(left).min(DEADLINE_PERIOD))
+    }
+}

@@ -1,0 +1,6 @@
+//! A node as its users meet it: over HTTP, through the client, across restarts.
+
+mod fixture;
+mod kill;
+mod node;
+mod refusals;

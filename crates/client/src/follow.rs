@@ -1,0 +1,148 @@
+//! Following what final blocks do.
+//!
+//! The node sends one server-sent event per block. This reads the stream, puts lines together, and
+//! resumes after the last block when the connection is lost, so that a caller sees every block once
+//! and in order.
+
+use crate::{
+    client::{Client, reason, refusal},
+    error::ClientError,
+    schema::BlockEvents,
+};
+use futures::{Stream, StreamExt as _, stream};
+use reqwest::{Method, Response};
+use std::time::Duration;
+
+/// Most bytes of one event.
+const MAX_EVENT: usize = 64 << 20;
+/// A connection on which not even a comment arrives for this long is dead; nodes send one every
+/// 15 seconds.
+const SILENCE: Duration = Duration::from_secs(60);
+
+struct Follower {
+    client: Client,
+    next: Option<u64>,
+    connection: Option<Connection>,
+    pause: Duration,
+}
+
+struct Connection {
+    response: Response,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    /// Follows what blocks do, from a height, or from now on. The node's word. Lost connections are
+    /// taken up again; an `Err` is what interrupted the stream, which goes on after it.
+    pub fn follow(
+        &self,
+        from: Option<u64>,
+    ) -> impl Stream<Item = Result<BlockEvents, ClientError>> + Send + use<> {
+        let follower =
+            Follower { client: self.clone(), next: from, connection: None, pause: Duration::from_millis(50) };
+        stream::unfold(follower, |mut follower| async move {
+            let item = follower.next().await;
+            Some((item, follower))
+        })
+        .boxed()
+    }
+}
+
+impl Follower {
+    async fn next(&mut self) -> Result<BlockEvents, ClientError> {
+        let result = self.try_next().await;
+        match &result {
+            Ok(event) => {
+                self.next = event.height.checked_add(1);
+                self.pause = Duration::from_millis(50);
+            }
+            Err(_) => {
+                self.connection = None;
+                tokio::time::sleep(self.pause).await;
+                self.pause = (self.pause * 2).min(Duration::from_secs(5));
+            }
+        }
+        result
+    }
+
+    async fn try_next(&mut self) -> Result<BlockEvents, ClientError> {
+        let mut connection = match self.connection.take() {
+            Some(connection) => connection,
+            None => self.connect().await?,
+        };
+        loop {
+            while let Some(event) = connection.take_event() {
+                if let Some(data) = data(&event) {
+                    let event = serde_json::from_str(&data)
+                        .map_err(|error| ClientError::Answer(error.to_string()))?;
+                    self.connection = Some(connection);
+                    return Ok(event);
+                }
+            }
+            let chunk = tokio::time::timeout(SILENCE, connection.response.chunk()).await;
+            let lost =
+                |reason: String| ClientError::Unreachable { url: self.client.url().to_owned(), reason };
+            match chunk {
+                Ok(Ok(Some(chunk))) => connection.buffer.extend_from_slice(&chunk),
+                Ok(Ok(None)) => return Err(lost("the node ended the stream".into())),
+                Ok(Err(error)) => return Err(lost(reason(&error))),
+                Err(_) => return Err(lost("nothing arrived for a minute".into())),
+            }
+            if connection.buffer.len() > MAX_EVENT {
+                return Err(ClientError::Answer("an event is too long".into()));
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Connection, ClientError> {
+        let from = self.next.map(|next| format!("?from={next}")).unwrap_or_default();
+        let unreachable = |error: reqwest::Error| ClientError::Unreachable {
+            url: self.client.url().to_owned(),
+            reason: reason(&error),
+        };
+        let request = self.client.request(Method::GET, &format!("/v1/events{from}"));
+        let response = request.send().await.map_err(unreachable)?;
+        let status = response.status();
+        if !status.is_success() {
+            let body = response.bytes().await.map_err(unreachable)?;
+            return Err(refusal(status, &body));
+        }
+        Ok(Connection { response, buffer: Vec::new() })
+    }
+}
+
+impl Connection {
+    /// Takes one whole event off the buffer: everything up to an empty line.
+    fn take_event(&mut self) -> Option<String> {
+        let end = self.buffer.windows(2).position(|window| window == b"\n\n")?;
+        let event: Vec<u8> = self.buffer.drain(..end + 2).collect();
+        Some(String::from_utf8_lossy(&event).into_owned())
+    }
+}
+
+/// The data lines of an event; `None` for a comment.
+fn data(event: &str) -> Option<String> {
+    let lines: Vec<&str> = event
+        .lines()
+        .filter_map(|line| line.strip_prefix("data:"))
+        .map(|line| line.strip_prefix(' ').unwrap_or(line))
+        .collect();
+    (!lines.is_empty()).then(|| lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::data;
+
+    #[test]
+    fn events_are_put_together() {
+        for (event, expected) in [
+            (": keep-alive\n\n", None),
+            ("id: 7\nevent: block\ndata: {\"a\":1}\n\n", Some("{\"a\":1}")),
+            ("data:x\ndata: y\n\n", Some("x\ny")),
+            ("event: block\n\n", None),
+        ] {
+            assert_eq!(data(event).as_deref(), expected, "{event:?}");
+        }
+    }
+}
