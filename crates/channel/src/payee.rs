@@ -23,7 +23,7 @@ use crate::{
     pending::Pending,
     view::{Keys, LedgerView},
 };
-use gristmill_types::{Amount, ChannelId, ChannelTerms, Usage};
+use gristmill_types::{Amount, Approval, ChannelId, ChannelTerms, Receipt, Signed, Usage};
 use state::State;
 use std::collections::BTreeMap;
 
@@ -46,12 +46,14 @@ struct Paid {
 }
 
 /// The part of a lane that a crash forgets.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Live {
     paid: Paid,
-    approved_seq: u64,
     used: Usage,
     delivery: Option<Delivery>,
+    /// The last receipt and approval that are confirmed: all that others may see of them.
+    receipt: Option<Signed<Receipt>>,
+    approval: Option<Signed<Approval>>,
 }
 
 /// A request in flight.
@@ -115,8 +117,9 @@ impl Payee {
         match pending.into_record() {
             PayeeRecord::Voucher { voucher, .. } => {
                 let claim = voucher.body.0;
-                let live = self.live.entry(claim.lane).or_default();
-                if claim.seq >= live.paid.seq {
+                if let Some(live) = self.live.get_mut(&claim.lane)
+                    && claim.seq >= live.paid.seq
+                {
                     live.paid = Paid { seq: claim.seq, amount: claim.amount, usage: claim.usage };
                 }
             }
@@ -127,15 +130,17 @@ impl Payee {
                     delivery.started = true;
                 }
             }
-            PayeeRecord::Approval(approval) => {
-                if let Some(live) = self.live.get_mut(&approval.body.0.lane) {
-                    live.approved_seq = live.approved_seq.max(approval.body.0.seq);
+            PayeeRecord::Receipt(receipt) => {
+                if let Some(live) = self.live.get_mut(&receipt.body.lane) {
+                    live.receipt = Some(*receipt);
                 }
             }
-            PayeeRecord::Opened { .. }
-            | PayeeRecord::Ledger(_)
-            | PayeeRecord::Receipt(_)
-            | PayeeRecord::Checkpoint(_) => {}
+            PayeeRecord::Approval(approval) => {
+                if let Some(live) = self.live.get_mut(&approval.body.0.lane) {
+                    live.approval = Some(approval);
+                }
+            }
+            PayeeRecord::Opened { .. } | PayeeRecord::Ledger(_) | PayeeRecord::Checkpoint(_) => {}
         }
     }
 

@@ -50,6 +50,8 @@ const RECENT: usize = 16;
 struct Live {
     /// Whether every signed voucher is known. False from a restart until reconciled.
     known: bool,
+    /// Whether a reconciliation waits to be confirmed.
+    reconciling: bool,
     /// The confirmed reservation.
     granted: Reserve,
     /// Signed vouchers, the last at the end.
@@ -72,8 +74,15 @@ struct Request {
     meter: Meter,
     /// Cumulative on the lane.
     cap: Amount,
-    /// Whether a voucher was signed for it.
-    signed: bool,
+    /// The number of the first voucher that was signed for it.
+    first_seq: Option<u64>,
+}
+
+impl Request {
+    /// Whether a last receipt with this number is this request's.
+    fn ended_by(&self, seq: u64) -> bool {
+        self.first_seq.is_some_and(|first| seq >= first)
+    }
 }
 
 /// What a lane means to a budget: cumulative on the lane.
@@ -220,11 +229,12 @@ impl Payer {
             return Err(PayerError::StaleView);
         }
         let mut observed = Observed::default();
-        for (lane, of) in &self.state.lanes {
-            let settled = view.settled_on(*lane);
-            if settled > of.spent {
-                observed.overclaimed.push((*lane, settled));
+        for (lane, settled) in &view.lanes {
+            if *settled > self.state.lanes.get(lane).map_or(Amount::ZERO, |of| of.spent) {
+                observed.overclaimed.push((*lane, *settled));
             }
+        }
+        for (lane, of) in &self.state.lanes {
             if !view.has_lane(*lane) {
                 observed.retired.push(of.lane_use(*lane));
             }
@@ -258,6 +268,11 @@ impl Payer {
     /// processor whose copy is behind.
     pub fn latest(&self, lane: u32) -> Option<&Signed<Voucher>> {
         self.live.get(&lane)?.recent.back()
+    }
+
+    /// The voucher with that number, if it is one of the lane's last.
+    pub fn signed(&self, lane: u32, seq: u64) -> Option<&Signed<Voucher>> {
+        self.live.get(&lane)?.recent.iter().find(|voucher| voucher.body.0.seq == seq)
     }
 
     /// The receipt to show on the ledger against a pending claim: of those that cap it, the lowest.

@@ -60,8 +60,7 @@ impl Payee {
         let claim = &approval.body.0;
         self.check_address(claim)?;
         let lane = self.state.lanes.get(&claim.lane).ok_or(PayeeError::UnknownLane { lane: claim.lane })?;
-        let durable = self.live.get(&claim.lane).is_some_and(|live| live.approved_seq >= claim.seq);
-        if lane.approval.as_ref() == Some(approval) && durable {
+        if self.live.get(&claim.lane).is_some_and(|live| live.approval.as_ref() == Some(approval)) {
             return Ok(Accepted::Duplicate);
         }
         let receipt = &lane.receipt.as_ref().ok_or(PayeeError::WrongApproval)?.body;

@@ -132,6 +132,11 @@ impl Payee {
         Ok((used, cost))
     }
 
+    /// The highest amount that is promised on the lane.
+    pub fn promised(&self, lane: u32) -> Amount {
+        self.state.lanes.get(&lane).map_or(Amount::ZERO, |of| of.voucher.body.0.amount)
+    }
+
     /// Signs a receipt for all that the lane has come to, answering its last voucher. With
     /// [`ReceiptParts::last`] the request is over.
     ///

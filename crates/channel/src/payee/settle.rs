@@ -22,17 +22,18 @@ pub struct Settlement {
 }
 
 impl Payee {
-    /// The claims that would pay something now. Lanes whose last voucher is not answered by a
+    /// The durable claims that would pay something now. Lanes whose last voucher is not answered by a
     /// receipt are left out: sign one first (within a stream, one that is not the last).
     pub fn claims_to_settle(&self) -> Vec<Settlement> {
         let view = &self.state.view;
         let claims = self.state.lanes.iter().filter_map(|(lane, of)| {
-            let receipt = of.receipt.as_ref().filter(|r| r.body.seq == of.voucher.body.0.seq)?;
+            let live = self.live.get(lane)?;
+            let receipt = live.receipt.as_ref().filter(|r| r.body.seq == of.voucher.body.0.seq)?;
             let settled = view.settled_on(*lane);
             let owed = receipt.body.spent.checked_sub(settled).filter(|owed| !owed.is_zero())?;
-            let approved = of.approval.as_ref().map(|approval| approval.body.0.amount);
+            let approved = live.approval.as_ref().map(|approval| approval.body.0.amount);
             let at_once = approved.unwrap_or_default().saturating_sub(settled);
-            let approval = of.approval.clone().filter(|_| !at_once.is_zero());
+            let approval = live.approval.clone().filter(|_| !at_once.is_zero());
             Some(Settlement {
                 lane: *lane,
                 approval,
@@ -59,13 +60,17 @@ impl Payee {
         (floor..end).find(|lane| !done(lane)).unwrap_or(end)
     }
 
-    /// What the payer may see to reconcile.
+    /// What the payer may see to reconcile. Of the payee's own word only what is durable; of the
+    /// payer's all that has come in, so that no voucher that is about to count is hidden.
     pub fn copy(&self) -> ChannelCopy {
-        let lanes = self.state.lanes.iter().map(|(lane, of)| LaneCopy {
-            lane: *lane,
-            voucher: of.voucher.clone(),
-            receipt: of.receipt.clone(),
-            approval: of.approval.clone(),
+        let lanes = self.state.lanes.iter().map(|(lane, of)| {
+            let live = self.live.get(lane);
+            LaneCopy {
+                lane: *lane,
+                voucher: of.voucher.clone(),
+                receipt: live.and_then(|live| live.receipt.clone()),
+                approval: live.and_then(|live| live.approval.clone()),
+            }
         });
         ChannelCopy { lanes: lanes.collect() }
     }

@@ -91,9 +91,10 @@ impl Lane {
         let claim = &self.voucher.body.0;
         Live {
             paid: Paid { seq: claim.seq, amount: claim.amount, usage: claim.usage },
-            approved_seq: self.approval.as_ref().map_or(0, |approval| approval.body.0.seq),
             used: self.used,
             delivery: None,
+            receipt: self.receipt.clone(),
+            approval: self.approval.clone(),
         }
     }
 }

@@ -27,11 +27,13 @@ pub enum Reconciled {
         /// What was signed.
         signed: Amount,
     },
-    /// The processor's copy is older than ours: send it our last voucher again.
+    /// The processor's copy is older than ours, in its voucher or its receipt: send it our last
+    /// voucher again. A lane in doubt stays so, and is dropped when the processor retires it.
     Behind,
     /// The processor never saw a voucher of the lane. Confirm, then it can be used.
     Unseen,
-    /// The processor has not answered its last voucher with a last receipt: ask again later.
+    /// The processor has not answered its last voucher with a last receipt, or an earlier
+    /// reconciliation is not confirmed yet: ask again later.
     Open,
 }
 
@@ -62,8 +64,11 @@ impl Payer {
                 Err(error) => result.refused.push((of.lane, error)),
             }
         }
-        for lane in self.in_doubt() {
-            if copy.lanes.iter().any(|of| of.lane == lane) {
+        // A copy that is wrong in one place is not believed to be complete.
+        let absent = if result.refused.is_empty() { self.in_doubt() } else { Vec::new() };
+        for lane in absent {
+            let waits = self.live.get(&lane).is_some_and(|live| live.reconciling);
+            if waits || copy.lanes.iter().any(|of| of.lane == lane) {
                 continue;
             }
             let seen = self.state.lanes.get(&lane).is_none_or(|of| of.voucher.is_some());
@@ -74,6 +79,7 @@ impl Payer {
             let record =
                 PayerRecord::Reconciled { lane, voucher: None, receipt: None, approved: false, done: true };
             if let Ok(pending) = self.change(record) {
+                self.live.entry(lane).or_default().reconciling = true;
                 result.lanes.push((lane, Reconciled::Unseen));
                 result.pending.push(pending);
             }
@@ -97,8 +103,13 @@ impl Payer {
                 let known = live.recent.back();
                 let last = known.map_or(0, |voucher| voucher.body.0.seq);
                 let beyond = claim.seq > of.reserved.seq || claim.amount > of.reserved.amount;
+                let forgot = match &copy.receipt {
+                    Some(receipt) => !receipt.body.usage.covers(&of.usage),
+                    None => of.receipt.is_some(),
+                };
                 match live.known {
-                    _ if claim.seq < last => Reconciled::Behind,
+                    _ if live.reconciling => Reconciled::Open,
+                    _ if claim.seq < last || forgot => Reconciled::Behind,
                     true if known == Some(&copy.voucher) => Reconciled::Agreed,
                     true => ahead,
                     false if beyond => ahead,
@@ -122,7 +133,9 @@ impl Payer {
             done,
         };
         let pending = self.change(record).map_err(|_| PayerError::UnknownLane { lane })?;
-        self.live.entry(lane).or_default().known = false;
+        let live = self.live.entry(lane).or_default();
+        live.known = false;
+        live.reconciling = true;
         Ok((outcome, Some(pending)))
     }
 

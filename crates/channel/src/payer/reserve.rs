@@ -86,7 +86,7 @@ impl Payer {
         let live = self.live_mut(lane)?;
         match &live.request {
             None => Err(PayerError::NoRequest { lane }),
-            Some(request) if request.signed => Err(PayerError::AlreadySigned { lane }),
+            Some(request) if request.first_seq.is_some() => Err(PayerError::AlreadySigned { lane }),
             Some(_) => {
                 live.request = None;
                 Ok(())
@@ -157,7 +157,7 @@ impl Payer {
             let record = PayerRecord::Reserved { lane, budget: plan.budget, reserved };
             pending = Some(self.change(record).map_err(|_| PayerError::UnknownLane { lane })?);
         }
-        self.live_mut(lane)?.request = Some(Request { meter, cap, signed: false });
+        self.live_mut(lane)?.request = Some(Request { meter, cap, first_seq: None });
         Ok(Started { lane, max_amount, pending })
     }
 
@@ -174,7 +174,7 @@ impl Payer {
             reserved: Reserve { seq: seqs(plan.ask), amount },
         };
         let pending = self.change(record).map_err(|_| PayerError::NoLane)?;
-        let request = Some(Request { meter, cap, signed: false });
+        let request = Some(Request { meter, cap, first_seq: None });
         self.live.insert(lane, Live { known: true, request, ..Live::default() });
         Ok(Started { lane, max_amount, pending: Some(pending) })
     }

@@ -20,13 +20,15 @@ impl Payer {
     /// delivered here, even before half of the window is used.
     pub fn voucher_for(&mut self, lane: u32, required: Amount) -> Result<Signed<Voucher>, PayerError> {
         let request = self.request(lane)?;
-        let computed = request.meter.cost(&request.meter.promise()?)?;
+        let promise = request.meter.promise()?;
+        let computed = request.meter.cost(&promise)?;
         if required > computed {
             return Err(PayerError::InflatedRequired { required, computed });
         }
-        let promise = request.meter.promise()?;
         let last = self.live.get(&lane).and_then(|live| live.last());
-        if request.signed && last.is_some_and(|last| last.usage.covers(&promise)) {
+        if request.first_seq.is_some()
+            && last.is_some_and(|last| last.usage.covers(&promise) && last.amount >= computed)
+        {
             return Err(PayerError::NotDue { lane });
         }
         self.sign_voucher(lane)
@@ -41,7 +43,10 @@ impl Payer {
         salt: Digest,
     ) -> Result<Signed<Order>, PayerError> {
         let request = self.request(lane)?;
-        let voucher = self.latest(lane).filter(|_| request.signed).ok_or(PayerError::NoRequest { lane })?;
+        let voucher = self
+            .latest(lane)
+            .filter(|_| request.first_seq.is_some())
+            .ok_or(PayerError::NoRequest { lane })?;
         let order = Order {
             chain: self.state.terms.chain,
             channel: self.id,
@@ -75,7 +80,7 @@ impl Payer {
     pub fn due(&self, lane: u32) -> Result<bool, PayerError> {
         let request = self.request(lane)?;
         match self.live.get(&lane).and_then(|live| live.last()) {
-            Some(last) if request.signed => Ok(request.meter.due(&last.usage)?),
+            Some(last) if request.first_seq.is_some() => Ok(request.meter.due(&last.usage)?),
             Some(_) | None => Ok(true),
         }
     }
@@ -126,7 +131,7 @@ impl Payer {
         }
         live.recent.push_back(voucher.clone());
         if let Some(request) = &mut live.request {
-            request.signed = true;
+            request.first_seq.get_or_insert(seq);
         }
         Ok(voucher)
     }

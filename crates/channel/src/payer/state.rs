@@ -35,6 +35,19 @@ pub enum Standing {
     Evidence,
 }
 
+/// How a receipt compares with those that were taken before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Comparison {
+    /// It goes on from them.
+    Later,
+    /// It says nothing new.
+    Known,
+    /// It contradicts a last receipt, and says more under the same number.
+    SaysMore,
+    /// It contradicts them, and says less: it can cap claims that they cannot.
+    SaysLess,
+}
+
 /// One durable change. The numbers of the variants are append-only.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum PayerRecord {
@@ -161,6 +174,26 @@ impl Lane {
         self.receipt.as_ref().is_some_and(|receipt| receipt.body.last && receipt.body.seq >= seq)
     }
 
+    /// How a receipt compares with those that were taken before.
+    pub(super) fn compare(&self, new: &Receipt) -> Comparison {
+        let Some(earlier) = self.receipt.as_ref().map(|receipt| &receipt.body) else {
+            return Comparison::Later;
+        };
+        if new.seq < earlier.seq {
+            return Comparison::Known;
+        }
+        if !new.usage.covers(&earlier.usage) {
+            let lowest = self.lowest.as_ref().map_or(earlier.spent, |lowest| lowest.body.spent);
+            let less = new.spent < lowest.min(earlier.spent);
+            return if less { Comparison::SaysLess } else { Comparison::Known };
+        }
+        match (new.seq == earlier.seq && earlier.last, new.usage == earlier.usage) {
+            (false, _) => Comparison::Later,
+            (true, true) => Comparison::Known,
+            (true, false) => Comparison::SaysMore,
+        }
+    }
+
     fn voucher_seq(&self) -> u64 {
         self.voucher.as_ref().map_or(0, |voucher| voucher.body.0.seq)
     }
@@ -180,6 +213,7 @@ impl Lane {
     pub(super) fn live(&self) -> Live {
         Live {
             known: self.quiet,
+            reconciling: false,
             granted: if self.quiet { Reserve::default() } else { self.reserved },
             recent: self.voucher.iter().cloned().collect(),
             request: None,

@@ -1,6 +1,9 @@
 //! Receipts: verified against what arrived, then approved.
 
-use super::{Payer, PayerRecord, state::Standing};
+use super::{
+    Payer, PayerRecord,
+    state::{Comparison, Standing},
+};
 use crate::{error::PayerError, pending::Pending};
 use gristmill_types::{Approval, Claim, Receipt, Signed, Voucher};
 
@@ -13,7 +16,7 @@ pub enum Received {
     New(Pending<PayerRecord>),
     /// It contradicts an earlier one and says less: kept to show on the ledger.
     Evidence(Pending<PayerRecord>),
-    /// The same receipt was taken before.
+    /// This or a later receipt was taken before.
     Duplicate,
 }
 
@@ -65,17 +68,11 @@ impl Payer {
         self.check_within(body, &voucher.body.0)?;
         receipt.verify_strict(&self.keys.receipt).map_err(|_| PayerError::BadSignature)?;
         let voucher = Box::new(voucher.clone());
-        if let Some(earlier) = of.receipt.as_ref().map(|earlier| &earlier.body)
-            && (body.seq <= earlier.seq || !body.usage.covers(&earlier.usage))
-            && !(body.usage == earlier.usage && body.seq >= earlier.seq)
-        {
-            let lowest =
-                of.lowest.as_ref().map_or(earlier.spent, |lowest| lowest.body.spent.min(earlier.spent));
-            let continues = body.usage.covers(&earlier.usage) && body.seq == earlier.seq && !earlier.last;
-            if !continues {
-                if body.spent >= lowest {
-                    return Err(PayerError::WrongReceipt);
-                }
+        match of.compare(body) {
+            Comparison::Later => {}
+            Comparison::Known => return Ok(Received::Duplicate),
+            Comparison::SaysMore => return Err(PayerError::WrongReceipt),
+            Comparison::SaysLess => {
                 return self.record(voucher, receipt, Standing::Evidence).map(Received::Evidence);
             }
         }
@@ -88,7 +85,8 @@ impl Payer {
         let pending = self.record(voucher, receipt, standing)?;
         let live = self.live_mut(lane)?;
         live.approvable = false;
-        if body.last {
+        // A last receipt may be that of an earlier request, for a voucher that came too late.
+        if body.last && live.request.as_ref().is_some_and(|request| request.ended_by(body.seq)) {
             live.request = None;
         }
         Ok(Received::New(pending))
