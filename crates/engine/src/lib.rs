@@ -13,7 +13,8 @@
 //! 3. Each step takes one token for every answer that runs. Tokens are drawn by the canonical
 //!    sampler of `gristmill-audit` and turned into text by `gristmill-tokenizer`.
 //! 4. Events go through a channel as wide as the job's window. If it is full, the answer pauses and
-//!    the others go on: who does not pay for more tokens gets no more computed.
+//!    the others go on: who does not pay for more tokens gets no more computed. It keeps its place,
+//!    so whoever reads for a payer drops the answer of one who stays away.
 //! 5. It ends at an end-of-answer id, a stop text, its length, an error, or when the receiver is
 //!    dropped. Its place and its memory are free from then on.
 //!

@@ -72,17 +72,22 @@ impl Scheduler {
         let _exit = Exit(Arc::clone(&self.inbox));
         while let Some(tasks) = self.inbox.take() {
             self.waiting.extend(tasks);
-            self.waiting.retain(|task| !task.is_cancelled());
-            self.running.retain(|task| !task.is_cancelled());
-            self.begin();
-            self.count.store(self.running.len(), Ordering::Relaxed);
-            let prefilled = self.prefill();
-            let checked = self.check();
-            let decoded = self.decode();
-            if !(prefilled || checked || decoded) {
+            if !self.turn() {
                 self.inbox.wait();
             }
         }
+    }
+
+    /// One turn; false if there was nothing to do.
+    fn turn(&mut self) -> bool {
+        self.waiting.retain(|task| !task.is_cancelled());
+        self.running.retain(|task| !task.is_cancelled());
+        self.begin();
+        self.count.store(self.running.len(), Ordering::Relaxed);
+        let prefilled = self.prefill();
+        let checked = self.check();
+        let decoded = self.decode();
+        prefilled || checked || decoded
     }
 
     /// Begins waiting tasks in their order while there is room for them. One that needs much memory
@@ -203,3 +208,6 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
         Err(_) => Err("the engine met a defect of its own while computing; see its log".into()),
     }
 }
+
+#[cfg(test)]
+mod tests;

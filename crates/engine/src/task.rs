@@ -157,8 +157,8 @@ impl Check {
     /// it, so the last token is never computed.
     pub(crate) fn next_tokens(&self, most: usize) -> &[u32] {
         let from = self.gaps.len().saturating_sub(1);
-        let to = (from + most).min(self.output.len() - 1);
-        &self.output[from..to]
+        let to = (from + most).min(self.output.len().saturating_sub(1));
+        self.output.get(from..to).unwrap_or_default()
     }
 
     /// Compares the tokens at the next positions with their logits; says whether all are compared.
