@@ -1,7 +1,7 @@
 //! Opening the file: permissions, lock, schema, mark.
 
 use crate::{Options, error::StoreError, log, mark::Mark};
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use std::{
     ffi::OsString,
     fs::{self, File, TryLockError},
@@ -46,22 +46,38 @@ pub(crate) fn open(path: &Path, schema: &[Migration], options: Options) -> Resul
     let sqlite = |error: rusqlite::Error| StoreError::sqlite(path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags).map_err(sqlite)?;
-    configure(&connection, options).map_err(sqlite)?;
+    // Until all checks are passed nothing is changed: a file that is refused stays as it was, with its
+    // write-ahead log, so that a person can repair it.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(sqlite)?;
+    let version = check_version(path, &connection, schema)?;
+    let commits = if version > 0 { commits(&connection).map_err(sqlite)? } else { 0 };
+    let mark = check_mark(path, commits, options)?;
     check_pages(path, &connection)?;
-    migrate(path, &mut connection, schema)?;
-    let commits: i64 =
-        connection.query_row("SELECT number FROM gristmill_commit", [], |row| row.get(0)).map_err(sqlite)?;
-    let commits = u64::try_from(commits).unwrap_or(0);
-    let (mark, acknowledged) =
-        Mark::open(&beside(path, "-mark")).map_err(|error| StoreError::io(path, &error))?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(sqlite)?;
+    configure(&connection, options).map_err(sqlite)?;
+    migrate(path, &mut connection, schema, version)?;
+    Ok(Opened { connection, mark, commits, lock })
+}
+
+/// The number of the last commit in the file.
+fn commits(connection: &Connection) -> rusqlite::Result<u64> {
+    let number: i64 = connection.query_row("SELECT number FROM gristmill_commit", [], |row| row.get(0))?;
+    Ok(number.unsigned_abs())
+}
+
+/// Refuses a file that is behind its mark.
+fn check_mark(path: &Path, commits: u64, options: Options) -> Result<Mark, StoreError> {
+    let name = beside(path, "-mark");
+    let io = |error: std::io::Error| StoreError::io(&name, &error);
+    let (mark, acknowledged) = Mark::open(&name).map_err(io)?;
     if commits < acknowledged {
         if !options.accept_rollback {
             return Err(StoreError::RolledBack { path: path.into(), acknowledged, found: commits });
         }
         tracing::warn!(path = %path.display(), acknowledged, found = commits, "going on with lost commits");
-        mark.reset(commits).map_err(|error| StoreError::io(path, &error))?;
+        mark.reset(commits).map_err(io)?;
     }
-    Ok(Opened { connection, mark, commits, lock })
+    Ok(mark)
 }
 
 /// Takes the lock beside the file. The lock, not the database, says who has it open, because readers
@@ -142,22 +158,34 @@ fn check_pages(path: &Path, connection: &Connection) -> Result<(), StoreError> {
     }
 }
 
-/// Brings the schema up to date, each step in its own transaction.
-fn migrate(path: &Path, connection: &mut Connection, schema: &[Migration]) -> Result<(), StoreError> {
+/// Refuses files of others and of later versions. Returns the schema's version: 0 is an empty file,
+/// 1 a store without any of the shell's steps.
+fn check_version(path: &Path, connection: &Connection, schema: &[Migration]) -> Result<u32, StoreError> {
     let sqlite = |error: rusqlite::Error| StoreError::sqlite(path, &error);
     let read = |name| connection.pragma_query_value(None, name, |row| row.get::<_, i32>(0)).map_err(sqlite);
     let (application, found) = (read("application_id")?, read("user_version")?);
     let tables: i64 =
         connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0)).map_err(sqlite)?;
-    // Version 1 is a store without any of the shell's steps.
-    let known = u32::try_from(schema.len()).unwrap_or(u32::MAX).saturating_add(1);
-    let found = u32::try_from(found).unwrap_or(u32::MAX);
-    if application != APPLICATION && (tables > 0 || application != 0) {
+    let empty = application == 0 && found == 0 && tables == 0;
+    if application != APPLICATION && !empty {
         return Err(StoreError::Foreign { path: path.into() });
     }
+    let known = u32::try_from(schema.len()).unwrap_or(u32::MAX).saturating_add(1);
+    let found = u32::try_from(found).unwrap_or(u32::MAX);
     if found > known {
         return Err(StoreError::Newer { path: path.into(), found, known });
     }
+    Ok(found)
+}
+
+/// Brings the schema up to date, each step in its own transaction.
+fn migrate(
+    path: &Path,
+    connection: &mut Connection,
+    schema: &[Migration],
+    found: u32,
+) -> Result<(), StoreError> {
+    let sqlite = |error: rusqlite::Error| StoreError::sqlite(path, &error);
     let steps = std::iter::once(log::TABLES).chain(schema.iter().map(|step| step.sql));
     for (version, sql) in (1u32..).zip(steps).skip(found as usize) {
         let step = connection.transaction().map_err(sqlite)?;

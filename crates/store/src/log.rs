@@ -124,6 +124,9 @@ pub(crate) fn load(path: &Path, connection: &Connection, name: &str) -> Result<V
         if u64::try_from(number) != Ok(expected) {
             return Err(corrupt(expected, "the row is missing"));
         }
+        if expected > log.head_row {
+            return Err(corrupt(expected, "the row is beyond the log's head"));
+        }
         chain = next(&chain, expected, &record);
         if stored != chain {
             return Err(corrupt(expected, "the checksum does not match: the row or one before it changed"));

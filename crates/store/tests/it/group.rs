@@ -1,0 +1,115 @@
+//! Group commit: many callers, few commits, one order.
+
+use crate::Folder;
+use gristmill_store::{Batch, StoreError, rusqlite::types::Value};
+use std::sync::{Arc, Mutex};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn callers_that_wait_together_share_commits() {
+    let folder = Folder::new();
+    let store = folder.open();
+    const CALLERS: u64 = 2_000;
+    let callers: Vec<_> = (0..CALLERS)
+        .map(|caller| {
+            let store = store.clone();
+            tokio::spawn(async move { store.append("log", caller.to_le_bytes().to_vec()).await })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap().unwrap();
+    }
+    let stats = store.stats();
+    assert_eq!((stats.batches, stats.records), (CALLERS, CALLERS));
+    assert!(stats.commits < CALLERS / 4, "{stats:?}");
+    let mut seen: Vec<u64> = store
+        .load("log")
+        .unwrap()
+        .iter()
+        .map(|row| u64::from_le_bytes(row.record[..].try_into().unwrap()))
+        .collect();
+    seen.sort_unstable();
+    assert_eq!(seen, (0..CALLERS).collect::<Vec<_>>());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn slots_keep_the_order_of_the_lock() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let machine = Arc::new(Mutex::new(0u64));
+    let callers: Vec<_> = (0..500)
+        .map(|_| {
+            let (store, machine) = (store.clone(), Arc::clone(&machine));
+            tokio::spawn(async move {
+                let slot = store.slot().await.unwrap();
+                let ticket = {
+                    let mut count = machine.lock().unwrap();
+                    *count += 1;
+                    slot.write(Batch::new().append("log", count.to_le_bytes().to_vec()))
+                };
+                ticket.await.unwrap();
+            })
+        })
+        .collect();
+    for caller in callers {
+        caller.await.unwrap();
+    }
+    let counts: Vec<_> = store
+        .load("log")
+        .unwrap()
+        .iter()
+        .map(|row| u64::from_le_bytes(row.record[..].try_into().unwrap()))
+        .collect();
+    assert_eq!(counts, (1..=500).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_batch_is_all_or_nothing_and_harms_no_other() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let insert = |id, log: &str| {
+        Batch::new()
+            .append(log, vec![1])
+            .sql("INSERT INTO request VALUES (?1, '1', NULL)", [Value::Integer(id)])
+            .append(log, vec![2])
+    };
+    // Queued together, so that they share a transaction.
+    let mut tickets = Vec::new();
+    for (id, log) in [(1, "a"), (1, "b"), (2, "a"), (3, "new"), (3, "new"), (4, "new")] {
+        tickets.push(store.slot().await.unwrap().write(insert(id, log)));
+    }
+    let mut results = Vec::new();
+    for ticket in tickets {
+        results.push(ticket.await.is_ok());
+    }
+    assert_eq!(results, [true, false, true, true, false, true]);
+    assert_eq!(store.load("a").unwrap().len(), 4);
+    assert_eq!(store.load("b").unwrap(), []);
+    assert_eq!(store.load("new").unwrap().len(), 4);
+    let nonsense =
+        store.write(Batch::new().append("a", vec![3]).sql("INSERT INTO nowhere VALUES (1)", [])).await;
+    assert!(matches!(nonsense, Err(StoreError::Refused { .. })), "{nonsense:?}");
+    drop(store);
+    assert_eq!(folder.open().load("a").unwrap().len(), 4);
+}
+
+#[tokio::test]
+async fn readers_cannot_write() {
+    let folder = Folder::new();
+    let store = folder.open();
+    for sql in ["DELETE FROM gristmill_record", "INSERT INTO request VALUES (1, '1', NULL)"] {
+        assert!(store.read_blocking(|connection| connection.execute(sql, [])).is_err());
+    }
+}
+
+#[tokio::test]
+async fn what_is_queued_is_written_when_the_store_is_dropped() {
+    let folder = Folder::new();
+    let store = folder.open();
+    let mut tickets = Vec::new();
+    for n in 0..50 {
+        tickets.push(store.slot().await.unwrap().write(Batch::new().append("log", vec![n])));
+    }
+    drop(tickets);
+    drop(store);
+    assert_eq!(folder.open().load("log").unwrap().len(), 50);
+}
