@@ -27,29 +27,30 @@
 //!   royalties it receives itself, and so empty the deposit past the payee; or hold a lane with a
 //!   claim that is too high and shoot it down with a receipt at the last moment.
 //!
-//! An **approval** pays at once. Submitted by anybody but the payee, its number, use and amount must
-//! be exactly those of its receipt. An approval never cancels or lowers a pending claim; a pending
+//! An **approval** pays at once. Its number, use and amount must be exactly those of its receipt, if
+//! it carries one. An approval never cancels or lowers a pending claim; a pending
 //! claim that is worth no more than what has been paid since is done and removed.
 //!
 //! A **voucher** becomes pending until now + grace. In that time anybody may show a receipt of the
 //! payee; afterwards anybody may withdraw it, to the payee's benefit. A matured claim is also paid
-//! before anything else happens on its lane. Submitted by anybody but the payee, a voucher is worth
-//! no more than its receipt says from the start.
+//! before anything else happens on its lane. With a receipt, which an honest payee adds to its own
+//! claim too, a voucher is worth no more than the receipt says from the start.
 //!
 //! A claim is taken if
 //!
 //! 1. its lane is one of the 64 from the floor up, and it names the lane's model and quote (the
 //!    first claim pins them, on a model that the ledger knows);
-//! 2. its number is above the lane's, its use covers what was paid for, and it is worth more than
-//!    what was paid;
+//! 2. it is worth more than what was paid, and its number is above the lane's (an approval's may
+//!    equal it: a stream may be approved in steps), and a voucher's use covers what was paid for (an
+//!    approval states what was really used, which may be less than an earlier voucher promised);
 //! 3. what it is worth beyond that does not exceed what the channel holds;
 //! 4. where another voucher is pending on the lane: its number is above all that the pending one
 //!    speaks for, it is worth more, and, if the payee submitted the pending one, the payee submits
 //!    this one too (otherwise the payer could postpone for ever with claims a grain higher).
 //!
 //! A replacement starts its time anew: otherwise an inflated claim could slip in at the end of a
-//! small one's time. Because of rule 2, an approval settles its number for good: the voucher that
-//! promised more under the same number cannot be claimed any more.
+//! small one's time. Because of rule 2, an approval settles its number: the voucher that promised
+//! more under the same number cannot be claimed any more.
 //!
 //! # Receipts against a pending claim
 //!

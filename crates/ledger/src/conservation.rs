@@ -321,3 +321,141 @@ impl Scan {
         self.audit
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        record::{Balance, Channel, Stored},
+        tx::{RegisterProcessor, Settle},
+        world::*,
+    };
+    use gristmill_types::encode;
+
+    fn balance(account: u8, issuer: u8, amount: u128) -> Record {
+        Balance { account: id(account), issuer: id(issuer), amount: grains(amount) }.into_record()
+    }
+
+    #[test]
+    fn a_tally_sees_what_appears_and_vanishes() {
+        let (a, b) = (balance(4, 1, 100), balance(5, 1, 50));
+        for (after, balanced) in [
+            ((Some(balance(4, 1, 70)), Some(balance(5, 1, 80))), true),
+            ((None, Some(balance(5, 1, 150))), true),
+            ((Some(balance(4, 1, 100)), Some(balance(5, 1, 50))), true),
+            ((Some(balance(4, 1, 70)), Some(balance(5, 1, 81))), false),
+            ((Some(balance(4, 1, 70)), Some(balance(5, 1, 79))), false),
+            ((None, None), false),
+            // The same amount in another issuer's credits is not the same.
+            ((Some(balance(4, 2, 100)), Some(balance(5, 1, 50))), false),
+        ] {
+            let mut tally = Tally::default();
+            for (before, after) in [(&a, &after.0), (&b, &after.1)] {
+                let after = after.as_ref().map(encode);
+                tally.change(&before.key(), Some(&encode(before)), after.as_deref()).unwrap();
+            }
+            assert_eq!(tally.check().is_ok(), balanced, "{after:?}");
+        }
+    }
+
+    #[test]
+    fn a_tally_that_cannot_count_says_so() {
+        let mut tally = Tally::default();
+        let huge = encode(&balance(4, 1, u128::MAX));
+        let key = balance(4, 1, 1).key();
+        tally.change(&key, None, Some(&huge)).unwrap();
+        assert_eq!(tally.change(&key, None, Some(&huge)), Err(Fault::Range));
+        let cut = &huge[..huge.len() - 1];
+        assert_eq!(Tally::default().change(&key, Some(cut), None), Err(Fault::Damaged(key)));
+    }
+
+    fn records(world: &World) -> Vec<Record> {
+        world.state.values().map(|bytes| decode(bytes).unwrap()).collect()
+    }
+
+    fn edited(world: &World, edit: impl Fn(&mut Record)) -> Audit {
+        let mut records = records(world);
+        records.iter_mut().for_each(edit);
+        scan(records)
+    }
+
+    #[test]
+    fn a_scan_counts_every_part() {
+        let (mut world, terms) = World::with_channel(1_000);
+        world.must(PAYEE, Settle { terms, claims: vec![approval(claim(&terms, 0, 1, 100))], floor: None });
+        let audit = scan(records(&world));
+        assert!(audit.adds_up());
+        let supply = audit.supplies.iter().find(|supply| supply.issuer == id(ISSUER)).unwrap();
+        let Parts { balances, channels, royalties } = supply.parts;
+        assert_eq!((channels, royalties), (grains(900), grains(10)));
+        assert_eq!(supply.total, grains(6 * START));
+        assert_eq!(balances, grains(6 * START - 910));
+    }
+
+    #[test]
+    fn a_scan_finds_damage() {
+        let (mut world, terms) = World::with_channel(1_000);
+        world.must(PAYEE, Settle { terms, claims: vec![voucher(claim(&terms, 0, 1, 100))], floor: None });
+        world.must(PAYEE, RegisterProcessor { receipt_key: id(RECEIPT_KEY), endpoints: vec![] });
+        assert!(edited(&world, |_| {}).adds_up());
+        let damages: [fn(&mut Record); 10] = [
+            |record| {
+                if let Record::Balance(r) = record {
+                    r.amount = r.amount.checked_add(grains(1)).unwrap();
+                }
+            },
+            |record| {
+                if let Record::Balance(r) = record
+                    && r.account == id(PAYER)
+                {
+                    r.issuer = id(STRANGER);
+                }
+            },
+            |record| {
+                if let Record::Channel(r) = record {
+                    r.settled = grains(1_001);
+                }
+            },
+            |record| {
+                if let Record::Channel(r) = record {
+                    r.state = ChannelState::Closed;
+                }
+            },
+            |record| {
+                if let Record::Channel(r) = record {
+                    r.pending = 0;
+                }
+            },
+            |record| {
+                if let Record::Channel(r) = record {
+                    r.lane_floor = 1;
+                }
+            },
+            |record| {
+                if let Record::Lane(r) = record {
+                    r.paid = grains(1);
+                }
+            },
+            |record| {
+                if let Record::Issuer(r) = record {
+                    r.burned = grains(1);
+                }
+            },
+            |record| {
+                if let Record::Shares(r) = record {
+                    r.shares -= 1;
+                }
+            },
+            |record| {
+                if let Record::Processor(r) = record {
+                    r.offers = 1;
+                }
+            },
+        ];
+        for (number, damage) in damages.into_iter().enumerate() {
+            assert!(!edited(&world, damage).adds_up(), "damage {number} went unseen");
+        }
+        let orphans = records(&world).into_iter().filter(|r| Channel::of(r).is_none());
+        assert!(!scan(orphans).adds_up());
+    }
+}

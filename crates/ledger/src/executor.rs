@@ -16,7 +16,10 @@ use crate::{
 use borsh::{BorshDeserialize, BorshSerialize};
 use gristmill_types::{Amount, ChainId, StateKey, TxHash, encode};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 /// The block that transactions run in: all that they may know besides the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
@@ -57,33 +60,57 @@ impl Outcome {
 pub struct Executor {
     rules: Arc<Rules>,
     context: Context,
-    slots: BTreeMap<StateKey, usize>,
-    before: Vec<Option<Vec<u8>>>,
-    now: Vec<Option<Vec<u8>>>,
+    index: BTreeMap<StateKey, usize>,
+    slots: Vec<Slot>,
+}
+
+/// One record while the block runs: encoded, or `None` where there is none.
+pub(crate) struct Slot {
+    /// As the last transaction left it.
+    pub(crate) now: Option<Vec<u8>>,
+    /// As it was before the block, once a transaction has written it.
+    before: Option<Option<Vec<u8>>>,
+}
+
+/// A slot and its new bytes.
+type Write = (usize, Option<Vec<u8>>);
+
+impl Slot {
+    pub(crate) const fn new(bytes: Option<Vec<u8>>) -> Self {
+        Self { now: bytes, before: None }
+    }
+
+    fn write(&mut self, bytes: Option<Vec<u8>>) {
+        let old = std::mem::replace(&mut self.now, bytes);
+        self.before.get_or_insert(old);
+    }
+
+    /// What it is now, if that is not what it was before the block.
+    fn changed(self) -> Option<Option<Vec<u8>>> {
+        (self.before? != self.now).then_some(self.now)
+    }
 }
 
 impl Executor {
     /// An executor for one block, with nothing loaded.
     pub fn new(rules: Arc<Rules>, context: Context) -> Self {
-        Self { rules, context, slots: BTreeMap::new(), before: Vec::new(), now: Vec::new() }
+        Self { rules, context, index: BTreeMap::new(), slots: Vec::new() }
     }
 
     /// Hands over records as they were before the block; `None` where there is none. A key that was
     /// loaded before keeps what it has.
     pub fn load(&mut self, records: impl IntoIterator<Item = (StateKey, Option<Vec<u8>>)>) {
         for (key, bytes) in records {
-            let slot = self.now.len();
-            if let std::collections::btree_map::Entry::Vacant(vacant) = self.slots.entry(key) {
-                vacant.insert(slot);
-                self.before.push(bytes.clone());
-                self.now.push(bytes);
+            if let Entry::Vacant(vacant) = self.index.entry(key) {
+                vacant.insert(self.slots.len());
+                self.slots.push(Slot::new(bytes));
             }
         }
     }
 
     /// Whether the key was loaded.
     pub fn is_loaded(&self, key: &StateKey) -> bool {
-        self.slots.contains_key(key)
+        self.index.contains_key(key)
     }
 
     /// Applies one transaction whose signature the caller has verified. `Invalid` leaves everything
@@ -93,10 +120,10 @@ impl Executor {
         let declared = checked
             .reads()
             .iter()
-            .map(|key| self.slots.get(key).map(|slot| (*key, *slot)).ok_or(Fault::NotLoaded(*key)))
+            .map(|key| self.index.get(key).map(|slot| (*key, *slot)).ok_or(Fault::NotLoaded(*key)))
             .collect::<Result<Vec<_>, _>>();
         debug_assert!(declared.is_ok(), "a declared key was not loaded: {declared:?}");
-        let mut overlay = Overlay::new(&self.now, declared?.into_iter());
+        let mut overlay = Overlay::new(&self.slots, declared?.into_iter());
         let fee = take_fee(tx, &self.rules, &mut overlay)?;
         overlay.end_fee_phase();
         let (rejection, events) = match tx.body.action().apply(tx, &mut overlay, &self.context) {
@@ -109,15 +136,15 @@ impl Executor {
         };
         let writes = self.encode_writes(overlay)?;
         for (slot, bytes) in writes {
-            if let Some(value) = self.now.get_mut(slot) {
-                *value = bytes;
+            if let Some(slot) = self.slots.get_mut(slot) {
+                slot.write(bytes);
             }
         }
         Ok(Outcome { hash: checked.hash(), fee, rejection, events })
     }
 
     /// Encodes what was written and checks, on the bytes, that no value appeared or vanished.
-    fn encode_writes(&self, overlay: Overlay<'_>) -> Result<Vec<(usize, Option<Vec<u8>>)>, Fault> {
+    fn encode_writes(&self, overlay: Overlay<'_>) -> Result<Vec<Write>, Fault> {
         let mut tally = conservation::Tally::default();
         let mut writes = Vec::with_capacity(8);
         for (slot, key, record) in overlay.into_writes() {
@@ -125,7 +152,7 @@ impl Executor {
             if bytes.as_ref().is_some_and(|bytes| bytes.len() > MAX_RECORD_BYTES) {
                 return Err(Fault::TooLong(key));
             }
-            let before = self.now.get(slot).and_then(Option::as_deref);
+            let before = self.slots.get(slot).and_then(|slot| slot.now.as_deref());
             tally.change(&key, before, bytes.as_deref())?;
             writes.push((slot, bytes));
         }
@@ -137,10 +164,9 @@ impl Executor {
 
     /// The records that the block changed: new bytes, or `None` where a record was removed.
     pub fn finish(self) -> BTreeMap<StateKey, Option<Vec<u8>>> {
-        let changed =
-            self.before.into_iter().zip(self.now).map(|(before, now)| (before != now).then_some(now));
-        let mut changed: Vec<_> = changed.collect();
-        self.slots.into_iter().filter_map(|(key, slot)| Some((key, changed.get_mut(slot)?.take()?))).collect()
+        let mut changes: Vec<_> = self.slots.into_iter().map(Slot::changed).collect();
+        let take = |(key, slot): (StateKey, usize)| Some((key, changes.get_mut(slot)?.take()?));
+        self.index.into_iter().filter_map(take).collect()
     }
 }
 

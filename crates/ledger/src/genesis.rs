@@ -267,3 +267,107 @@ fn check_text(what: &'static str, text: &str) -> Result<(), GenesisError> {
 fn check_key(what: &'static str, id: AccountId) -> Result<(), GenesisError> {
     PublicKey::try_from(&id).map(drop).map_err(|_| GenesisError::Key { what, id })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{params::Fees, world::*};
+
+    #[test]
+    fn the_first_state_adds_up() {
+        let genesis = genesis();
+        assert_eq!(genesis.check(), Ok(()));
+        let records = genesis.records();
+        let audit = crate::scan(records.clone());
+        assert!(audit.adds_up(), "{audit:?}");
+        assert_eq!(records.len(), 2 + 6);
+        let renamed = Genesis { name: "other".into(), ..genesis.clone() };
+        assert_ne!(genesis.chain_id(), renamed.chain_id());
+    }
+
+    #[test]
+    fn from_toml_with_defaults() {
+        let account = id(PAYER);
+        let text = format!(
+            r#"
+            name = "small"
+            time_ms = 1
+            fee_account = "{account}"
+            [[issuers]]
+            account = "{account}"
+            name = "one"
+            cap = "1000"
+            daily_limit = "10"
+            [[validators]]
+            key = "{account}"
+            [params]
+            min_grace_ms = 1000
+            [params.fees]
+            transfer = "7"
+            "#
+        );
+        let genesis: Genesis = toml::from_str(&text).unwrap();
+        assert_eq!(genesis.check(), Ok(()));
+        assert_eq!(genesis.params.fees.transfer, grains(7));
+        assert_eq!(genesis.params.fees.settle, Fees::default().settle);
+        assert_eq!(genesis.params.default_grace_ms, 900_000);
+        let json = serde_json::to_string(&genesis).unwrap();
+        assert_eq!(serde_json::from_str::<Genesis>(&json).unwrap(), genesis);
+        assert!(toml::from_str::<Genesis>(&format!("{text}\ntypo = 1")).is_err());
+    }
+
+    #[test]
+    fn refused() {
+        let good = genesis();
+        let broken = |edit: &dyn Fn(&mut Genesis)| {
+            let mut genesis = good.clone();
+            edit(&mut genesis);
+            genesis.check().unwrap_err()
+        };
+        let double = |g: &mut Genesis| g.issuers[1].account = g.issuers[0].account;
+        assert_eq!(broken(&double), GenesisError::Double { what: "an issuer", id: id(ISSUER) });
+        let twice = |g: &mut Genesis| g.balances.push(g.balances[0].clone());
+        assert_eq!(broken(&twice), GenesisError::Double { what: "a balance", id: id(ISSUER) });
+        let same = |g: &mut Genesis| g.validators.push(g.validators[0].clone());
+        assert_eq!(broken(&same), GenesisError::Double { what: "a validator", id: id(30) });
+        let nobody = |g: &mut Genesis| g.balances[0].issuer = id(STRANGER);
+        let unknown = GenesisError::UnknownIssuer { account: id(ISSUER), issuer: id(STRANGER) };
+        assert_eq!(broken(&nobody), unknown);
+        let over = |g: &mut Genesis| g.balances[0].amount = g.issuers[0].cap;
+        assert_eq!(broken(&over), GenesisError::OverCap { issuer: id(ISSUER) });
+        let weak = AccountId::new([0; 32]);
+        for (edit, what) in [
+            ((|g, key| g.fee_account = key) as fn(&mut Genesis, AccountId), "the fee account"),
+            (|g, key| g.issuers[1].account = key, "the issuer"),
+            (|g, key| g.validators[0].key = key, "the validator"),
+            (|g, key| g.balances[0].account = key, "the holder"),
+        ] {
+            assert_eq!(broken(&|g| edit(g, weak)), GenesisError::Key { what, id: weak });
+        }
+        for (edit, what) in [
+            ((|g| g.issuers.clear()) as fn(&mut Genesis), "issuers"),
+            (|g| g.validators.clear(), "validators"),
+        ] {
+            assert!(matches!(broken(&edit), GenesisError::Count { what: found, .. } if found == what));
+        }
+        for edit in [
+            (|g| g.name.clear()) as fn(&mut Genesis),
+            |g| g.name = "x".repeat(65),
+            |g| g.issuers[0].name.clear(),
+            |g| g.validators[0].address = Some(String::new()),
+        ] {
+            assert!(matches!(broken(&edit), GenesisError::Text { .. }));
+        }
+        for edit in [
+            (|g| g.issuers[0].cap = grains(u128::MAX)) as fn(&mut Genesis),
+            |g| g.balances[0].amount = grains(0),
+            |g| g.params.min_grace_ms = 0,
+            |g| g.params.min_grace_ms = g.params.max_grace_ms,
+            |g| g.params.max_grace_ms = u64::MAX,
+            |g| g.params.min_deposit = grains(0),
+            |g| g.params.fees.settle = grains(u128::MAX),
+        ] {
+            assert!(matches!(broken(&edit), GenesisError::OutOfBounds { .. }));
+        }
+    }
+}

@@ -91,9 +91,6 @@ pub enum Malformed {
     /// A claim by somebody other than the payee without the payee's word.
     #[error("a claim that the payee does not submit itself must carry the payee's receipt")]
     ReceiptMissing,
-    /// A claim by the payee with a receipt, which has no meaning.
-    #[error("the payee's own claim carries no receipt")]
-    ReceiptNotNeeded,
     /// The channel's terms name another nonce than the transaction's.
     #[error("the terms' open_nonce must be the nonce of the transaction that opens the channel")]
     OpenNonce,

@@ -46,6 +46,13 @@
     )
 )]
 
+// The tests' ledger in memory is shared with the integration tests, which know the crate by name.
+#[cfg(test)]
+extern crate self as gristmill_ledger;
+#[cfg(test)]
+#[path = "../tests/it/world.rs"]
+mod world;
+
 mod channel;
 pub mod clock;
 pub mod conservation;

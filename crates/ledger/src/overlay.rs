@@ -1,6 +1,7 @@
 //! What one transaction sees and changes: the records under its declared keys, and no others.
 
 use crate::{
+    executor::Slot,
     invalid::Fault,
     record::{Record, Stored},
 };
@@ -27,8 +28,8 @@ enum Value {
 
 /// The view of one transaction.
 pub(crate) struct Overlay<'a> {
-    /// The block's state by slot: encoded records, `None` where there is none.
-    state: &'a [Option<Vec<u8>>],
+    /// The block's state.
+    state: &'a [Slot],
     /// Sorted by key.
     entries: Vec<Entry>,
     /// Whether writes survive a rejection.
@@ -37,10 +38,7 @@ pub(crate) struct Overlay<'a> {
 
 impl<'a> Overlay<'a> {
     /// An overlay over the declared keys, each with its slot, in ascending order of keys.
-    pub(crate) fn new(
-        state: &'a [Option<Vec<u8>>],
-        declared: impl Iterator<Item = (StateKey, usize)>,
-    ) -> Self {
+    pub(crate) fn new(state: &'a [Slot], declared: impl Iterator<Item = (StateKey, usize)>) -> Self {
         let entries = declared.map(|(key, slot)| Entry { key, slot, value: Value::Untouched }).collect();
         Self { state, entries, fee_phase: true }
     }
@@ -67,7 +65,7 @@ impl<'a> Overlay<'a> {
         let entry = self.entry(key)?;
         if matches!(entry.value, Value::Untouched) {
             let bytes = state.get(entry.slot).ok_or(Fault::NotLoaded(*key))?;
-            let record = match bytes {
+            let record = match &bytes.now {
                 Some(bytes) => Some(decode::<Record>(bytes).map_err(|_| Fault::Damaged(*key))?),
                 None => None,
             };
@@ -124,5 +122,69 @@ impl<'a> Overlay<'a> {
             Value::Kept(record) | Value::Written(record, _) => Some((entry.slot, entry.key, record)),
             Value::Untouched | Value::Read(_) => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{keys, record::Account};
+    use gristmill_types::{AccountId, encode};
+
+    fn account(nonce: u64) -> Account {
+        Account { account: AccountId::new([1; 32]), nonce }
+    }
+
+    fn state(nonce: u64) -> [Slot; 1] {
+        [Slot::new(Some(encode(&account(nonce).into_record())))]
+    }
+
+    #[test]
+    #[should_panic(expected = "undeclared read")]
+    fn an_undeclared_read_panics() {
+        let state = state(0);
+        let declared = [(keys::account(&AccountId::new([1; 32])), 0)];
+        let mut overlay = Overlay::new(&state, declared.into_iter());
+        let _ = overlay.get::<Account>(&keys::account(&AccountId::new([2; 32])));
+    }
+
+    #[test]
+    fn a_record_of_another_kind_is_damage() {
+        let key = keys::deadlines();
+        for bytes in [encode(&account(1).into_record()), vec![], vec![255]] {
+            let state = [Slot::new(Some(bytes))];
+            let mut overlay = Overlay::new(&state, [(key, 0)].into_iter());
+            assert_eq!(overlay.get::<crate::record::Deadlines>(&key), Err(Fault::Damaged(key)));
+        }
+    }
+
+    #[test]
+    fn a_rollback_keeps_what_the_fee_phase_wrote() {
+        let key = keys::account(&AccountId::new([1; 32]));
+        let empty = keys::deadlines();
+        let [old] = state(0);
+        let state = [old, Slot::new(None)];
+        for (in_fee_phase, after, left) in
+            [(None, Some(9), None), (Some(1), None, Some(1)), (Some(1), Some(9), Some(1)), (None, None, None)]
+        {
+            let declared = [(key, 0), (empty, 1)];
+            let mut overlay = Overlay::new(&state, declared.into_iter());
+            if let Some(nonce) = in_fee_phase {
+                overlay.put(&key, account(nonce)).unwrap();
+            }
+            overlay.end_fee_phase();
+            if let Some(nonce) = after {
+                overlay.put(&key, account(nonce)).unwrap();
+                overlay.remove(&key).unwrap();
+                overlay.put(&empty, crate::record::Deadlines { latest_ms: 1 }).unwrap();
+            }
+            overlay.rollback();
+            assert_eq!(overlay.get::<Account>(&key).unwrap(), Some(account(left.unwrap_or(0))));
+            assert_eq!(overlay.get::<crate::record::Deadlines>(&empty).unwrap(), None);
+            let writes: Vec<_> = overlay.into_writes().collect();
+            let expected: Vec<_> =
+                left.into_iter().map(|nonce| (0, key, Some(account(nonce).into_record()))).collect();
+            assert_eq!(writes, expected);
+        }
     }
 }

@@ -433,3 +433,57 @@ impl Pending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::params;
+    use gristmill_types::encode;
+
+    /// The longest values that the bounds on transactions let through.
+    #[test]
+    fn records_stay_within_their_bound() {
+        let name = "n".repeat(params::MAX_NAME_BYTES);
+        let account = AccountId::new([1; 32]);
+        let most = Amount::from_grains(u128::MAX);
+        let prices = Prices { input_per_mtok: most, output_per_mtok: most, per_msec: most, per_mreq: most };
+        let (line, model) = (LineId::new([1; 32]), ModelId::new([1; 32]));
+        let records = [
+            Processor {
+                processor: account,
+                receipt_key: account,
+                endpoints: vec!["e".repeat(params::MAX_ENDPOINT_BYTES); params::MAX_ENDPOINTS],
+                offers: 1,
+                time_ms: 1,
+            }
+            .into_record(),
+            Offer {
+                processor: account,
+                model,
+                prices,
+                issuers: vec![account; params::MAX_OFFER_ISSUERS],
+                time_ms: 1,
+            }
+            .into_record(),
+            Line { line, name: name.clone(), owner: Some(account), versions: 1, latest: model }.into_record(),
+            Model {
+                model,
+                line,
+                name: name.clone(),
+                version: 1,
+                publisher: account,
+                foreign: false,
+                licence: name.clone(),
+                royalty_bps: 1,
+                tokenizer: Digest::new([1; 32]),
+                engine: name,
+                size_bytes: 1,
+                time_ms: 1,
+            }
+            .into_record(),
+        ];
+        for record in records {
+            assert!(encode(&record).len() <= params::MAX_RECORD_BYTES, "{record:?}");
+        }
+    }
+}

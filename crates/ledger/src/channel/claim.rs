@@ -24,7 +24,7 @@ impl ChannelBook<'_, '_> {
             deadline_ms: 0,
             by_payee,
         };
-        self.check_against_lane(&lane, &pending)?;
+        self.check_worth(&lane, pending.effective())?;
         match item.proof {
             ClaimProof::Approval(_) => self.approve(&mut lane, claim)?,
             ClaimProof::Voucher(_) => self.make_pending(&mut lane, pending)?,
@@ -61,14 +61,9 @@ impl ChannelBook<'_, '_> {
         })
     }
 
-    fn check_against_lane(&mut self, lane: &Lane, new: &Pending) -> Result<(), Stop> {
-        if new.seq <= lane.seq {
-            return Err(Rejection::StaleClaim.into());
-        }
-        if !new.used().covers(&lane.usage) {
-            return Err(Rejection::UsageFell.into());
-        }
-        let rise = new.effective().checked_sub(lane.paid).filter(|rise| !rise.is_zero());
+    /// Worth more than what was paid, and no more than the channel holds.
+    fn check_worth(&mut self, lane: &Lane, worth: Amount) -> Result<(), Stop> {
+        let rise = worth.checked_sub(lane.paid).filter(|rise| !rise.is_zero());
         let rise = rise.ok_or(Rejection::NotHigher)?;
         if rise > self.channel()?.available() {
             return Err(Rejection::OverDeposit.into());
@@ -77,6 +72,9 @@ impl ChannelBook<'_, '_> {
     }
 
     fn approve(&mut self, lane: &mut Lane, claim: &Claim) -> Result<(), Stop> {
+        if claim.seq < lane.seq {
+            return Err(Rejection::StaleClaim.into());
+        }
         self.pay(lane, claim.amount, claim.usage, claim.seq)?;
         if let Some(done) = lane.pending.take_if(|pending| pending.effective() <= claim.amount) {
             lane.seq = lane.seq.max(done.through());
@@ -85,6 +83,12 @@ impl ChannelBook<'_, '_> {
     }
 
     fn make_pending(&mut self, lane: &mut Lane, mut new: Pending) -> Result<(), Stop> {
+        if new.seq <= lane.seq {
+            return Err(Rejection::StaleClaim.into());
+        }
+        if !new.usage.covers(&lane.usage) {
+            return Err(Rejection::UsageFell.into());
+        }
         if let Some(old) = &lane.pending {
             if old.by_payee && !new.by_payee {
                 return Err(Rejection::HeldByPayee.into());

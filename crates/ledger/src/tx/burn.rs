@@ -48,3 +48,32 @@ impl Action for Burn {
         Ok(vec![Event::Burned { issuer: tx.sender, amount: self.amount }])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::*;
+
+    #[test]
+    fn burns_the_issuers_own() {
+        let mut world = World::new();
+        let events = world.must(ISSUER, Burn { amount: grains(400) });
+        assert_eq!(events, [Event::Burned { issuer: id(ISSUER), amount: grains(400) }]);
+        assert_eq!(world.balance(ISSUER), START - 400 - FEE);
+        let issuer: Issuer = world.get(&keys::issuer(&id(ISSUER))).unwrap();
+        assert_eq!((issuer.minted, issuer.burned), (grains(0), grains(400)));
+    }
+
+    #[test]
+    fn refused() {
+        let mut world = World::new();
+        for (sender, amount, rejection) in [
+            (PAYER, 1, Rejection::NotIssuer),
+            (ISSUER, START - FEE + 1, Rejection::InsufficientBalance),
+            (ISSUER, u128::MAX, Rejection::InsufficientBalance),
+        ] {
+            assert_eq!(world.clone().rejected(sender, Burn { amount: grains(amount) }), rejection);
+        }
+        assert_eq!(world.malformed(ISSUER, Burn { amount: grains(0) }), Malformed::ZeroAmount);
+    }
+}

@@ -56,3 +56,51 @@ impl Action for ClaimRoyalty {
         Ok(vec![Event::RoyaltyClaimed { line, issuer, holder: tx.sender, amount }])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{tx::Settle, world::*};
+
+    #[test]
+    fn draws_what_accrued() {
+        let (mut world, terms) = World::with_channel(1_000_000);
+        let draw = ClaimRoyalty { line: line(), issuer: id(ISSUER) };
+        assert_eq!(world.rejected(MODELER, draw.clone()), Rejection::NothingToClaim, "no pool yet");
+        let settle = |seq, amount| Settle {
+            terms,
+            claims: vec![approval(claim(&terms, 0, seq, amount))],
+            floor: None,
+        };
+        world.must(PAYEE, settle(1, 50_000));
+        let held = world.balance(MODELER);
+        let events = world.must(MODELER, draw.clone());
+        // The index is rounded down, so the last grain of a payment may wait for the next one.
+        let event = |amount| Event::RoyaltyClaimed {
+            line: line(),
+            issuer: id(ISSUER),
+            holder: id(MODELER),
+            amount: grains(amount),
+        };
+        assert_eq!(events, [event(4_999)]);
+        assert_eq!(world.balance(MODELER), held - FEE + 4_999);
+        assert_eq!(world.rejected(MODELER, draw.clone()), Rejection::NothingToClaim, "nothing new");
+        world.must(PAYEE, settle(2, 150_000));
+        let events = world.must(MODELER, draw);
+        assert!(events == [event(10_000)] || events == [event(10_001)], "{events:?}");
+        let pool: Pool = world.get(&keys::pool(&line(), &id(ISSUER))).unwrap();
+        assert!(pool.balance <= grains(1), "{pool:?}");
+    }
+
+    #[test]
+    fn refused() {
+        let (mut world, _) = World::with_channel(1_000_000);
+        for (sender, line, rejection) in [
+            (STRANGER, line(), Rejection::NoShares),
+            (MODELER, foreign_line(), Rejection::NoShares),
+            (MODELER, LineId::new([0; 32]), Rejection::NoShares),
+        ] {
+            assert_eq!(world.rejected(sender, ClaimRoyalty { line, issuer: id(ISSUER) }), rejection);
+        }
+    }
+}

@@ -78,3 +78,69 @@ impl Action for Mint {
 fn outstanding(issuer: &Issuer) -> Option<Amount> {
     issuer.genesis.checked_add(issuer.minted)?.checked_sub(issuer.burned)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{tx::Burn, world::*};
+
+    fn mint(deposit: u8, amount: u128) -> Mint {
+        Mint { deposit: Digest::new([deposit; 32]), to: id(POOR), amount: grains(amount) }
+    }
+
+    /// An issuer that may have 1000 above genesis outstanding and mint 600 a day.
+    fn world() -> World {
+        let mut genesis = genesis();
+        let outstanding: u128 = genesis.balances.iter().map(|balance| balance.amount.grains()).sum();
+        genesis.issuers[0].cap = grains(outstanding + 1_000);
+        genesis.issuers[0].daily_limit = grains(600);
+        World::from(&genesis)
+    }
+
+    #[test]
+    fn mints_once_for_a_deposit() {
+        let mut world = world();
+        let events = world.must(ISSUER, mint(1, 400));
+        let event = Event::Minted {
+            issuer: id(ISSUER),
+            deposit: Digest::new([1; 32]),
+            to: id(POOR),
+            amount: grains(400),
+        };
+        assert_eq!(events, [event]);
+        assert_eq!(world.balance(POOR), 400);
+        assert_eq!(world.rejected(ISSUER, mint(1, 1)), Rejection::DepositUsed);
+        // Each issuer has its own deposits, and needs somebody's credits for the fee.
+        let mut other = world.sign(OTHER_ISSUER, mint(1, 5)).body;
+        other.fee_issuer = id(OTHER_ISSUER);
+        let signed = gristmill_types::Signed::sign(other, &key(OTHER_ISSUER));
+        assert!(matches!(world.run(signed), Err(crate::Invalid::CannotPayFee { .. })));
+    }
+
+    #[test]
+    fn limits() {
+        let mut world = world();
+        assert_eq!(world.rejected(ISSUER, mint(1, 601)), Rejection::OverDailyLimit);
+        world.must(ISSUER, mint(1, 600));
+        assert_eq!(world.rejected(ISSUER, mint(2, 1)), Rejection::OverDailyLimit);
+        // The limit is of the day, by block time.
+        world.wait(DAY_MS - world.context.time_ms - 1);
+        assert_eq!(world.rejected(ISSUER, mint(2, 1)), Rejection::OverDailyLimit);
+        assert_eq!(world.context.time_ms, DAY_MS);
+        for (amount, rejection) in [(401, Rejection::OverCap), (u128::MAX, Rejection::OverCap)] {
+            assert_eq!(world.rejected(ISSUER, mint(2, amount)), rejection);
+        }
+        world.must(ISSUER, mint(2, 400));
+        // What is burned makes room.
+        world.must(ISSUER, Burn { amount: grains(150) });
+        world.must(ISSUER, mint(3, 150));
+        assert_eq!(world.rejected(ISSUER, mint(4, 1)), Rejection::OverCap);
+    }
+
+    #[test]
+    fn only_issuers() {
+        let mut world = world();
+        assert_eq!(world.rejected(PAYER, mint(1, 1)), Rejection::NotIssuer);
+        assert_eq!(world.malformed(ISSUER, mint(1, 0)), Malformed::ZeroAmount);
+    }
+}

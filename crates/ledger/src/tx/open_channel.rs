@@ -73,3 +73,70 @@ impl Action for OpenChannel {
         Ok(vec![Event::ChannelOpened { channel, terms: Box::new(self.terms), deposit: self.deposit }])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{rejection::Rejection, world::*};
+    use gristmill_types::{AccountId, ChainId};
+
+    #[test]
+    fn opens() {
+        let mut world = World::new();
+        let terms = world.terms(PAYER, PAYEE);
+        let events = world.must(PAYER, OpenChannel { terms, deposit: grains(500) });
+        let channel = terms.id();
+        assert_eq!(events, [Event::ChannelOpened { channel, terms: Box::new(terms), deposit: grains(500) }]);
+        assert_eq!(world.balance(PAYER), START - 500 - FEE);
+        let record = world.channel(&terms);
+        assert_eq!(
+            (record.deposit, record.available(), record.state),
+            (grains(500), grains(500), ChannelState::Open)
+        );
+        // The same terms name a used nonce.
+        assert_eq!(world.malformed(PAYER, OpenChannel { terms, deposit: grains(500) }), Malformed::OpenNonce);
+    }
+
+    #[test]
+    fn refused() {
+        let mut world = World::new();
+        let good = world.terms(PAYER, PAYEE);
+        let open = |terms, deposit| OpenChannel { terms, deposit: grains(deposit) };
+        let range = &world.rules.params.clone();
+        for (terms, deposit, error) in [
+            (
+                ChannelTerms { chain: ChainId::new([0; 32]), ..good },
+                500,
+                Malformed::Mismatch { what: "the channel's terms" },
+            ),
+            (ChannelTerms { payer: id(STRANGER), ..good }, 500, Malformed::Sender { who: "payer" }),
+            (ChannelTerms { open_nonce: 1, ..good }, 500, Malformed::OpenNonce),
+            (ChannelTerms { payee: id(PAYER), ..good }, 500, Malformed::ToSelf),
+            (
+                ChannelTerms { grace_ms: range.min_grace_ms - 1, ..good },
+                500,
+                Malformed::OutOfBounds { what: "the grace period" },
+            ),
+            (
+                ChannelTerms { grace_ms: range.max_grace_ms + 1, ..good },
+                500,
+                Malformed::OutOfBounds { what: "the grace period" },
+            ),
+            (good, 99, Malformed::OutOfBounds { what: "the deposit" }),
+            (good, (1 << 63) + 1, Malformed::OutOfBounds { what: "the deposit" }),
+            (
+                ChannelTerms { voucher_key: AccountId::new([0; 32]), ..good },
+                500,
+                Malformed::Key { what: "the voucher key" },
+            ),
+            (
+                ChannelTerms { receipt_key: AccountId::new([0; 32]), ..good },
+                500,
+                Malformed::Key { what: "the receipt key" },
+            ),
+        ] {
+            assert_eq!(world.malformed(PAYER, open(terms, deposit)), error);
+        }
+        assert_eq!(world.rejected(PAYER, open(good, START)), Rejection::InsufficientBalance);
+    }
+}

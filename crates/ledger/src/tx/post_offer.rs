@@ -82,3 +82,86 @@ impl Action for PostOffer {
         }])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{tx::RegisterProcessor, world::*};
+    use gristmill_types::Amount;
+
+    fn offer(model: ModelId, issuers: &[u8]) -> PostOffer {
+        let mut issuers: Vec<_> = issuers.iter().map(|number| id(*number)).collect();
+        issuers.sort();
+        PostOffer { model, prices: Prices { output_per_mtok: grains(7), ..Prices::default() }, issuers }
+    }
+
+    fn world() -> World {
+        let mut world = World::with_models();
+        world.must(PAYEE, RegisterProcessor { receipt_key: id(RECEIPT_KEY), endpoints: vec![] });
+        world
+    }
+
+    #[test]
+    fn posts_and_replaces() {
+        let mut world = world();
+        let events = world.must(PAYEE, offer(MODEL, &[ISSUER]));
+        assert!(
+            matches!(&events[..], [Event::OfferPosted { processor, model: MODEL, .. }] if *processor == id(PAYEE))
+        );
+        world.must(PAYEE, offer(FOREIGN, &[ISSUER, OTHER_ISSUER]));
+        let mut cheaper = offer(MODEL, &[ISSUER]);
+        cheaper.prices.output_per_mtok = grains(5);
+        world.must(PAYEE, cheaper.clone());
+        let kept: Offer = world.get(&keys::offer(&id(PAYEE), &MODEL)).unwrap();
+        assert_eq!(kept.prices, cheaper.prices);
+        let processor: Processor = world.get(&keys::processor(&id(PAYEE))).unwrap();
+        assert_eq!(processor.offers, 2);
+    }
+
+    #[test]
+    fn refused() {
+        let mut world = world();
+        let unknown = ModelId::new([8; 32]);
+        for (sender, payload, rejection) in [
+            (STRANGER, offer(MODEL, &[ISSUER]), Rejection::NotProcessor),
+            (PAYEE, offer(unknown, &[ISSUER]), Rejection::UnknownModel),
+            (PAYEE, offer(MODEL, &[ISSUER, STRANGER]), Rejection::UnknownIssuer),
+        ] {
+            assert_eq!(world.rejected(sender, payload), rejection);
+        }
+    }
+
+    #[test]
+    fn bounded_per_processor() {
+        let mut world = world();
+        world.scans = false;
+        for number in 0..MAX_OFFERS {
+            let mut bytes = [7; 32];
+            bytes[..2].copy_from_slice(&number.to_be_bytes());
+            world.must(MODELER, register_foreign(&format!("m{number}"), ModelId::new(bytes)));
+            world.must(PAYEE, offer(ModelId::new(bytes), &[ISSUER]));
+        }
+        world.check();
+        assert_eq!(world.rejected(PAYEE, offer(MODEL, &[ISSUER])), Rejection::TooManyOffers);
+        // An offer that exists can still be changed.
+        let mut bytes = [7; 32];
+        bytes[..2].copy_from_slice(&[0, 0]);
+        world.must(PAYEE, offer(ModelId::new(bytes), &[ISSUER]));
+    }
+
+    #[test]
+    fn malformed() {
+        let mut world = world();
+        let count = Malformed::Count { what: "accepted issuers", min: 1, max: MAX_OFFER_ISSUERS };
+        assert_eq!(world.malformed(PAYEE, offer(MODEL, &[])), count);
+        assert_eq!(world.malformed(PAYEE, offer(MODEL, &[1, 2, 3, 4, 5, 6, 7, 8, 9])), count);
+        let mut unsorted = offer(MODEL, &[ISSUER, OTHER_ISSUER]);
+        unsorted.issuers.reverse();
+        let error = Malformed::Unsorted { what: "accepted issuers" };
+        assert_eq!(world.malformed(PAYEE, unsorted), error);
+        assert_eq!(world.malformed(PAYEE, offer(MODEL, &[ISSUER, ISSUER])), error);
+        let mut dear = offer(MODEL, &[ISSUER]);
+        dear.prices.per_mreq = MAX_PRICE.checked_add(Amount::from_grains(1)).unwrap();
+        assert_eq!(world.malformed(PAYEE, dear), Malformed::OutOfBounds { what: "a price" });
+    }
+}

@@ -112,3 +112,63 @@ impl Action for PublishModel {
         }])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::*;
+
+    #[test]
+    fn versions_of_a_line() {
+        let mut world = World::new();
+        let second = ModelId::new([8; 32]);
+        let events = world.must(MODELER, publish("acme/speller", MODEL));
+        let event = |model, version, royalty_bps| Event::ModelPublished {
+            model,
+            line: line(),
+            name: "acme/speller".into(),
+            version,
+            publisher: id(MODELER),
+            royalty_bps,
+        };
+        assert_eq!(events, [event(MODEL, 1, ROYALTY_BPS)]);
+        let shares: Shares = world.get(&keys::shares(&line(), &id(MODELER))).unwrap();
+        assert_eq!(shares.shares, SHARES);
+        // A later version may have another royalty; the first keeps its own.
+        let events = world.must(MODELER, PublishModel { royalty_bps: 5, ..publish("acme/speller", second) });
+        assert_eq!(events, [event(second, 2, 5)]);
+        assert_eq!(world.model(&MODEL).unwrap().royalty_bps, ROYALTY_BPS);
+        let kept: Line = world.get(&keys::line(&line())).unwrap();
+        assert_eq!((kept.versions, kept.latest, kept.owner), (2, second, Some(id(MODELER))));
+    }
+
+    #[test]
+    fn refused() {
+        let mut world = World::with_models();
+        let new = ModelId::new([8; 32]);
+        for (sender, payload, rejection) in [
+            (MODELER, publish("acme/speller", MODEL), Rejection::ModelExists),
+            (MODELER, publish("acme/other", FOREIGN), Rejection::ModelExists),
+            (STRANGER, publish("acme/speller", new), Rejection::NotLineOwner),
+            (MODELER, publish("public/weights", new), Rejection::NotLineOwner),
+        ] {
+            assert_eq!(world.rejected(sender, payload), rejection);
+        }
+    }
+
+    #[test]
+    fn malformed() {
+        let mut world = World::new();
+        let good = publish("a", MODEL);
+        for bad in [
+            PublishModel { name: "A".into(), ..good.clone() },
+            PublishModel { licence: "".into(), ..good.clone() },
+            PublishModel { engine: "a b".into(), ..good.clone() },
+        ] {
+            assert!(matches!(world.malformed(MODELER, bad), Malformed::Text { .. }));
+        }
+        let greedy = PublishModel { royalty_bps: FULL_BPS + 1, ..good.clone() };
+        assert_eq!(world.malformed(MODELER, greedy), Malformed::OutOfBounds { what: "the royalty" });
+        world.must(MODELER, PublishModel { royalty_bps: FULL_BPS, ..good });
+    }
+}

@@ -84,3 +84,47 @@ impl Action for RegisterForeign {
         }])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::*;
+
+    #[test]
+    fn registers_without_owner() {
+        let mut world = World::new();
+        let events = world.must(STRANGER, register_foreign("public/weights", FOREIGN));
+        let event = Event::ForeignRegistered {
+            model: FOREIGN,
+            line: foreign_line(),
+            name: "public/weights".into(),
+            publisher: id(STRANGER),
+        };
+        assert_eq!(events, [event]);
+        let model = world.model(&FOREIGN).unwrap();
+        assert!(model.foreign && model.royalty_bps == 0);
+        assert_eq!(world.get::<Line>(&keys::line(&foreign_line())).unwrap().owner, None);
+    }
+
+    #[test]
+    fn refused() {
+        let mut world = World::with_models();
+        let new = ModelId::new([8; 32]);
+        for (payload, rejection) in [
+            (register_foreign("another/name", FOREIGN), Rejection::ModelExists),
+            (register_foreign("another/name", MODEL), Rejection::ModelExists),
+            (register_foreign("public/weights", new), Rejection::NameTaken),
+            (register_foreign("acme/speller", new), Rejection::NameTaken),
+        ] {
+            assert_eq!(world.rejected(MODELER, payload), rejection);
+        }
+        let good = register_foreign("a", new);
+        for bad in [
+            RegisterForeign { name: "a//b".into(), ..good.clone() },
+            RegisterForeign { licence: "".into(), ..good.clone() },
+            RegisterForeign { engine: "".into(), ..good },
+        ] {
+            assert!(matches!(world.malformed(MODELER, bad), Malformed::Text { .. }));
+        }
+    }
+}

@@ -51,3 +51,47 @@ impl Action for RegisterProcessor {
         }])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{tx::PostOffer, world::*};
+    use gristmill_types::Prices;
+
+    fn register(endpoints: &[&str]) -> RegisterProcessor {
+        RegisterProcessor {
+            receipt_key: id(RECEIPT_KEY),
+            endpoints: endpoints.iter().map(|e| e.to_string()).collect(),
+        }
+    }
+
+    #[test]
+    fn registers_and_changes() {
+        let mut world = World::with_models();
+        let events = world.must(PAYEE, register(&["https://a:1"]));
+        let event = Event::ProcessorRegistered {
+            processor: id(PAYEE),
+            receipt_key: id(RECEIPT_KEY),
+            endpoints: vec!["https://a:1".into()],
+        };
+        assert_eq!(events, [event]);
+        let offer = PostOffer { model: MODEL, prices: Prices::default(), issuers: vec![id(ISSUER)] };
+        world.must(PAYEE, offer);
+        world.must(PAYEE, register(&[]));
+        let record: Processor = world.get(&keys::processor(&id(PAYEE))).unwrap();
+        assert_eq!((record.offers, record.endpoints), (1, vec![]), "offers stay");
+    }
+
+    #[test]
+    fn malformed() {
+        let mut world = World::new();
+        let five = register(&["a", "b", "c", "d", "e"]);
+        assert_eq!(
+            world.malformed(PAYEE, five),
+            Malformed::Count { what: "endpoints", min: 0, max: MAX_ENDPOINTS }
+        );
+        assert!(matches!(world.malformed(PAYEE, register(&["a b"])), Malformed::Text { .. }));
+        let weak = RegisterProcessor { receipt_key: AccountId::new([0; 32]), endpoints: vec![] };
+        assert_eq!(world.malformed(PAYEE, weak), Malformed::Key { what: "the receipt key" });
+    }
+}

@@ -45,3 +45,31 @@ impl Action for RequestClose {
         Ok(book.into_events())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{record::Deadlines, rejection::Rejection, tx::CloseChannel, world::*};
+
+    #[test]
+    fn sets_the_deadline_once() {
+        let (mut world, terms) = World::with_channel(500);
+        let deadline_ms = world.context.clock_ms + GRACE_MS;
+        let events = world.must(PAYER, RequestClose { terms });
+        let (channel, payer, payee) = (terms.id(), terms.payer, terms.payee);
+        assert_eq!(events, [Event::CloseRequested { channel, payer, payee, deadline_ms }]);
+        assert_eq!(world.channel(&terms).state, ChannelState::Closing { deadline_ms });
+        assert_eq!(world.get(&keys::deadlines()), Some(Deadlines { latest_ms: deadline_ms }));
+        assert_eq!(world.rejected(PAYER, RequestClose { terms }), Rejection::ChannelClosing);
+        world.must(PAYEE, CloseChannel { terms, lanes: vec![] });
+        assert_eq!(world.rejected(PAYER, RequestClose { terms }), Rejection::ChannelClosed);
+    }
+
+    #[test]
+    fn refused() {
+        let (mut world, terms) = World::with_channel(500);
+        assert_eq!(world.malformed(PAYEE, RequestClose { terms }), Malformed::Sender { who: "payer" });
+        let other = ChannelTerms { grace_ms: terms.grace_ms + 1, ..terms };
+        assert_eq!(world.rejected(PAYER, RequestClose { terms: other }), Rejection::UnknownChannel);
+    }
+}

@@ -38,7 +38,8 @@ pub struct SettleClaim {
     pub line: LineId,
     /// The payer's word.
     pub proof: ClaimProof,
-    /// The payee's word, where the payee does not submit the claim itself.
+    /// The payee's word. Needed where the payee does not submit the claim itself; the payee adds it
+    /// to a voucher to claim what was spent and no more.
     pub receipt: Option<Box<Signed<Receipt>>>,
 }
 
@@ -109,10 +110,9 @@ impl Action for Settle {
             let claim = item.proof.claim();
             self.check_claim(&id, claim)?;
             match (&item.receipt, tx.sender == self.terms.payee) {
-                (Some(receipt), false) => self.check_receipt(item, claim, receipt)?,
+                (Some(receipt), _) => self.check_receipt(item, claim, receipt)?,
                 (None, true) => {}
                 (None, false) => return Err(Malformed::ReceiptMissing),
-                (Some(_), true) => return Err(Malformed::ReceiptNotNeeded),
             }
             check_proof(&item.proof, &voucher_key)?;
         }
@@ -196,3 +196,6 @@ fn check_proof(proof: &ClaimProof, key: &PublicKey) -> Result<(), Malformed> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -56,3 +56,39 @@ impl Action for TopUp {
         Ok(vec![Event::ChannelToppedUp { channel, payer, payee, issuer, amount: self.amount, deposit }])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        tx::{CloseChannel, RequestClose},
+        world::*,
+    };
+
+    #[test]
+    fn adds() {
+        let (mut world, terms) = World::with_channel(500);
+        let events = world.must(PAYER, TopUp { terms, amount: grains(1) });
+        assert!(matches!(events[..], [Event::ChannelToppedUp { deposit, .. }] if deposit == grains(501)));
+        assert_eq!(world.channel(&terms).deposit, grains(501));
+    }
+
+    #[test]
+    fn refused() {
+        let (mut world, terms) = World::with_channel(500);
+        let top_up = |amount| TopUp { terms, amount: grains(amount) };
+        assert_eq!(world.malformed(PAYEE, top_up(1)), Malformed::Sender { who: "payer" });
+        assert_eq!(world.malformed(PAYER, top_up(0)), Malformed::ZeroAmount);
+        let most = MAX_DEPOSIT.grains();
+        assert_eq!(world.malformed(PAYER, top_up(most + 1)), Malformed::OutOfBounds { what: "the amount" });
+        assert_eq!(world.rejected(PAYER, top_up(most - 499)), Rejection::DepositTooLarge);
+        assert_eq!(world.rejected(PAYER, top_up(most - 500)), Rejection::InsufficientBalance);
+        let other = ChannelTerms { grace_ms: terms.grace_ms + 1, ..terms };
+        let unknown = TopUp { terms: other, amount: grains(1) };
+        assert_eq!(world.rejected(PAYER, unknown), Rejection::UnknownChannel);
+        world.must(PAYER, RequestClose { terms });
+        assert_eq!(world.rejected(PAYER, top_up(1)), Rejection::ChannelClosing);
+        world.must(PAYEE, CloseChannel { terms, lanes: vec![] });
+        assert_eq!(world.rejected(PAYER, top_up(1)), Rejection::ChannelClosed);
+    }
+}

@@ -47,3 +47,47 @@ impl Action for Transfer {
         Ok(vec![Event::Transferred { from: tx.sender, to, issuer, amount }])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{rejection::Rejection, world::*};
+
+    fn transfer(to: u8, issuer: u8, amount: u128) -> Transfer {
+        Transfer { to: id(to), issuer: id(issuer), amount: grains(amount) }
+    }
+
+    #[test]
+    fn moves_credits() {
+        let mut world = World::new();
+        let events = world.must(PAYER, transfer(POOR, ISSUER, 1_000));
+        let (from, to, issuer) = (id(PAYER), id(POOR), id(ISSUER));
+        assert_eq!(events, [Event::Transferred { from, to, issuer, amount: grains(1_000) }]);
+        assert_eq!(world.balance(PAYER), START - 1_000 - FEE);
+        assert_eq!(world.balance(POOR), 1_000);
+        assert_eq!(world.balance(TREASURY), START + FEE);
+        // The whole rest, after the fee: an empty balance leaves no record.
+        world.must(PAYER, transfer(POOR, ISSUER, START - 1_000 - 2 * FEE));
+        assert_eq!(world.balance(PAYER), 0);
+        assert!(!world.state.contains_key(&keys::balance(&id(PAYER), &id(ISSUER))));
+        // To and from the account that collects the fees.
+        world.must(POOR, transfer(TREASURY, ISSUER, 5));
+        world.must(TREASURY, transfer(POOR, ISSUER, 5));
+    }
+
+    #[test]
+    fn refused() {
+        let mut world = World::new();
+        for (to, issuer, amount) in [
+            (POOR, ISSUER, START - FEE + 1),
+            (POOR, ISSUER, u128::MAX),
+            (POOR, OTHER_ISSUER, 1),
+            (POOR, STRANGER, 1),
+        ] {
+            let rejection = world.clone().rejected(PAYER, transfer(to, issuer, amount));
+            assert_eq!(rejection, Rejection::InsufficientBalance, "{amount}");
+        }
+        assert_eq!(world.malformed(PAYER, transfer(POOR, ISSUER, 0)), Malformed::ZeroAmount);
+        assert_eq!(world.malformed(PAYER, transfer(PAYER, ISSUER, 1)), Malformed::ToSelf);
+    }
+}

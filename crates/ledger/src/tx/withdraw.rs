@@ -80,3 +80,107 @@ impl Action for Withdraw {
         Ok(book.into_events())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::Event,
+        tx::{CloseChannel, Settle, SettleClaim, TopUp},
+        world::*,
+    };
+
+    fn settle(terms: ChannelTerms, items: Vec<SettleClaim>) -> Settle {
+        Settle { terms, claims: items, floor: None }
+    }
+
+    fn withdraw(terms: ChannelTerms, lanes: &[u32]) -> Withdraw {
+        Withdraw {
+            terms,
+            lanes: lanes.iter().map(|lane| MaturedLane { lane: *lane, line: line() }).collect(),
+        }
+    }
+
+    #[test]
+    fn pays_when_due() {
+        let (mut world, terms) = World::with_channel(1_000);
+        let deadline_ms = world.context.clock_ms + GRACE_MS;
+        world.must(PAYEE, settle(terms, vec![voucher(claim(&terms, 0, 7, 505))]));
+        let held = world.balance(PAYEE);
+        world.wait(deadline_ms - 1 - world.context.clock_ms);
+        assert_eq!(world.rejected(STRANGER, withdraw(terms, &[0])), Rejection::NotDue);
+        assert_eq!(world.context.clock_ms, deadline_ms);
+        let events = world.must(STRANGER, withdraw(terms, &[0]));
+        let event = Event::ClaimPaid {
+            channel: terms.id(),
+            payer: terms.payer,
+            payee: terms.payee,
+            issuer: terms.issuer,
+            lane: 0,
+            seq: 7,
+            model: MODEL,
+            line: line(),
+            usage: tokens(7),
+            paid: grains(505),
+            earned: grains(455),
+            royalty: grains(50),
+        };
+        assert_eq!(events, [event]);
+        assert_eq!(world.balance(PAYEE), held + 455);
+        let lane = world.lane(&terms, 0).unwrap();
+        assert_eq!((lane.paid, lane.seq, lane.usage, lane.pending), (grains(505), 7, tokens(7), None));
+        assert_eq!(world.rejected(STRANGER, withdraw(terms, &[0])), Rejection::NothingPending);
+    }
+
+    #[test]
+    fn a_claim_beyond_the_deposit_is_paid_as_far_as_it_goes() {
+        let (mut world, terms) = World::with_channel(1_000);
+        // Each fits by itself, both do not.
+        let both = vec![voucher(claim(&terms, 0, 1, 800)), voucher(claim(&terms, 1, 1, 800))];
+        world.must(PAYEE, settle(terms, both));
+        world.wait(GRACE_MS);
+        world.must(STRANGER, withdraw(terms, &[0, 1]));
+        let (first, second) = (world.lane(&terms, 0).unwrap(), world.lane(&terms, 1).unwrap());
+        assert_eq!((first.paid, second.paid), (grains(800), grains(200)));
+        assert_eq!((first.seq, second.seq, world.channel(&terms).pending), (1, 0, 0));
+        // The rest can be claimed again when the payer adds to the channel.
+        let again = settle(terms, vec![voucher(claim(&terms, 1, 1, 800))]);
+        assert_eq!(world.rejected(PAYEE, again.clone()), Rejection::OverDeposit);
+        world.must(PAYER, TopUp { terms, amount: grains(600) });
+        world.must(PAYEE, again);
+        world.wait(GRACE_MS);
+        world.must(STRANGER, withdraw(terms, &[1]));
+        assert_eq!(world.channel(&terms).available(), grains(0));
+        world.must(PAYEE, CloseChannel { terms, lanes: vec![0, 1] });
+    }
+
+    #[test]
+    fn refused() {
+        let (mut world, terms) = World::with_channel(1_000);
+        let both = vec![voucher(claim(&terms, 0, 1, 100)), approval(claim(&terms, 1, 1, 100))];
+        world.must(PAYEE, settle(terms, both));
+        world.wait(GRACE_MS);
+        let wrong = Withdraw { terms, lanes: vec![MaturedLane { lane: 0, line: foreign_line() }] };
+        let other = ChannelTerms { grace_ms: terms.grace_ms + 1, ..terms };
+        for (payload, rejection) in [
+            (withdraw(terms, &[0, 1]), Rejection::NothingPending),
+            (withdraw(terms, &[2]), Rejection::NothingPending),
+            (withdraw(terms, &[64]), Rejection::LaneTooHigh),
+            (wrong, Rejection::WrongLine),
+            (withdraw(other, &[0]), Rejection::UnknownChannel),
+        ] {
+            assert_eq!(world.rejected(STRANGER, payload), rejection);
+        }
+        assert_eq!(
+            world.malformed(STRANGER, withdraw(terms, &[])),
+            Malformed::Count { what: "lanes", min: 1, max: 64 }
+        );
+        assert_eq!(
+            world.malformed(STRANGER, withdraw(terms, &[0, 0])),
+            Malformed::Unsorted { what: "lanes" }
+        );
+        world.must(STRANGER, withdraw(terms, &[0]));
+        world.must(PAYEE, CloseChannel { terms, lanes: vec![0, 1] });
+        assert_eq!(world.rejected(STRANGER, withdraw(terms, &[0])), Rejection::ChannelClosed);
+    }
+}

@@ -45,3 +45,28 @@ impl Action for WithdrawOffer {
         Ok(vec![Event::OfferWithdrawn { processor: tx.sender, model: self.model }])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        tx::{PostOffer, RegisterProcessor},
+        world::*,
+    };
+    use gristmill_types::Prices;
+
+    #[test]
+    fn withdraws_once() {
+        let mut world = World::with_models();
+        world.must(PAYEE, RegisterProcessor { receipt_key: id(RECEIPT_KEY), endpoints: vec![] });
+        let offer = PostOffer { model: MODEL, prices: Prices::default(), issuers: vec![id(ISSUER)] };
+        world.must(PAYEE, offer);
+        let gone = WithdrawOffer { model: MODEL };
+        let events = world.must(PAYEE, gone.clone());
+        assert_eq!(events, [Event::OfferWithdrawn { processor: id(PAYEE), model: MODEL }]);
+        assert_eq!(world.get::<Offer>(&keys::offer(&id(PAYEE), &MODEL)), None);
+        assert_eq!(world.get::<Processor>(&keys::processor(&id(PAYEE))).unwrap().offers, 0);
+        assert_eq!(world.rejected(PAYEE, gone.clone()), Rejection::NoSuchOffer);
+        assert_eq!(world.rejected(STRANGER, gone), Rejection::NoSuchOffer);
+    }
+}

@@ -1,1 +1,11 @@
-//! Tests of the crate through its public interface.
+//! Tests of the crate through its public interface: the executor's promises, codecs and pinned wire
+//! formats, and a model that computes everything a second time.
+
+#![allow(missing_docs, reason = "a test binary")]
+
+mod codec;
+mod executor;
+mod model;
+mod random;
+mod wire;
+mod world;

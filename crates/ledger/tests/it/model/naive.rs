@@ -1,0 +1,567 @@
+//! The model. It keeps numbers in maps and states the rules once more, as plainly as it can.
+
+use super::generate::Op;
+use gristmill_ledger::{
+    Body, Fees, Genesis, Record, Rejection, keys,
+    record::{ChannelState, Lane},
+    tx::{ClaimProof, Settle},
+};
+use gristmill_types::{
+    AccountId, ChainId, ChannelId, ChannelTerms, Claim, Digest, LineId, ModelId, QuoteHash, Usage,
+};
+use std::collections::{BTreeMap, BTreeSet};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Accepted,
+    Rejected(Rejection),
+    Invalid,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct NaiveIssuer {
+    pub(crate) cap: u128,
+    pub(crate) limit: u128,
+    genesis: u128,
+    minted: u128,
+    burned: u128,
+    by_day: BTreeMap<u64, u128>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct NaivePending {
+    pub(crate) seq: u64,
+    amount: u128,
+    usage: Usage,
+    cap: Option<(u64, u128, Usage)>,
+    pub(crate) deadline: u64,
+    by_payee: bool,
+}
+
+impl NaivePending {
+    pub(crate) fn worth(&self) -> u128 {
+        self.cap.map_or(self.amount, |(_, spent, _)| spent.min(self.amount))
+    }
+
+    pub(crate) fn through(&self) -> u64 {
+        self.cap.map_or(self.seq, |(seq, ..)| seq.max(self.seq))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct NaiveLane {
+    pub(crate) model: ModelId,
+    quote: QuoteHash,
+    pub(crate) paid: u128,
+    pub(crate) seq: u64,
+    pub(crate) usage: Usage,
+    pub(crate) pending: Option<NaivePending>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct NaiveChannel {
+    pub(crate) terms: ChannelTerms,
+    /// `None` open, `Some(deadline)` closing.
+    pub(crate) closing: Option<u64>,
+    pub(crate) closed: bool,
+    pub(crate) deposit: u128,
+    pub(crate) settled: u128,
+    refunded: u128,
+    pub(crate) floor: u32,
+    pub(crate) lanes: BTreeMap<u32, NaiveLane>,
+}
+
+impl NaiveChannel {
+    pub(crate) fn rest(&self) -> u128 {
+        self.deposit - self.settled - self.refunded
+    }
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Naive {
+    pub(crate) chain: ChainId,
+    fee_account: AccountId,
+    fees: Fees,
+    pub(crate) clock: u64,
+    time: u64,
+    pub(crate) nonces: BTreeMap<AccountId, u64>,
+    pub(crate) balances: BTreeMap<(AccountId, AccountId), u128>,
+    pub(crate) issuers: BTreeMap<AccountId, NaiveIssuer>,
+    deposits: BTreeSet<(AccountId, Digest)>,
+    processors: BTreeSet<AccountId>,
+    pub(crate) offers: BTreeSet<(AccountId, ModelId)>,
+    /// Line's name, royalty.
+    pub(crate) models: BTreeMap<ModelId, (String, u16)>,
+    /// Owner and versions by name.
+    pub(crate) lines: BTreeMap<String, (Option<AccountId>, u32)>,
+    /// Paid in and drawn.
+    pools: BTreeMap<(LineId, AccountId), (u128, u128)>,
+    pub(crate) channels: BTreeMap<ChannelId, NaiveChannel>,
+    latest_deadline: u64,
+}
+
+type Step = Result<(), Rejection>;
+
+fn ensure(condition: bool, rejection: Rejection) -> Step {
+    condition.then_some(()).ok_or(rejection)
+}
+
+fn covers(a: &Usage, b: &Usage) -> bool {
+    let list = |u: &Usage| [u.input_tokens, u.output_tokens, u.millis, u.requests];
+    list(a).iter().zip(list(b)).all(|(a, b)| *a >= b)
+}
+
+/// What the single holder of all shares can have drawn when so much was paid in: the index is
+/// rounded down unless the millionth part times 2⁶⁴ is whole, which takes a multiple of 5⁶.
+fn drawable(paid_in: u128) -> u128 {
+    if paid_in.is_multiple_of(15_625) { paid_in } else { paid_in - 1 }
+}
+
+impl Naive {
+    pub(crate) fn new(genesis: &Genesis) -> Self {
+        let mut issuers: BTreeMap<_, _> = genesis
+            .issuers
+            .iter()
+            .map(|issuer| {
+                let naive = NaiveIssuer {
+                    cap: issuer.cap.grains(),
+                    limit: issuer.daily_limit.grains(),
+                    genesis: 0,
+                    minted: 0,
+                    burned: 0,
+                    by_day: BTreeMap::new(),
+                };
+                (issuer.account, naive)
+            })
+            .collect();
+        let mut balances = BTreeMap::new();
+        for balance in &genesis.balances {
+            balances.insert((balance.account, balance.issuer), balance.amount.grains());
+            issuers.get_mut(&balance.issuer).unwrap().genesis += balance.amount.grains();
+        }
+        Self {
+            chain: genesis.chain_id(),
+            fee_account: genesis.fee_account,
+            fees: genesis.params.fees.clone(),
+            clock: 1,
+            time: genesis.time_ms + 1,
+            nonces: BTreeMap::new(),
+            balances,
+            issuers,
+            deposits: BTreeSet::new(),
+            processors: BTreeSet::new(),
+            offers: BTreeSet::new(),
+            models: BTreeMap::new(),
+            lines: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            latest_deadline: 0,
+        }
+    }
+
+    pub(crate) fn balance(&self, account: AccountId, issuer: AccountId) -> u128 {
+        self.balances.get(&(account, issuer)).copied().unwrap_or(0)
+    }
+
+    fn take(&mut self, account: AccountId, issuer: AccountId, amount: u128) -> Step {
+        let held = self.balance(account, issuer);
+        ensure(held >= amount, Rejection::InsufficientBalance)?;
+        self.balances.insert((account, issuer), held - amount);
+        Ok(())
+    }
+
+    fn give(&mut self, account: AccountId, issuer: AccountId, amount: u128) {
+        *self.balances.entry((account, issuer)).or_default() += amount;
+    }
+
+    /// What becomes of the operation.
+    pub(crate) fn step(&mut self, op: &Op) -> Verdict {
+        self.clock += op.wait_ms;
+        self.time += op.wait_ms;
+        let verdict = self.decide(op);
+        self.clock += 1;
+        self.time += 1;
+        verdict
+    }
+
+    fn decide(&mut self, op: &Op) -> Verdict {
+        let tx = &op.tx.body;
+        let nonce = self.nonces.get(&tx.sender).copied().unwrap_or(0);
+        let fee = self.fees.of(&tx.body).grains();
+        if op.malformed || tx.chain != self.chain || tx.nonce != nonce {
+            return Verdict::Invalid;
+        }
+        if self.take(tx.sender, tx.fee_issuer, fee).is_err() {
+            return Verdict::Invalid;
+        }
+        self.give(self.fee_account, tx.fee_issuer, fee);
+        self.nonces.insert(tx.sender, nonce + 1);
+        let mut after = self.clone();
+        match after.act(tx.sender, &tx.body) {
+            Ok(()) => {
+                *self = after;
+                Verdict::Accepted
+            }
+            Err(rejection) => Verdict::Rejected(rejection),
+        }
+    }
+
+    fn act(&mut self, sender: AccountId, body: &Body) -> Step {
+        match body {
+            Body::Transfer(t) => {
+                self.take(sender, t.issuer, t.amount.grains())?;
+                self.give(t.to, t.issuer, t.amount.grains());
+            }
+            Body::Mint(t) => {
+                let amount = t.amount.grains();
+                let day = self.time / 86_400_000;
+                let issuer = self.issuers.get_mut(&sender).ok_or(Rejection::NotIssuer)?;
+                ensure(!self.deposits.contains(&(sender, t.deposit)), Rejection::DepositUsed)?;
+                let outstanding = issuer.genesis + issuer.minted - issuer.burned;
+                ensure(amount <= issuer.cap - outstanding, Rejection::OverCap)?;
+                let today = issuer.by_day.entry(day).or_default();
+                ensure(amount <= issuer.limit - *today, Rejection::OverDailyLimit)?;
+                *today += amount;
+                issuer.minted += amount;
+                self.deposits.insert((sender, t.deposit));
+                self.give(t.to, sender, amount);
+            }
+            Body::Burn(t) => {
+                ensure(self.issuers.contains_key(&sender), Rejection::NotIssuer)?;
+                self.take(sender, sender, t.amount.grains())?;
+                self.issuers.get_mut(&sender).unwrap().burned += t.amount.grains();
+            }
+            Body::RegisterProcessor(_) => {
+                self.processors.insert(sender);
+            }
+            Body::PostOffer(t) => {
+                ensure(self.processors.contains(&sender), Rejection::NotProcessor)?;
+                ensure(self.models.contains_key(&t.model), Rejection::UnknownModel)?;
+                let known = t.issuers.iter().all(|issuer| self.issuers.contains_key(issuer));
+                ensure(known, Rejection::UnknownIssuer)?;
+                self.offers.insert((sender, t.model));
+            }
+            Body::WithdrawOffer(t) => {
+                ensure(self.offers.remove(&(sender, t.model)), Rejection::NoSuchOffer)?;
+            }
+            Body::PublishModel(t) => {
+                ensure(!self.models.contains_key(&t.model), Rejection::ModelExists)?;
+                let line = self.lines.entry(t.name.clone()).or_insert((Some(sender), 0));
+                ensure(line.0 == Some(sender), Rejection::NotLineOwner)?;
+                line.1 += 1;
+                self.models.insert(t.model, (t.name.clone(), t.royalty_bps));
+            }
+            Body::RegisterForeign(t) => {
+                ensure(!self.models.contains_key(&t.model), Rejection::ModelExists)?;
+                ensure(!self.lines.contains_key(&t.name), Rejection::NameTaken)?;
+                self.lines.insert(t.name.clone(), (None, 1));
+                self.models.insert(t.model, (t.name.clone(), 0));
+            }
+            Body::ClaimRoyalty(t) => {
+                let owns = |(name, (owner, _)): (&String, &(Option<AccountId>, u32))| {
+                    keys::line_id(name) == t.line && *owner == Some(sender)
+                };
+                ensure(self.lines.iter().any(owns), Rejection::NoShares)?;
+                let pool = self.pools.get_mut(&(t.line, t.issuer)).ok_or(Rejection::NothingToClaim)?;
+                let amount = drawable(pool.0) - pool.1;
+                ensure(amount > 0, Rejection::NothingToClaim)?;
+                pool.1 += amount;
+                self.give(sender, t.issuer, amount);
+            }
+            Body::OpenChannel(t) => {
+                self.take(sender, t.terms.issuer, t.deposit.grains())?;
+                let channel = NaiveChannel {
+                    terms: t.terms,
+                    closing: None,
+                    closed: false,
+                    deposit: t.deposit.grains(),
+                    settled: 0,
+                    refunded: 0,
+                    floor: 0,
+                    lanes: BTreeMap::new(),
+                };
+                self.channels.insert(t.terms.id(), channel);
+            }
+            Body::TopUp(t) => {
+                let channel = self.channel(&t.terms)?.clone();
+                ensure(!channel.closed, Rejection::ChannelClosed)?;
+                ensure(channel.closing.is_none(), Rejection::ChannelClosing)?;
+                ensure(t.amount.grains() <= (1 << 63) - channel.deposit, Rejection::DepositTooLarge)?;
+                self.take(sender, t.terms.issuer, t.amount.grains())?;
+                self.channel(&t.terms)?.deposit += t.amount.grains();
+            }
+            Body::Settle(t) => self.settle(sender, t)?,
+            Body::ShowReceipt(t) => {
+                let clock = self.clock;
+                let channel = self.channel(&t.terms)?;
+                let receipt = &t.receipt.body;
+                ensure(!channel.closed, Rejection::ChannelClosed)?;
+                in_range(channel, receipt.lane)?;
+                let lane = channel.lanes.get_mut(&receipt.lane).ok_or(Rejection::NothingPending)?;
+                let pending = lane.pending.as_mut().ok_or(Rejection::NothingPending)?;
+                ensure(clock < pending.deadline, Rejection::ContestOver)?;
+                ensure(receipt.seq >= pending.seq, Rejection::ReceiptTooOld)?;
+                let spent = receipt.spent.grains();
+                ensure(spent < pending.worth(), Rejection::ReceiptChangesNothing)?;
+                pending.cap = Some((receipt.seq, spent, receipt.usage));
+                if spent <= lane.paid {
+                    lane.seq = lane.seq.max(receipt.seq);
+                    lane.pending = None;
+                }
+            }
+            Body::RequestClose(t) => {
+                let deadline = self.clock + t.terms.grace_ms;
+                let channel = self.channel(&t.terms)?;
+                ensure(!channel.closed, Rejection::ChannelClosed)?;
+                ensure(channel.closing.is_none(), Rejection::ChannelClosing)?;
+                channel.closing = Some(deadline);
+                self.latest_deadline = self.latest_deadline.max(deadline);
+            }
+            Body::CloseChannel(t) => {
+                let clock = self.clock;
+                let channel = self.channel(&t.terms)?;
+                ensure(!channel.closed, Rejection::ChannelClosed)?;
+                let due = channel.closing.is_some_and(|deadline| deadline <= clock);
+                ensure(due || sender == t.terms.payee, Rejection::NotYetClosable)?;
+                let pending = channel.lanes.values().any(|lane| lane.pending.is_some());
+                ensure(!pending, Rejection::ClaimsPending)?;
+                ensure(channel.lanes.keys().eq(&t.lanes), Rejection::LanesDiffer)?;
+                let refund = channel.rest();
+                channel.refunded = refund;
+                channel.closed = true;
+                channel.lanes.clear();
+                self.give(t.terms.payer, t.terms.issuer, refund);
+            }
+            Body::Withdraw(t) => {
+                ensure(!self.channel(&t.terms)?.closed, Rejection::ChannelClosed)?;
+                for item in &t.lanes {
+                    let channel = self.channel(&t.terms)?;
+                    in_range(channel, item.lane)?;
+                    let lane = channel.lanes.get(&item.lane).ok_or(Rejection::NothingPending)?.clone();
+                    ensure(lane.pending.is_some(), Rejection::NothingPending)?;
+                    ensure(self.line_of(&lane.model) == item.line, Rejection::WrongLine)?;
+                    ensure(self.mature(&t.terms, item.lane), Rejection::NotDue)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn channel(&mut self, terms: &ChannelTerms) -> Result<&mut NaiveChannel, Rejection> {
+        self.channels.get_mut(&terms.id()).ok_or(Rejection::UnknownChannel)
+    }
+
+    fn line_of(&self, model: &ModelId) -> LineId {
+        keys::line_id(&self.models[model].0)
+    }
+
+    /// Moves a lane's total from what was paid to `total`.
+    fn pay(&mut self, terms: &ChannelTerms, lane: u32, total: u128) {
+        let channel = self.channels.get_mut(&terms.id()).unwrap();
+        let of = channel.lanes.get_mut(&lane).unwrap();
+        let (name, bps) = &self.models[&of.model];
+        let royalty = total * u128::from(*bps) / 10_000 - of.paid * u128::from(*bps) / 10_000;
+        let rise = total - of.paid;
+        of.paid = total;
+        channel.settled += rise;
+        if royalty > 0 {
+            self.pools.entry((keys::line_id(name), terms.issuer)).or_default().0 += royalty;
+        }
+        self.give(terms.payee, terms.issuer, rise - royalty);
+    }
+
+    fn mature(&mut self, terms: &ChannelTerms, lane: u32) -> bool {
+        let clock = self.clock;
+        let channel = self.channels.get_mut(&terms.id()).unwrap();
+        let rest = channel.rest();
+        let of = channel.lanes.get_mut(&lane).unwrap();
+        let Some(pending) = of.pending.clone().filter(|pending| pending.deadline <= clock) else {
+            return false;
+        };
+        of.pending = None;
+        let total = pending.worth().min(of.paid + rest);
+        if total == pending.worth() {
+            of.seq = of.seq.max(pending.through());
+            of.usage = pending.cap.map_or(pending.usage, |(_, _, usage)| usage);
+        }
+        self.pay(terms, lane, total);
+        true
+    }
+
+    fn settle(&mut self, sender: AccountId, settle: &Settle) -> Step {
+        let clock = self.clock;
+        let terms = &settle.terms;
+        let channel = self.channel(terms)?;
+        ensure(!channel.closed, Rejection::ChannelClosed)?;
+        ensure(channel.closing.is_none_or(|deadline| clock < deadline), Rejection::ClosingOver)?;
+        for item in &settle.claims {
+            let claim = item.proof.claim();
+            self.pin(terms, claim, item.line)?;
+            self.mature(terms, claim.lane);
+            let cap = item.receipt.as_ref().map(|r| (r.body.seq, r.body.spent.grains(), r.body.usage));
+            let new = NaivePending {
+                seq: claim.seq,
+                amount: claim.amount.grains(),
+                usage: claim.usage,
+                cap,
+                deadline: clock + terms.grace_ms,
+                by_payee: sender == terms.payee,
+            };
+            let channel = self.channel(terms)?;
+            let rest = channel.rest();
+            let lane = channel.lanes.get_mut(&claim.lane).unwrap();
+            ensure(new.worth() > lane.paid, Rejection::NotHigher)?;
+            ensure(new.worth() - lane.paid <= rest, Rejection::OverDeposit)?;
+            match item.proof {
+                ClaimProof::Approval(_) => self.approve(terms, claim)?,
+                ClaimProof::Voucher(_) => {
+                    replaceable(lane, &new)?;
+                    self.latest_deadline = self.latest_deadline.max(new.deadline);
+                    let lane = self.channel(terms)?.lanes.get_mut(&claim.lane).unwrap();
+                    lane.pending = Some(new);
+                }
+            }
+        }
+        let Some(floor) = &settle.floor else { return Ok(()) };
+        let channel = self.channel(terms)?;
+        ensure(floor.to > channel.floor, Rejection::FloorNotHigher)?;
+        let keep = channel.lanes.split_off(&floor.to);
+        let below = std::mem::replace(&mut channel.lanes, keep);
+        ensure(!below.values().any(|lane| lane.pending.is_some()), Rejection::ClaimsPending)?;
+        ensure(below.keys().eq(&floor.remove), Rejection::LanesDiffer)?;
+        channel.floor = floor.to;
+        Ok(())
+    }
+
+    fn pin(&mut self, terms: &ChannelTerms, claim: &Claim, line: LineId) -> Step {
+        let model = self.models.get(&claim.model).map(|(name, _)| keys::line_id(name));
+        let channel = self.channel(terms)?;
+        in_range(channel, claim.lane)?;
+        match channel.lanes.get(&claim.lane) {
+            Some(lane) => {
+                ensure(lane.model == claim.model && lane.quote == claim.quote, Rejection::LanePinned)?;
+                ensure(model == Some(line), Rejection::WrongLine)
+            }
+            None => {
+                ensure(model.is_some(), Rejection::UnknownModel)?;
+                ensure(model == Some(line), Rejection::WrongLine)?;
+                let lane = NaiveLane {
+                    model: claim.model,
+                    quote: claim.quote,
+                    paid: 0,
+                    seq: 0,
+                    usage: Usage::default(),
+                    pending: None,
+                };
+                channel.lanes.insert(claim.lane, lane);
+                Ok(())
+            }
+        }
+    }
+
+    fn approve(&mut self, terms: &ChannelTerms, claim: &Claim) -> Step {
+        let lane = self.channel(terms)?.lanes.get_mut(&claim.lane).unwrap();
+        ensure(claim.seq >= lane.seq, Rejection::StaleClaim)?;
+        lane.seq = claim.seq;
+        lane.usage = claim.usage;
+        if lane.pending.as_ref().is_some_and(|pending| pending.worth() <= claim.amount.grains()) {
+            let done = lane.pending.take().unwrap();
+            lane.seq = lane.seq.max(done.through());
+        }
+        self.pay(terms, claim.lane, claim.amount.grains());
+        Ok(())
+    }
+
+    /// Every number of the model is on the ledger, and nothing else.
+    pub(crate) fn compare(&self, records: impl Iterator<Item = Record>) {
+        let mut balances = self.balances.clone();
+        balances.retain(|_, amount| *amount > 0);
+        let (mut nonces, mut issuers, mut channels) =
+            (self.nonces.clone(), self.issuers.clone(), self.channels.clone());
+        let (mut deposits, mut offers, mut models) =
+            (self.deposits.clone(), self.offers.clone(), self.models.clone());
+        let (mut processors, mut pools, mut lines) =
+            (self.processors.clone(), self.pools.clone(), self.lines.clone());
+        let mut lanes = BTreeSet::new();
+        let mut latest = 0;
+        for record in records {
+            match record {
+                Record::Account(r) => assert_eq!(nonces.remove(&r.account), Some(r.nonce)),
+                Record::Balance(r) => {
+                    assert_eq!(balances.remove(&(r.account, r.issuer)), Some(r.amount.grains()));
+                }
+                Record::Issuer(r) => {
+                    let naive = issuers.remove(&r.issuer).unwrap();
+                    let found = (r.genesis.grains(), r.minted.grains(), r.burned.grains());
+                    assert_eq!(found, (naive.genesis, naive.minted, naive.burned));
+                }
+                Record::Deposit(r) => assert!(deposits.remove(&(r.issuer, r.deposit))),
+                Record::Processor(r) => assert!(processors.remove(&r.processor)),
+                Record::Offer(r) => assert!(offers.remove(&(r.processor, r.model))),
+                Record::Line(r) => assert_eq!(lines.remove(&r.name), Some((r.owner, r.versions))),
+                Record::Model(r) => {
+                    assert_eq!(models.remove(&r.model), Some((r.name.clone(), r.royalty_bps)))
+                }
+                Record::Shares(r) => assert_eq!(r.shares, 1_000_000),
+                Record::Pool(r) => {
+                    let (paid_in, drawn) = pools.remove(&(r.line, r.issuer)).unwrap();
+                    assert_eq!(r.balance.grains(), paid_in - drawn);
+                }
+                Record::Accrual(_) => {}
+                Record::Channel(r) => {
+                    let naive = channels.remove(&r.terms.id()).unwrap();
+                    let state = match (naive.closed, naive.closing) {
+                        (true, _) => ChannelState::Closed,
+                        (false, Some(deadline_ms)) => ChannelState::Closing { deadline_ms },
+                        (false, None) => ChannelState::Open,
+                    };
+                    assert_eq!(r.state, state);
+                    let found = [r.deposit, r.settled, r.refunded].map(|amount| amount.grains());
+                    assert_eq!(found, [naive.deposit, naive.settled, naive.refunded]);
+                    assert_eq!(r.lane_floor, naive.floor);
+                    assert!(r.open_lanes().eq(naive.lanes.keys().copied()));
+                }
+                Record::Lane(r) => {
+                    assert!(lanes.insert((r.channel, r.lane)));
+                    self.compare_lane(&r);
+                }
+                Record::Deadlines(r) => latest = r.latest_ms,
+            }
+        }
+        let naive = self.channels.iter().flat_map(|(id, of)| of.lanes.keys().map(|lane| (*id, *lane)));
+        assert_eq!(lanes, naive.collect::<BTreeSet<_>>());
+        assert_eq!(latest, self.latest_deadline);
+        assert!(balances.is_empty() && nonces.is_empty() && issuers.is_empty() && channels.is_empty());
+        assert!(deposits.is_empty() && offers.is_empty() && models.is_empty() && processors.is_empty());
+        assert!(pools.is_empty() && lines.is_empty());
+    }
+
+    fn compare_lane(&self, lane: &Lane) {
+        let naive = &self.channels[&lane.channel].lanes[&lane.lane];
+        assert_eq!((lane.model, lane.quote, lane.seq), (naive.model, naive.quote, naive.seq));
+        assert_eq!((lane.paid.grains(), lane.usage), (naive.paid, naive.usage));
+        match (&lane.pending, &naive.pending) {
+            (None, None) => {}
+            (Some(found), Some(pending)) => {
+                assert_eq!((found.seq, found.effective().grains()), (pending.seq, pending.worth()));
+                assert_eq!((found.through(), found.deadline_ms), (pending.through(), pending.deadline));
+                assert_eq!(found.by_payee, pending.by_payee);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+fn in_range(channel: &NaiveChannel, lane: u32) -> Step {
+    ensure(lane >= channel.floor, Rejection::LaneRetired)?;
+    ensure(u64::from(lane) < u64::from(channel.floor) + 64, Rejection::LaneTooHigh)
+}
+
+fn replaceable(lane: &NaiveLane, new: &NaivePending) -> Step {
+    ensure(new.seq > lane.seq, Rejection::StaleClaim)?;
+    ensure(covers(&new.usage, &lane.usage), Rejection::UsageFell)?;
+    let Some(old) = &lane.pending else { return Ok(()) };
+    ensure(new.by_payee || !old.by_payee, Rejection::HeldByPayee)?;
+    ensure(new.seq > old.through(), Rejection::StaleClaim)?;
+    ensure(new.worth() > old.worth(), Rejection::NotHigher)
+}
