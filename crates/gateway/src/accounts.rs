@@ -84,11 +84,13 @@ impl Accounts {
 
     /// Adds an API key or changes its limit.
     pub(crate) async fn set_limit(self: &Arc<Self>, key: KeyId, limit: Amount) -> Result<(), BuyError> {
-        let ((), queued) = self.change(|state| {
-            let pending = state.budgets.set_limit(key, limit)?;
-            state.append(BUDGETS, pending.bytes());
-            Ok(())
-        }).await?;
+        let ((), queued) = self
+            .change(|state| {
+                let pending = state.budgets.set_limit(key, limit)?;
+                state.append(BUDGETS, pending.bytes());
+                Ok(())
+            })
+            .await?;
         queued.durable().await
     }
 }

@@ -61,7 +61,8 @@ pub(crate) async fn whole(mut purchase: Purchase, heading: Heading) -> Result<Ch
             Step::Text(piece) => text.push_str(&piece),
             Step::End(bought) => {
                 let id = heading.id.for_chat();
-                let mut answer = ChatAnswer::new(id, heading.created, heading.model.clone(), text, bought.finish);
+                let mut answer =
+                    ChatAnswer::new(id, heading.created, heading.model.clone(), text, bought.finish);
                 answer.usage = Some(Heading::usage(&bought));
                 answer.gristmill = Some(heading.extension(&bought));
                 return Ok(answer);

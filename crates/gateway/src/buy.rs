@@ -4,14 +4,8 @@
 //! our own, and the receipt must commit to exactly what arrived.
 
 use crate::{
-    accounts::Queued,
-    app::App,
-    error::BuyError,
-    event::Event,
-    keys::random_digest,
-    market::Seller,
-    peer::Peer,
-    receipts::Entry,
+    accounts::Queued, app::App, error::BuyError, event::Event, keys::random_digest, market::Seller,
+    peer::Peer, receipts::Entry,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -19,11 +13,16 @@ use gristmill_audit::{ids_digest, salted_digest, user_seed_nonce, verify_nonce};
 use gristmill_channel::{Ask, KeyId, PayerError, Plan, Received};
 use gristmill_net::{
     openai::{ChatRequest, FinishReason, SamplingDefaults},
-    pay::{Action, Challenge, PaymentReceipt, PlacedOrder, stream::{Item, Start}},
+    pay::{
+        Action, Challenge, PaymentReceipt, PlacedOrder,
+        stream::{Item, Start},
+    },
     sse,
 };
 use gristmill_tokenizer::{ChatMessage, Tokenizer, Transcript};
-use gristmill_types::{Amount, ChannelId, Digest, ProcessorNonce, Receipt, Sampling, Signable as _, Signed, Usage, sha256};
+use gristmill_types::{
+    Amount, ChannelId, Digest, ProcessorNonce, Receipt, Sampling, Signable as _, Signed, Usage, sha256,
+};
 use std::{pin::Pin, sync::Arc, time::Instant};
 
 type Events = Pin<Box<dyn Stream<Item = Result<sse::Event, String>> + Send>>;
@@ -99,7 +98,9 @@ pub(crate) async fn buy(
     let peer = app.peer(seller);
     match place(app, key, request, seller, &peer).await {
         // A challenge that the processor no longer knows costs one more round trip, nothing else.
-        Err(BuyError::Refused { problem, .. }) if problem.code.contains("challenge") || problem.code.contains("expired") => {
+        Err(BuyError::Refused { problem, .. })
+            if problem.code.contains("challenge") || problem.code.contains("expired") =>
+        {
             app.market.forget_challenge(seller);
             place(app, key, request, seller, &peer).await
         }
@@ -131,7 +132,14 @@ async fn place(
         PlacedOrder { terms: *payer.terms(), voucher, order }
     };
     // From here on the processor may hold a voucher: whatever happens, the lane is brought in order.
-    let guard = LaneGuard { app: Arc::clone(app), peer: peer.clone(), challenge: Arc::clone(&challenge), channel, lane, armed: true };
+    let guard = LaneGuard {
+        app: Arc::clone(app),
+        peer: peer.clone(),
+        challenge: Arc::clone(&challenge),
+        channel,
+        lane,
+        armed: true,
+    };
     let answer = peer.order(&challenge, &Action::Order(Box::new(placed)), body.clone()).await?;
     guard.disarm();
     let events = sse::read(answer.bytes_stream(), sse::MAX_EVENT_BYTES)
@@ -172,14 +180,22 @@ async fn prepare(
     peer: &Peer,
 ) -> Result<Prepared, BuyError> {
     let limited = request.max_tokens.is_some();
-    let mut request = ChatRequest { model: seller.model.to_string(), stream: true, stream_options: None, ..request.clone() };
+    let mut request = ChatRequest {
+        model: seller.model.to_string(),
+        stream: true,
+        stream_options: None,
+        ..request.clone()
+    };
     let challenge = app.market.challenge(app, seller, peer, &request).await?;
     let quote = &challenge.quote().body;
     let tokenizer = app.market.tokenizer(peer, &quote.tokenizer).await?;
     let messages: Vec<ChatMessage> = request
         .messages
         .iter()
-        .map(|message| ChatMessage { role: message.role.as_str().to_owned(), content: message.content.clone() })
+        .map(|message| ChatMessage {
+            role: message.role.as_str().to_owned(),
+            content: message.content.clone(),
+        })
         .collect();
     let prompt_ids = tokenizer.encode_chat(&messages)?;
     let prompt_tokens = u32::try_from(prompt_ids.len()).unwrap_or(u32::MAX);
@@ -274,7 +290,8 @@ impl Purchase {
             match item {
                 Item::Start(start) => self.start(start)?,
                 Item::Chunk(chunk) => {
-                    self.finish = chunk.choices.first().and_then(|choice| choice.finish_reason).or(self.finish);
+                    self.finish =
+                        chunk.choices.first().and_then(|choice| choice.finish_reason).or(self.finish);
                     let ids = chunk.gristmill.as_ref().map(|of| of.ids.clone()).unwrap_or_default();
                     if ids.is_empty() && chunk.text().is_empty() {
                         continue;

@@ -136,7 +136,9 @@ impl From<BuyError> for ApiError {
                 Code::BudgetExceeded => Self::no_credit(format!(
                     "{message} Ask for fewer tokens with max_tokens, or raise the key's budget."
                 )),
-                Code::LaneBusy => Self::rate_limited("64 requests to this processor are under way; try again.", 1),
+                Code::LaneBusy => {
+                    Self::rate_limited("64 requests to this processor are under way; try again.", 1)
+                }
                 Code::LimitExceeded => Self::invalid("max_tokens", message),
                 _ => Self::processor_failed(message),
             },

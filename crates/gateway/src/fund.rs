@@ -16,9 +16,8 @@ use gristmill_types::{Amount, ChannelId, ChannelTerms, TxHash};
 use std::sync::Arc;
 
 /// Transactions of ours that may not be final yet.
-pub(crate) const SCHEMA: gristmill_store::Migration = gristmill_store::Migration {
-    sql: "CREATE TABLE sent (hash TEXT PRIMARY KEY, tx BLOB NOT NULL) STRICT;",
-};
+pub(crate) const SCHEMA: gristmill_store::Migration =
+    gristmill_store::Migration { sql: "CREATE TABLE sent (hash TEXT PRIMARY KEY, tx BLOB NOT NULL) STRICT;" };
 
 impl App {
     /// An open channel to the quote's processor; a new one is opened where there is none.
@@ -109,7 +108,9 @@ impl App {
 
     async fn remember(&self, tx: &SignedTx) -> Result<(), StoreError> {
         let values = [Value::Text(tx_hash(tx).to_string()), Value::Blob(tx.to_bytes())];
-        self.store.write(Batch::new().sql("INSERT OR IGNORE INTO sent (hash, tx) VALUES (?1, ?2)", values)).await
+        self.store
+            .write(Batch::new().sql("INSERT OR IGNORE INTO sent (hash, tx) VALUES (?1, ?2)", values))
+            .await
     }
 
     /// Sends a transaction that is written down, waits until it is final, and takes in its effect.
@@ -188,9 +189,13 @@ impl App {
     /// Sends again what may not have been final when the gateway last stopped.
     pub(crate) async fn resume(self: &Arc<Self>) -> Result<(), BuyError> {
         for bytes in sent(&self.store).await? {
-            let tx = decode_tx(&bytes).map_err(|error| BuyError::Damaged(format!("a sent transaction ({error})")))?;
+            let tx = decode_tx(&bytes)
+                .map_err(|error| BuyError::Damaged(format!("a sent transaction ({error})")))?;
             if let Err(error) = self.complete(&tx).await {
-                self.warn(format!("transaction {} of an earlier run did not take effect: {error}", tx_hash(&tx).short()));
+                self.warn(format!(
+                    "transaction {} of an earlier run did not take effect: {error}",
+                    tx_hash(&tx).short()
+                ));
             }
         }
         Ok(())

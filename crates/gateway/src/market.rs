@@ -113,7 +113,10 @@ impl Market {
             .filter(|offer| offer.model == model.model && offer.issuers.contains(issuer))
             .min_by_key(|offer| price(&offer.prices))
             .ok_or_else(|| {
-                ApiError::unavailable(format!("No processor offers {wanted} for our credits at the moment."), 30)
+                ApiError::unavailable(
+                    format!("No processor offers {wanted} for our credits at the moment."),
+                    30,
+                )
             })?;
         let seller = self.prove(&model.model, &offer.processor).await?;
         let mut cached = self.cached();

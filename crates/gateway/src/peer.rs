@@ -51,8 +51,14 @@ impl Peer {
     }
 
     /// Asks without paying, for the challenge.
-    pub(crate) async fn challenge(&self, body: Bytes, expected: &Expected, now_ms: u64) -> Result<Challenge, BuyError> {
-        let request = self.http.post(self.chat_url()).header(header::CONTENT_TYPE, "application/json").body(body);
+    pub(crate) async fn challenge(
+        &self,
+        body: Bytes,
+        expected: &Expected,
+        now_ms: u64,
+    ) -> Result<Challenge, BuyError> {
+        let request =
+            self.http.post(self.chat_url()).header(header::CONTENT_TYPE, "application/json").body(body);
         let answer = request.timeout(TIMEOUT).send().await.map_err(|error| self.unreachable(error))?;
         if answer.status() != StatusCode::PAYMENT_REQUIRED {
             return Err(self.refusal(answer).await);

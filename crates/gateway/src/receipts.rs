@@ -2,7 +2,10 @@
 
 use crate::{accounts::State, error::BuyError};
 use gristmill_audit::{Seed, ids_digest, salted_digest, verify_nonce};
-use gristmill_store::{Migration, Store, StoreError, rusqlite::{OptionalExtension as _, types::Value}};
+use gristmill_store::{
+    Migration, Store, StoreError,
+    rusqlite::{OptionalExtension as _, types::Value},
+};
 use gristmill_types::{
     AccountId, Amount, ChannelTerms, Digest, PublicKey, Quote, Receipt, Signable as _, Signed, Voucher,
 };
@@ -85,7 +88,8 @@ impl Entry {
 pub(crate) async fn list(store: &Store, limit: u32) -> Result<Vec<Entry>, BuyError> {
     let texts: Vec<String> = store
         .read(move |connection| {
-            let mut query = connection.prepare("SELECT entry FROM receipts ORDER BY created_ms DESC, rowid DESC LIMIT ?1")?;
+            let mut query = connection
+                .prepare("SELECT entry FROM receipts ORDER BY created_ms DESC, rowid DESC LIMIT ?1")?;
             query.query_map([limit], |row| row.get(0))?.collect()
         })
         .await?;
@@ -110,8 +114,9 @@ pub(crate) async fn find(store: &Store, id: &str) -> Result<Option<Entry>, BuyEr
 
 /// How many there are.
 pub(crate) async fn count(store: &Store) -> Result<u64, StoreError> {
-    let count: i64 =
-        store.read(|connection| connection.query_row("SELECT count(*) FROM receipts", [], |row| row.get(0))).await?;
+    let count: i64 = store
+        .read(|connection| connection.query_row("SELECT count(*) FROM receipts", [], |row| row.get(0)))
+        .await?;
     Ok(u64::try_from(count).unwrap_or_default())
 }
 
@@ -162,7 +167,8 @@ pub fn verify(entry: &Entry) -> Result<Checked, VerifyError> {
     let same = |holds: bool, what| if holds { Ok(()) } else { Err(VerifyError::Mismatch(what)) };
     let Entry { terms, quote, voucher, receipt, .. } = entry;
     let (offered, claim, said) = (&quote.body, &voucher.body.0, &receipt.body);
-    let signed = |ok: Result<(), _>, what| ok.map_err(|_: gristmill_types::BadSignature| VerifyError::Signature(what));
+    let signed =
+        |ok: Result<(), _>, what| ok.map_err(|_: gristmill_types::BadSignature| VerifyError::Signature(what));
     signed(quote.verify_strict(&key(&terms.payee, "the payee")?), "quote")?;
     signed(voucher.verify_strict(&key(&terms.voucher_key, "the voucher key")?), "voucher")?;
     signed(receipt.verify_strict(&key(&terms.receipt_key, "the receipt key")?), "receipt")?;
@@ -171,8 +177,22 @@ pub fn verify(entry: &Entry) -> Result<Checked, VerifyError> {
     same(offered.processor == terms.payee && offered.receipt_key == terms.receipt_key, "quote's processor")?;
     same(offered.chain == terms.chain && offered.issuer == terms.issuer, "quote's ledger or issuer")?;
     for (chain, channel, quote_hash, model, lane, what) in [
-        (claim.chain, claim.channel, claim.quote, claim.model, claim.lane, "voucher's channel, lane, model or quote"),
-        (said.chain, said.channel, said.quote, said.model, said.lane, "receipt's channel, lane, model or quote"),
+        (
+            claim.chain,
+            claim.channel,
+            claim.quote,
+            claim.model,
+            claim.lane,
+            "voucher's channel, lane, model or quote",
+        ),
+        (
+            said.chain,
+            said.channel,
+            said.quote,
+            said.model,
+            said.lane,
+            "receipt's channel, lane, model or quote",
+        ),
     ] {
         let right = chain == terms.chain
             && channel == terms.id()

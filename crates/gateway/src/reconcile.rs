@@ -23,7 +23,13 @@ const TRIES: u32 = 60;
 
 impl App {
     /// Sees in the background to a lane whose request was given up.
-    pub(crate) fn put_in_order(self: &Arc<Self>, peer: Peer, challenge: Arc<Challenge>, channel: ChannelId, lane: u32) {
+    pub(crate) fn put_in_order(
+        self: &Arc<Self>,
+        peer: Peer,
+        challenge: Arc<Challenge>,
+        channel: ChannelId,
+        lane: u32,
+    ) {
         self.orphans.lock().unwrap_or_else(PoisonError::into_inner).insert((channel, lane));
         self.tidy(channel, peer, Some(challenge));
     }
@@ -101,9 +107,11 @@ impl App {
             let latest = self.accounts.lock().payer(channel)?.latest(lane).cloned();
             match (held, latest) {
                 (Some(held), Some(latest)) if held.voucher.body.0.seq >= latest.body.0.seq => {
-                    if let Some(receipt) = held.receipt.as_ref().filter(|receipt| {
-                        receipt.body.last && receipt.body.seq >= latest.body.0.seq
-                    }) {
+                    if let Some(receipt) = held
+                        .receipt
+                        .as_ref()
+                        .filter(|receipt| receipt.body.last && receipt.body.seq >= latest.body.0.seq)
+                    {
                         self.close_request(channel, lane, receipt, peer, challenge).await?;
                     }
                 }
@@ -197,7 +205,12 @@ impl App {
     }
 
     /// A challenge for the lane's model, where the one of the request is gone.
-    async fn challenge_again(&self, channel: &ChannelId, peer: &Peer, model: &ModelId) -> Result<Challenge, BuyError> {
+    async fn challenge_again(
+        &self,
+        channel: &ChannelId,
+        peer: &Peer,
+        model: &ModelId,
+    ) -> Result<Challenge, BuyError> {
         let issuer = self.accounts.lock().payer(channel)?.terms().issuer;
         let request = ChatRequest {
             model: model.to_string(),

@@ -61,7 +61,8 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
-    let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let address =
+        listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
     let app = Arc::new(App {
         sender: Sender::new(ledger.clone(), config.account.clone(), config.issuer),
         market: Market::new(ledger.clone()),
@@ -120,7 +121,7 @@ impl Handle {
     /// Takes no more requests, lets those that run end, and releases what is reserved.
     pub async fn stop(mut self) -> Result<(), BuyError> {
         if let Some(stop) = self.stop.take() {
-            drop(stop.send(()));
+            let _ = stop.send(());
         }
         if tokio::time::timeout(std::time::Duration::from_secs(5), &mut self.server).await.is_err() {
             self.server.abort();
@@ -212,11 +213,12 @@ async fn list_models(app: &App) -> Result<Vec<Model>, BuyError> {
     let listing = app.market.listing().await?;
     let mut list: Vec<Model> = Vec::new();
     for model in &listing.models {
-        let newest = !listing.models.iter().any(|other| other.line == model.line && other.version > model.version);
+        let newest =
+            !listing.models.iter().any(|other| other.line == model.line && other.version > model.version);
         let offers = listing.offers.iter().filter(|offer| offer.model == model.model);
-        let offer = offers.filter(|offer| offer.issuers.contains(&app.config.issuer)).min_by_key(|offer| {
-            offer.prices.output_per_mtok
-        });
+        let offer = offers
+            .filter(|offer| offer.issuers.contains(&app.config.issuer))
+            .min_by_key(|offer| offer.prices.output_per_mtok);
         if let (true, Some(offer)) = (newest, offer) {
             list.push(Model {
                 id: model.name.clone(),
@@ -302,7 +304,8 @@ async fn show_receipt(
     match receipts::find(&app.store, &id).await? {
         Some(entry) => Ok(Json(entry).into_response()),
         None => {
-            let message = format!("There is no receipt '{id}', or more than one begins so; see GET /v1/receipts.");
+            let message =
+                format!("There is no receipt '{id}', or more than one begins so; see GET /v1/receipts.");
             let error = ApiError { status: StatusCode::NOT_FOUND, ..ApiError::invalid("id", message) };
             Err(error)
         }

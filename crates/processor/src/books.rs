@@ -33,12 +33,7 @@ pub(crate) struct Queued {
 
 impl Book {
     fn new(payee: Payee, store: Store) -> Self {
-        Self {
-            log: log_of(&payee.id()),
-            payee: Mutex::new(payee),
-            changes: watch::Sender::new(0),
-            store,
-        }
+        Self { log: log_of(&payee.id()), payee: Mutex::new(payee), changes: watch::Sender::new(0), store }
     }
 
     /// The machine. A panic elsewhere while it was held leaves it at a whole change or before one.
@@ -57,7 +52,8 @@ impl Book {
         let ticket = if pending.is_empty() {
             None
         } else {
-            let batch = pending.iter().fold(Batch::new(), |batch, record| batch.append(&self.log, record.bytes()));
+            let batch =
+                pending.iter().fold(Batch::new(), |batch, record| batch.append(&self.log, record.bytes()));
             Some(slot.write(batch))
         };
         drop(payee);

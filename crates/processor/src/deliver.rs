@@ -4,14 +4,7 @@
 //! the consumer is asked for the next voucher and the engine pauses; if none comes, the request ends
 //! with what was delivered.
 
-use crate::{
-    books::Book,
-    config::ServedModel,
-    error::Refused,
-    event::Event,
-    quotes::OwnQuote,
-    routes::App,
-};
+use crate::{books::Book, config::ServedModel, error::Refused, event::Event, routes::App};
 use bytes::Bytes;
 use gristmill_audit::{SaltedHasher, ids_digest};
 use gristmill_channel::{Payee, PayeeError, ReceiptParts, Spend};
@@ -20,7 +13,10 @@ use gristmill_net::{
     Base64,
     http::RequestId,
     openai::{ApiError, ChatChunk, Delta, Extension, FinishReason},
-    pay::{PaymentReceipt, PlacedOrder, stream::{Item, NeedVoucher, Start}},
+    pay::{
+        PaymentReceipt, PlacedOrder,
+        stream::{Item, NeedVoucher, Start},
+    },
 };
 use gristmill_types::{
     Amount, AuditCommitment, Digest, Finish, ProcessorNonce, Receipt, Sampling, Signed, Usage,
@@ -40,7 +36,6 @@ pub(crate) struct Delivery {
     pub(crate) placed: PlacedOrder,
     pub(crate) challenge_id: String,
     pub(crate) model: Arc<ServedModel>,
-    pub(crate) quote: Arc<OwnQuote>,
     pub(crate) prompt_ids: Digest,
     pub(crate) prompt_tokens: u32,
     pub(crate) sampling: Sampling,
@@ -124,7 +119,13 @@ impl Delivery {
     }
 
     fn chunk(&self, delta: Delta, finish: Option<FinishReason>) -> ChatChunk {
-        ChatChunk::new(&self.id.for_chat(), self.app.now_ms() / 1_000, &self.model.id.to_string(), delta, finish)
+        ChatChunk::new(
+            &self.id.for_chat(),
+            self.app.now_ms() / 1_000,
+            &self.model.id.to_string(),
+            delta,
+            finish,
+        )
     }
 
     fn last_chunk(&self, finish: Finish) -> Item {
@@ -243,8 +244,7 @@ impl Delivery {
     /// Ends a request that never began.
     pub(crate) async fn abandon(&self) -> Result<(), Refused> {
         let salt = &self.placed.order.body.salt;
-        let delivered =
-            Delivered { text: SaltedHasher::new(salt), ids: Vec::new(), metered: Instant::now() };
+        let delivered = Delivered { text: SaltedHasher::new(salt), ids: Vec::new(), metered: Instant::now() };
         self.receipt(delivered, Finish::Error).await.map(drop)
     }
 

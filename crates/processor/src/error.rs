@@ -22,7 +22,9 @@ pub enum StartError {
     #[error("the processor's records cannot be used: {0}")]
     Store(#[from] gristmill_store::StoreError),
     /// The records do not make sense.
-    #[error("the processor's records of channel {channel} cannot be used: {reason}; restore them from a backup")]
+    #[error(
+        "the processor's records of channel {channel} cannot be used: {reason}; restore them from a backup"
+    )]
     Records {
         /// The channel.
         channel: String,

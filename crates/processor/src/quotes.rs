@@ -4,7 +4,8 @@ use crate::config::ServedModel;
 use gristmill_audit::NonceTree;
 use gristmill_net::pay::{Offer, OfferError};
 use gristmill_types::{
-    AccountId, Amount, ChainId, DataPolicy, Limits, ModelId, ProcessorNonce, Quote, QuoteHash, SecretKey, Signed,
+    AccountId, Amount, ChainId, DataPolicy, Limits, ModelId, ProcessorNonce, Quote, QuoteHash, SecretKey,
+    Signed,
 };
 use std::{
     collections::HashMap,
@@ -55,7 +56,8 @@ impl OwnQuote {
     /// A nonce that no request had before; `None` if they have run out.
     pub(crate) fn nonce(&self) -> Option<ProcessorNonce> {
         // `fetch_update` and not `fetch_add`: the counter must not wrap round to used leaves.
-        let index = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| next.checked_add(1)).ok()?;
+        let index =
+            self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| next.checked_add(1)).ok()?;
         self.nonces.reveal(index)
     }
 

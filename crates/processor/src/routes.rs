@@ -41,7 +41,11 @@ use std::{
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{net::TcpListener, sync::{Notify, broadcast}, task::JoinHandle};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, broadcast},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 /// Events that wait for a slow listener at most.
@@ -89,7 +93,8 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
-    let address = listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let address =
+        listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
     let terms = Terms {
         chain: ledger.chain(),
         account: config.account.clone(),
@@ -356,8 +361,14 @@ async fn quotes(State(app): State<Arc<App>>) -> Result<Json<QuoteList>, ApiError
     Ok(Json(QuoteList { quotes: all? }))
 }
 
-async fn channel(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Json<ChannelState>, ApiError> {
-    let unknown = || ApiError { status: StatusCode::NOT_FOUND, ..ApiError::invalid("id", "There is no such channel here.") };
+async fn channel(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+) -> Result<Json<ChannelState>, ApiError> {
+    let unknown = || ApiError {
+        status: StatusCode::NOT_FOUND,
+        ..ApiError::invalid("id", "There is no such channel here.")
+    };
     let id: ChannelId = id.parse().map_err(|_| unknown())?;
     let book = app.books.get(&id).ok_or_else(unknown)?;
     let copy = book.payee().copy();
@@ -372,7 +383,10 @@ async fn channel(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<
 
 async fn tokenizer(State(app): State<Arc<App>>, Path(digest): Path<String>) -> Result<Response, ApiError> {
     let bundle = digest.parse().ok().and_then(|digest: Digest| app.shelf.bundle(&digest));
-    let unknown = || ApiError { status: StatusCode::NOT_FOUND, ..ApiError::invalid("digest", "There is no such tokenizer here.") };
+    let unknown = || ApiError {
+        status: StatusCode::NOT_FOUND,
+        ..ApiError::invalid("digest", "There is no such tokenizer here.")
+    };
     let bytes = bundle.ok_or_else(unknown)?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }

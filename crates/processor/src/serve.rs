@@ -40,7 +40,12 @@ struct Prepared {
 }
 
 /// Answers `POST /v1/chat/completions`.
-pub(crate) async fn chat(app: &Arc<App>, credential: Option<Credential>, body: Bytes, id: RequestId) -> Response {
+pub(crate) async fn chat(
+    app: &Arc<App>,
+    credential: Option<Credential>,
+    body: Bytes,
+    id: RequestId,
+) -> Response {
     let mut offer = None;
     let result = serve(app, credential, body, id, &mut offer).await;
     result.unwrap_or_else(|refused| {
@@ -86,7 +91,10 @@ fn prepare(
     let messages: Vec<ChatMessage> = request
         .messages
         .iter()
-        .map(|message| ChatMessage { role: message.role.as_str().to_owned(), content: message.content.clone() })
+        .map(|message| ChatMessage {
+            role: message.role.as_str().to_owned(),
+            content: message.content.clone(),
+        })
         .collect();
     let prompt_ids = model
         .tokenizer
@@ -105,7 +113,10 @@ fn prepare(
     let (seed, nonce) = match request.seed {
         Some(number) => {
             if consumer_nonce != user_seed_nonce(number) {
-                return Err(Refusal::Payload("the order's nonce is not that of the request's seed".to_owned()).into());
+                return Err(Refusal::Payload(
+                    "the order's nonce is not that of the request's seed".to_owned(),
+                )
+                .into());
             }
             (Seed::fixed(&consumer_nonce, &prompt, &model.id), None)
         }
@@ -136,7 +147,8 @@ async fn start(
         let clock_ms = app.ledger_clock_ms();
         let find = |hash: &_| app.find_quote(hash).map(|quote| quote.signed.body.clone());
         let lane = placed.voucher.body.0.lane;
-        let mut pending: Vec<_> = record_of(payee.accept(&placed.voucher, find, clock_ms)?).into_iter().collect();
+        let mut pending: Vec<_> =
+            record_of(payee.accept(&placed.voucher, find, clock_ms)?).into_iter().collect();
         let ordered = payee.order(&placed.order, &placed.order.body.body, prepared.ask, app.now_ms());
         match ordered {
             Ok(order) => pending.push(order),
@@ -180,7 +192,6 @@ async fn start(
         placed: placed.clone(),
         challenge_id: credential.challenge_id().to_owned(),
         model: Arc::clone(&prepared.model),
-        quote: prepared.quote,
         prompt_ids: ids_digest(&prepared.prompt_ids),
         prompt_tokens: u32::try_from(prepared.prompt_ids.len()).unwrap_or(u32::MAX),
         sampling: prepared.sampling,

@@ -5,12 +5,7 @@
 //! it claims what was spent and no grain more, and is withdrawn when the ledger's grace is over. A
 //! closing channel is settled at once and then closed.
 
-use crate::{
-    books::Book,
-    error::Refused,
-    event::Event,
-    routes::App,
-};
+use crate::{books::Book, error::Refused, event::Event, routes::App};
 use gristmill_channel::{LedgerView, Phase, ReceiptParts, Settlement};
 use gristmill_client::{ChannelRecords, ClientError, ledger_view, schema::Inclusion};
 use gristmill_ledger::{
@@ -98,8 +93,10 @@ async fn round(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory, now: bool)
         }
     };
     let fee = app.genesis.params.fees.settle;
-    let worth = |amount: Amount| closing || amount.grains() >= fee.grains().saturating_mul(FEE_DIVISOR).max(1);
-    let approved = !at_once.is_zero() && worth(at_once) && (now || closing || quiet >= app.config.settle_after);
+    let worth =
+        |amount: Amount| closing || amount.grains() >= fee.grains().saturating_mul(FEE_DIVISOR).max(1);
+    let approved =
+        !at_once.is_zero() && worth(at_once) && (now || closing || quiet >= app.config.settle_after);
     let waited = owed > at_once && worth(owed) && (closing || quiet >= app.config.approval_patience);
     if approved || waited {
         submit_claims(app, book, &claims, waited).await?;
@@ -172,7 +169,8 @@ async fn submit_claims(
 async fn withdraw_matured(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory) -> Result<(), Refused> {
     let clock_ms = app.ledger_clock_ms();
     let due = memory.pending.iter().filter(|(_, _, deadline)| *deadline <= clock_ms);
-    let lanes: Vec<MaturedLane> = due.map(|(lane, line, _)| MaturedLane { lane: *lane, line: *line }).collect();
+    let lanes: Vec<MaturedLane> =
+        due.map(|(lane, line, _)| MaturedLane { lane: *lane, line: *line }).collect();
     if lanes.is_empty() {
         return Ok(());
     }
@@ -210,7 +208,10 @@ async fn observe(book: &Arc<Book>, view: LedgerView) -> Result<(), Refused> {
 /// A failure of the ledger is nobody's fault at this end.
 pub(crate) fn ledger(error: ClientError) -> Refused {
     tracing::warn!(%error, "the ledger did not do as asked");
-    Refused::Request(gristmill_net::openai::ApiError::unavailable("The ledger does not answer as expected.", 5))
+    Refused::Request(gristmill_net::openai::ApiError::unavailable(
+        "The ledger does not answer as expected.",
+        5,
+    ))
 }
 
 impl App {

@@ -30,6 +30,8 @@ impl Shelf {
     /// The bytes of a text bundle by its digest.
     pub(crate) fn bundle(&self, digest: &Digest) -> Option<Vec<u8>> {
         let all = self.all();
-        all.iter().find(|model| model.tokenizer.digest() == *digest).map(|model| model.tokenizer.bundle().to_bytes())
+        all.iter()
+            .find(|model| model.tokenizer.digest() == *digest)
+            .map(|model| model.tokenizer.bundle().to_bytes())
     }
 }

@@ -1,0 +1,91 @@
+//! The command line: one file per command.
+
+mod ask;
+mod channel;
+mod credits;
+mod ledger;
+mod market;
+mod model;
+mod receipt;
+mod status;
+mod wallet;
+
+use crate::{home::Home, output::Output};
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+
+/// An open exchange for AI processing.
+///
+/// Processors sell processing, modelers earn royalties, consumers pay by the token through the
+/// OpenAI API, and a ledger that anybody can check holds the accounts.
+#[derive(Debug, Parser)]
+#[command(version, about, max_term_width = 100, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    /// Print one line of JSON (for `up`: one per event) instead of words
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+
+    /// The folder that holds all state [default: `gristmill` in your data folder]
+    #[arg(long, global = true, value_name = "DIR", env = "GRISTMILL_HOME")]
+    home: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run an exchange on this machine: ledger, modeler, processor and gateway
+    Up(crate::up::Up),
+    /// Send a prompt through the running exchange and pay for the answer
+    Ask(ask::Ask),
+    /// Create, show and use wallets
+    #[command(subcommand)]
+    Wallet(wallet::Wallet),
+    /// Show what is on offer and at which price
+    Market(market::Market),
+    /// Publish, list and show models
+    #[command(subcommand)]
+    Model(model::Model),
+    /// Show payment channels
+    #[command(subcommand)]
+    Channel(channel::Channel),
+    /// List, show and verify receipts
+    #[command(subcommand)]
+    Receipt(receipt::Receipt),
+    /// Read the ledger: blocks, transactions, accounts, the supply of credits
+    #[command(subcommand)]
+    Ledger(ledger::Ledger),
+    /// Issue credits as the exchange's issuer
+    #[command(subcommand)]
+    Credits(credits::Credits),
+    /// Say whether the exchange runs and is well
+    Status(status::Status),
+}
+
+impl Cli {
+    /// Whether the command may run the engine.
+    pub(crate) const fn computes(&self) -> bool {
+        matches!(self.command, Command::Up(_) | Command::Model(_) | Command::Receipt(_))
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(cli: Cli, output: Output) -> anyhow::Result<()> {
+    let home = Home::locate(cli.home)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match cli.command {
+            Command::Up(command) => command.run(&home, output).await,
+            Command::Ask(command) => command.run(&home, output).await,
+            Command::Wallet(command) => command.run(&home, output).await,
+            Command::Market(command) => command.run(&home, output).await,
+            Command::Model(command) => command.run(&home, output).await,
+            Command::Channel(command) => command.run(&home, output).await,
+            Command::Receipt(command) => command.run(&home, output).await,
+            Command::Ledger(command) => command.run(&home, output).await,
+            Command::Credits(command) => command.run(&home, output).await,
+            Command::Status(command) => command.run(&home, output).await,
+        }
+    })
+}

@@ -1,0 +1,77 @@
+//! `gristmill market`: what is on offer.
+
+use crate::{
+    connection::Connection,
+    home::Home,
+    output::{Output, table},
+};
+use anyhow::Result;
+use clap::Args;
+use serde_json::{Value, json};
+
+/// Arguments of `market`.
+#[derive(Debug, Args)]
+pub(crate) struct Market {
+    /// Only offers of this model, by name
+    model: Option<String>,
+}
+
+impl Market {
+    pub(crate) async fn run(self, home: &Home, output: Output) -> Result<()> {
+        let connection = Connection::open(home)?;
+        let offers = connection.ledger.offers(None, 0, 1_000).await?;
+        let models = connection.ledger.models(0, 1_000).await?;
+        let processors = connection.ledger.processors(0, 1_000).await?;
+        let mut list = Vec::new();
+        for offer in &offers.offers {
+            let Some(info) = models.models.iter().find(|info| info.model.model == offer.model) else {
+                continue;
+            };
+            if self.model.as_ref().is_some_and(|name| *name != info.model.name) {
+                continue;
+            }
+            let endpoints = processors
+                .processors
+                .iter()
+                .find(|processor| processor.processor == offer.processor)
+                .map(|processor| processor.endpoints.clone());
+            list.push(json!({
+                "model": info.model.name,
+                "version": info.model.model,
+                "royalty_bps": info.model.royalty_bps,
+                "licence": info.model.licence,
+                "processor": offer.processor,
+                "endpoints": endpoints,
+                "prices": offer.prices,
+                "issuers": offer.issuers,
+            }));
+        }
+        output.show(&json!({"offers": list, "total": offers.total}), || text(&list))
+    }
+}
+
+fn text(list: &[Value]) -> String {
+    if list.is_empty() {
+        return "nothing is on offer".to_owned();
+    }
+    let credits = |offer: &Value, price: &str| {
+        let grains = offer["prices"][price].as_str().and_then(|text| text.parse().ok()).unwrap_or_default();
+        gristmill_types::Amount::from_grains(grains).to_string()
+    };
+    let rows: Vec<Vec<String>> = list
+        .iter()
+        .map(|offer| {
+            let royalty = offer["royalty_bps"].as_u64().unwrap_or_default();
+            vec![
+                offer["model"].as_str().unwrap_or_default().to_owned(),
+                credits(offer, "input_per_mtok"),
+                credits(offer, "output_per_mtok"),
+                format!("{}.{:02} %", royalty / 100, royalty % 100),
+                offer["processor"].as_str().unwrap_or_default().chars().take(10).collect(),
+                offer["licence"].as_str().unwrap_or_default().to_owned(),
+            ]
+        })
+        .collect();
+    let headings = ["model", "credits/M in", "credits/M out", "royalty", "processor", "licence"];
+    table(&headings, &rows)
+}

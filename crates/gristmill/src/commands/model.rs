@@ -1,0 +1,169 @@
+//! `gristmill model`: publishing and looking up models.
+
+use crate::{
+    connection::Connection,
+    failure::Failure,
+    home::Home,
+    models,
+    output::{Output, table},
+    up::exchange::{Publication, find, publish},
+    wallet,
+};
+use anyhow::Result;
+use clap::Subcommand;
+use gristmill_client::Sender;
+use gristmill_engine::{CandleEngine, CandleOptions};
+use gristmill_ledger::{
+    keys,
+    record::{Shares, Stored},
+};
+use gristmill_types::ModelId;
+use serde_json::json;
+use std::path::PathBuf;
+
+/// Subcommands of `model`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Model {
+    /// Publish a model folder (Hugging Face layout) as a version; the local processor then serves it
+    Publish {
+        /// The folder: config.json, tokenizer.json, tokenizer_config.json, model.safetensors
+        folder: PathBuf,
+        /// The line's name, for example acme/speller; a name that you own gets a new version
+        #[arg(long)]
+        name: String,
+        /// The licence, as an SPDX expression
+        #[arg(long, default_value = "MIT OR Apache-2.0")]
+        licence: String,
+        /// The royalty in hundredths of a percent: 1000 is 10 %
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(0..=10_000))]
+        royalty_bps: u16,
+        /// The wallet that publishes, and receives the shares
+        #[arg(long, default_value = "modeler", value_name = "WALLET")]
+        wallet: String,
+    },
+    /// List the models on the ledger
+    List,
+    /// Show a model: its versions, its royalties, who owns it
+    Show {
+        /// Its name or a version's id
+        model: String,
+    },
+}
+
+impl Model {
+    pub(crate) async fn run(self, home: &Home, output: Output) -> Result<()> {
+        match self {
+            Self::Publish { folder, name, licence, royalty_bps, wallet } => {
+                let publication = Publication { name: &name, licence: &licence, royalty_bps };
+                publish_folder(home, output, &folder, &publication, &wallet).await
+            }
+            Self::List => list(home, output).await,
+            Self::Show { model } => show(home, output, &model).await,
+        }
+    }
+}
+
+async fn publish_folder(
+    home: &Home,
+    output: Output,
+    folder: &std::path::Path,
+    publication: &Publication<'_>,
+    wallet: &str,
+) -> Result<()> {
+    let key = wallet::load(home, wallet)?;
+    let connection = Connection::open(home)?;
+    let issuer = connection.issuer()?;
+    output.say("loading the model, to see that it can be served");
+    // What does not load is not published: nobody could serve it.
+    drop(CandleEngine::open(folder, &CandleOptions::default()).map_err(|error| {
+        Failure::new(format!("{} cannot be served: {error}", folder.display())).next(
+            "give a Llama-family model with config.json, tokenizer.json, tokenizer_config.json and model.safetensors",
+        )
+    })?);
+    output.say("copying it into the home");
+    let manifest = models::install(home, folder)?;
+    let sender = Sender::new(connection.ledger.clone(), key, issuer);
+    let new = publish(&connection.ledger, &sender, &manifest, publication).await?;
+    let record = find(&connection.ledger, &manifest.id()).await?;
+    let name = record.map_or_else(|| publication.name.to_owned(), |record| record.name);
+    let value = json!({
+        "model": manifest.id(), "name": name, "new": new, "bytes": manifest.bytes(),
+        "files": manifest.files(), "publisher": sender.account(),
+    });
+    output.show(&value, || {
+        let what = if new { "published" } else { "was published before" };
+        format!(
+            "{name} {what}: version {} ({} bytes)\nthe running exchange serves it in a moment; then: gristmill ask --model {name} \"…\"",
+            manifest.id(),
+            manifest.bytes()
+        )
+    })
+}
+
+async fn list(home: &Home, output: Output) -> Result<()> {
+    let connection = Connection::open(home)?;
+    let models = connection.ledger.models(0, 1_000).await?;
+    output.show(&models, || {
+        let rows: Vec<Vec<String>> = models
+            .models
+            .iter()
+            .map(|info| {
+                let model = &info.model;
+                vec![
+                    model.name.clone(),
+                    model.version.to_string(),
+                    model.model.short(),
+                    format!("{}.{:02} %", model.royalty_bps / 100, model.royalty_bps % 100),
+                    info.offers.to_string(),
+                    model.licence.clone(),
+                ]
+            })
+            .collect();
+        table(&["model", "version", "id", "royalty", "offers", "licence"], &rows)
+    })
+}
+
+async fn show(home: &Home, output: Output, wanted: &str) -> Result<()> {
+    let connection = Connection::open(home)?;
+    let models = connection.ledger.models(0, 1_000).await?;
+    let id: Option<ModelId> = wanted.parse().ok();
+    let mut versions: Vec<_> = models
+        .models
+        .into_iter()
+        .filter(|info| info.model.name == wanted || Some(info.model.model) == id)
+        .collect();
+    versions.sort_by_key(|info| info.model.version);
+    let Some(newest) = versions.last() else {
+        return Err(Failure::new(format!("there is no model `{wanted}` on the ledger"))
+            .next("see which there are: gristmill model list")
+            .into());
+    };
+    let (line, publisher) = (newest.model.line, newest.model.publisher);
+    let mut names = vec![keys::shares(&line, &publisher)];
+    names.extend(connection.issuers().iter().map(|issuer| keys::pool(&line, issuer)));
+    let state = connection.ledger.state(&names).await?;
+    let shares = state.value.iter().flatten().filter_map(Shares::of).map(|shares| shares.shares).sum::<u64>();
+    let pools: Vec<_> =
+        state.value.iter().flatten().filter_map(gristmill_ledger::record::Pool::of).cloned().collect();
+    let value = json!({
+        "name": newest.model.name, "line": line, "publisher": publisher, "publisher_shares": shares,
+        "versions": versions, "royalties": pools, "height": state.height,
+    });
+    output.show(&value, || {
+        let royalties: Vec<String> = pools.iter().map(|pool| pool.balance.to_string()).collect();
+        let mut lines = vec![
+            format!("model      {}", newest.model.name),
+            format!("publisher  {publisher} ({shares} of {} shares)", gristmill_ledger::params::SHARES),
+            format!("licence    {}", newest.model.licence),
+            format!("royalty    {}.{:02} %", newest.model.royalty_bps / 100, newest.model.royalty_bps % 100),
+            format!(
+                "unclaimed  {} credits of royalties",
+                if royalties.is_empty() { "0".to_owned() } else { royalties.join(", ") }
+            ),
+        ];
+        lines.extend(
+            versions.iter().map(|info| format!("version {}  {}", info.model.version, info.model.model)),
+        );
+        lines.join("\n")
+    })
+}

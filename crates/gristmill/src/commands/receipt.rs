@@ -1,0 +1,160 @@
+//! `gristmill receipt`: what was bought, and whether it holds.
+
+use crate::{
+    endpoint::Endpoint,
+    failure::Failure,
+    home::Home,
+    models,
+    output::{Output, dim, table},
+};
+use anyhow::{Context as _, Result};
+use clap::Subcommand;
+use gristmill_audit::Seed;
+use gristmill_engine::{CandleEngine, CandleOptions, Engine as _, F32_TOLERANCE, Replay};
+use gristmill_gateway::{Checked, ReceiptEntry, verify};
+use gristmill_types::Amount;
+use serde_json::{Value, json};
+use std::path::PathBuf;
+
+/// Larger files are no receipts.
+const MAX_FILE_BYTES: u64 = 64 << 20;
+
+/// Subcommands of `receipt`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Receipt {
+    /// List the newest receipts
+    List {
+        /// How many
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// Show one receipt with request and answer; with --json the whole file for `verify`
+    Show {
+        /// Its id, or the first digits of it
+        id: String,
+    },
+    /// Check a receipt file by itself: signatures, request, answer, price. Asks nobody
+    Verify {
+        /// The file that `gristmill receipt show ID --json` printed
+        file: PathBuf,
+        /// Compute the answer again with the model in this folder
+        #[arg(long, value_name = "DIR")]
+        model: Option<PathBuf>,
+    },
+}
+
+impl Receipt {
+    pub(crate) async fn run(self, home: &Home, output: Output) -> Result<()> {
+        match self {
+            Self::List { limit } => list(home, output, limit).await,
+            Self::Show { id } => show(home, output, &id).await,
+            Self::Verify { file, model } => check(output, &file, model).await,
+        }
+    }
+}
+
+async fn list(home: &Home, output: Output, limit: u32) -> Result<()> {
+    let value: Value = Endpoint::new(&home.running()?)?.get(&format!("/receipts?limit={limit}")).await?;
+    output.show(&value, || {
+        let Some(receipts) = value["receipts"].as_array().filter(|receipts| !receipts.is_empty()) else {
+            return "there are no receipts yet; make one: gristmill ask \"Spell 4217 in Kazakh\"".to_owned();
+        };
+        let rows: Vec<Vec<String>> = receipts
+            .iter()
+            .map(|receipt| {
+                let text = |key: &str| receipt[key].as_str().unwrap_or_default();
+                let tokens = |key: &str| receipt[key].as_u64().unwrap_or_default().to_string();
+                vec![
+                    text("id").chars().take(8).collect(),
+                    text("model").to_owned(),
+                    text("processor").chars().take(10).collect(),
+                    tokens("prompt_tokens"),
+                    tokens("completion_tokens"),
+                    Amount::from_grains(text("cost").parse().unwrap_or_default()).to_string(),
+                ]
+            })
+            .collect();
+        table(&["receipt", "model", "processor", "in", "out", "credits"], &rows)
+    })
+}
+
+async fn show(home: &Home, output: Output, id: &str) -> Result<()> {
+    let entry: ReceiptEntry = Endpoint::new(&home.running()?)?.get(&format!("/receipts/{id}")).await?;
+    output.show(&entry, || {
+        format!(
+            "receipt    {}\nmodel      {} (version {})\nprocessor  {}\npayer      {}\ntokens     {} in, {} out\n\
+             cost       {} credits\nspent      {} credits on lane {} of channel {}\n\n{}\n\n{}",
+            entry.id,
+            entry.model,
+            entry.quote.body.model,
+            entry.terms.payee,
+            entry.terms.payer,
+            entry.prompt_tokens,
+            entry.completion_tokens,
+            entry.cost,
+            entry.receipt.body.spent,
+            entry.receipt.body.lane,
+            entry.receipt.body.channel.short(),
+            dim(&entry.request),
+            entry.answer,
+        )
+    })
+}
+
+async fn check(output: Output, file: &std::path::Path, model: Option<PathBuf>) -> Result<()> {
+    let length = std::fs::metadata(file).with_context(|| format!("reading {}", file.display()))?.len();
+    let unreadable = |reason: String| {
+        Failure::new(format!("{} is no receipt: {reason}", file.display()))
+            .next("write one with: gristmill receipt show ID --json > receipt.json")
+    };
+    if length > MAX_FILE_BYTES {
+        return Err(unreadable(format!("it has {length} bytes")).into());
+    }
+    let text = std::fs::read(file).with_context(|| format!("reading {}", file.display()))?;
+    let entry: ReceiptEntry = serde_json::from_slice(&text).map_err(|error| unreadable(error.to_string()))?;
+    let checked = verify(&entry).map_err(|error| {
+        Failure::new(format!("the receipt does not hold: {error}"))
+            .next("it was altered, or was never given; ask its processor for the original")
+    })?;
+    let recomputed = match model {
+        Some(folder) => Some(recompute(&entry, &checked, folder).await?),
+        None => None,
+    };
+    let value = json!({"holds": true, "receipt": checked, "recomputed": recomputed});
+    output.show(&value, || {
+        let computed = match recomputed {
+            None => "not computed again; with the model: --model DIR".to_owned(),
+            Some(tokens) => format!("all {tokens} tokens computed again, and equal"),
+        };
+        format!(
+            "the receipt holds\nprocessor  {}\npayer      {}\nledger     {}\nmodel      {}\ncost       {} credits\nanswer     {computed}",
+            checked.processor, checked.payer, checked.chain, checked.model, checked.cost
+        )
+    })
+}
+
+/// Computes the answer again from prompt, seed and model; returns the number of tokens.
+async fn recompute(entry: &ReceiptEntry, checked: &Checked, folder: PathBuf) -> Result<usize> {
+    models::check(&folder, &checked.model)?;
+    let engine = CandleEngine::open(&folder, &CandleOptions::default())?;
+    let audit = entry.receipt.body.audit.as_ref().context("the receipt has no audit commitment")?;
+    if entry.output_ids.is_empty() {
+        return Ok(0);
+    }
+    let replay = Replay {
+        prompt_ids: entry.prompt_ids.clone(),
+        output_ids: entry.output_ids.clone(),
+        sampling: audit.sampling.clone(),
+        seed: Seed::from_commitment(audit, &entry.quote.body.hash(), &entry.quote.body.model),
+    };
+    let recomputed = engine.recompute(replay)?.wait().await.map_err(|error| anyhow::anyhow!(error))?;
+    let tolerance = if engine.info().exact { 0.0 } else { F32_TOLERANCE };
+    match recomputed.first_mismatch(tolerance) {
+        None => Ok(entry.output_ids.len()),
+        Some(position) => Err(Failure::new(format!(
+            "token {position} of the answer is not what this model draws under the receipt's seed"
+        ))
+        .next("the processor answered with another model or sampler; keep the receipt as evidence")
+        .into()),
+    }
+}

@@ -1,0 +1,60 @@
+//! Talks to the running exchange's gateway: JSON in, JSON out, errors in words.
+
+use crate::{failure::Failure, home::Running};
+use anyhow::Result;
+use gristmill_net::{http::read_body, openai::ApiError};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Answers of the gateway's routes are far smaller.
+const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+/// The gateway of the running exchange.
+pub(crate) struct Endpoint {
+    http: reqwest::Client,
+    base_url: String,
+    api_key: String,
+}
+
+impl Endpoint {
+    /// The gateway that this exchange announced.
+    pub(crate) fn new(running: &Running) -> Result<Self> {
+        Ok(Self {
+            http: gristmill_net::http::client()?,
+            base_url: running.base_url.clone(),
+            api_key: running.api_key.clone(),
+        })
+    }
+
+    /// `GET` of a path below `/v1`.
+    pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
+        let request = self.http.get(format!("{}{path}", self.base_url));
+        Ok(serde_json::from_slice(&self.send(request).await?)?)
+    }
+
+    /// `POST` of a path below `/v1`.
+    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
+        let request = self.http.post(format!("{}{path}", self.base_url)).json(body);
+        Ok(serde_json::from_slice(&self.send(request).await?)?)
+    }
+
+    async fn send(&self, request: reqwest::RequestBuilder) -> Result<bytes::Bytes> {
+        let answer = request.bearer_auth(&self.api_key).send().await.map_err(|error| {
+            Failure::new(format!("the gateway at {} does not answer: {error}", self.base_url))
+                .next("see whether the exchange is well: gristmill status")
+        })?;
+        let status = answer.status();
+        let body = read_body(answer.bytes_stream(), MAX_ANSWER_BYTES).await?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        let error = ApiError::from_answer(status, &body);
+        let next = match status.as_u16() {
+            402 => "see what is left: gristmill wallet show",
+            404 => "see what there is: gristmill market",
+            429 | 503 => "try again in a moment; gristmill status tells how the exchange is",
+            _ => "see how to call it: gristmill help",
+        };
+        Err(Failure::new(error.message).next(next).into())
+    }
+}

@@ -1,0 +1,178 @@
+//! The home: the folder that holds all state of one exchange or one member.
+//!
+//! ```text
+//! HOME/
+//!   lock             held by the running `up`
+//!   run.json         where the running `up` listens; gone when it stops
+//!   genesis.json     the ledger's first state
+//!   wallets/NAME.key secret keys, readable by the owner alone
+//!   ledger/          blocks and state
+//!   processor/       records of what was served and earned
+//!   gateway/         records of what was bought and spent
+//! ```
+
+use crate::failure::Failure;
+use anyhow::{Context as _, Result};
+use serde::{Deserialize, Serialize};
+use std::{
+    fs::{File, OpenOptions, TryLockError},
+    io::Write as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+/// A folder with everything that one `gristmill up` owns.
+#[derive(Clone, Debug)]
+pub(crate) struct Home {
+    root: PathBuf,
+}
+
+/// Where a running exchange listens, for the other commands.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Running {
+    /// The process.
+    pub(crate) pid: u32,
+    /// The OpenAI-compatible endpoint, with `/v1`.
+    pub(crate) base_url: String,
+    /// The key for it.
+    pub(crate) api_key: String,
+    /// The ledger's endpoint.
+    pub(crate) ledger: String,
+    /// The processor's endpoint.
+    pub(crate) processor: String,
+    /// The model that answers by default.
+    pub(crate) model: String,
+}
+
+/// Held while this process owns the home; released by the system when the process ends, however.
+#[derive(Debug)]
+pub(crate) struct HomeLock(#[allow(dead_code)] File);
+
+impl Home {
+    /// The home at the path, or the default one in the user's data folder.
+    pub(crate) fn locate(path: Option<PathBuf>) -> Result<Self> {
+        let root = match path {
+            Some(path) => path,
+            None => {
+                use etcetera::BaseStrategy as _;
+                etcetera::choose_base_strategy()
+                    .map_err(|_| {
+                        Failure::new("there is no home folder for this user to keep data in")
+                            .next("name a folder: --home DIR")
+                    })?
+                    .data_dir()
+                    .join("gristmill")
+            }
+        };
+        let root = std::path::absolute(&root).with_context(|| format!("reading {}", root.display()))?;
+        Ok(Self { root })
+    }
+
+    /// The folder.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// A path inside the home.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
+    /// Creates the folder, for its owner alone, if it is missing.
+    pub(crate) fn create(&self) -> Result<()> {
+        self.folder("")?;
+        Ok(())
+    }
+
+    /// Creates a folder inside the home, for its owner alone, if it is missing.
+    pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
+        let path = if name.is_empty() { self.root.clone() } else { self.root.join(name) };
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| {
+            Failure::new(format!("cannot create the folder {}: {error}", path.display()))
+                .next("give a folder that you may write to: --home DIR")
+        })?;
+        Ok(path)
+    }
+
+    /// Takes the home for this process.
+    pub(crate) fn lock(&self) -> Result<HomeLock> {
+        let path = self.path("lock");
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path).map_err(
+                |error| {
+                    Failure::new(format!("cannot write in the home {}: {error}", self.root.display()))
+                        .next("give a folder that you may write to: --home DIR")
+                },
+            )?;
+        match file.try_lock() {
+            Ok(()) => Ok(HomeLock(file)),
+            Err(TryLockError::WouldBlock) => {
+                let whom = self.running_unlocked().map_or_else(
+                    || "another gristmill process".to_owned(),
+                    |running| format!("`gristmill up` with process id {}", running.pid),
+                );
+                Err(Failure::new(format!("the home {} is in use by {whom}", self.root.display()))
+                    .next(
+                        "use the running one (gristmill status), stop it, or take another folder: --home DIR",
+                    )
+                    .into())
+            }
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("locking {}", path.display()))
+            }
+        }
+    }
+
+    /// The running exchange of this home, or an error that says how to start one.
+    pub(crate) fn running(&self) -> Result<Running> {
+        let started = File::open(self.path("lock")).is_ok_and(|file| match file.try_lock_shared() {
+            Ok(()) => {
+                drop(file.unlock());
+                false
+            }
+            Err(_) => true,
+        });
+        match self.running_unlocked() {
+            Some(running) if started => Ok(running),
+            _ if started => Err(Failure::new("the exchange of this home is still starting")
+                .next("wait until `gristmill up` says that it is ready, then try again")
+                .into()),
+            _ => Err(Failure::new(format!("no exchange is running on the home {}", self.root.display()))
+                .next("start one in another terminal: gristmill up")
+                .into()),
+        }
+    }
+
+    fn running_unlocked(&self) -> Option<Running> {
+        serde_json::from_slice(&std::fs::read(self.path("run.json")).ok()?).ok()
+    }
+
+    /// Says where this process listens.
+    pub(crate) fn announce(&self, running: &Running) -> Result<()> {
+        self.write_secret("run.json", &serde_json::to_vec_pretty(running)?)
+    }
+
+    /// Takes the announcement back.
+    pub(crate) fn retract(&self) {
+        drop(std::fs::remove_file(self.path("run.json")));
+    }
+
+    /// Writes a file that only its owner may read: whole or not at all, and on disk when it returns.
+    pub(crate) fn write_secret(&self, name: &str, content: &[u8]) -> Result<()> {
+        let path = self.path(name);
+        let folder = path.parent().unwrap_or(&self.root);
+        // A temporary file is created with mode 0600.
+        let write = || -> std::io::Result<()> {
+            let mut file = tempfile::NamedTempFile::new_in(folder)?;
+            file.write_all(content)?;
+            file.as_file().sync_all()?;
+            file.persist(&path).map_err(|error| error.error)?;
+            File::open(folder)?.sync_all()
+        };
+        write().map_err(|error| {
+            Failure::new(format!("cannot write {}: {error}", path.display()))
+                .next("check free space and permissions, or give another folder: --home DIR")
+                .into()
+        })
+    }
+}

@@ -1,0 +1,47 @@
+//! `gristmill`: one binary for every role. This crate reads arguments, wires the parts and talks to
+//! the person; it decides nothing about money, models or consensus.
+
+mod commands;
+mod connection;
+mod endpoint;
+mod failure;
+mod home;
+mod models;
+mod output;
+mod starter;
+mod up;
+mod wallet;
+
+use clap::Parser as _;
+use std::{os::unix::process::CommandExt as _, process::ExitCode};
+
+/// How candle is told the size of its pool of threads. It reads it once, and only from here.
+const ENGINE_THREADS: &str = "CANDLE_NUM_THREADS";
+
+fn main() -> ExitCode {
+    let cli = commands::Cli::parse();
+    if cli.computes() && std::env::var_os(ENGINE_THREADS).is_none() {
+        // The pool spins while it waits; it leaves one core to the ledger and the network. If the
+        // program cannot start itself again, candle's own choice stands.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = cores.saturating_sub(1).max(1);
+        if let Ok(program) = std::env::current_exe() {
+            let error = std::process::Command::new(program)
+                .args(std::env::args_os().skip(1))
+                .env(ENGINE_THREADS, threads.to_string())
+                .exec();
+            eprintln!("warning: the engine takes all cores: {error}");
+        }
+    }
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    let output = output::Output::new(cli.json);
+    match commands::run(cli, output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.failure(&error);
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! Model folders: what a version consists of, checked, and kept in the home under its id.
+
+use crate::{failure::Failure, home::Home};
+use anyhow::{Context as _, Result};
+use gristmill_tokenizer::TextBundle;
+use gristmill_types::{Digest, Manifest, ManifestFile, ModelId};
+use sha2::{Digest as _, Sha256};
+use std::{
+    fs::File,
+    io::Read as _,
+    path::{Path, PathBuf},
+};
+
+/// Files of one version at most.
+const MAX_FILES: usize = 64;
+/// Files that people keep beside a model and that are not part of it.
+const LEFT_OUT: [&str; 3] = ["README.md", "LICENSE", "LICENSE.txt"];
+
+/// Hashes a folder into the manifest of a version. Hidden files, documents and subfolders are left out.
+pub(crate) fn manifest(folder: &Path) -> Result<Manifest> {
+    let entries = std::fs::read_dir(folder).map_err(|error| {
+        Failure::new(format!("cannot read the model folder {}: {error}", folder.display()))
+            .next("give a folder with config.json, tokenizer.json and model.safetensors")
+    })?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let entry = entry?;
+        let name = entry.file_name();
+        let Some(name) = name.to_str() else { continue };
+        if name.starts_with('.') || LEFT_OUT.contains(&name) || !entry.path().is_file() {
+            continue;
+        }
+        if files.len() == MAX_FILES {
+            return Err(Failure::new(format!("{} holds more than {MAX_FILES} files", folder.display()))
+                .next("give a folder with the model's own files only")
+                .into());
+        }
+        files.push(hash_file(&entry.path(), name)?);
+    }
+    let bundle = TextBundle::from_hf_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
+    Ok(Manifest::new(files, bundle.digest()))
+}
+
+fn hash_file(path: &Path, name: &str) -> Result<ManifestFile> {
+    let read = || -> std::io::Result<(u64, Digest)> {
+        let mut file = File::open(path)?;
+        let mut hasher = Sha256::new();
+        let mut buffer = vec![0; 1 << 20];
+        let mut bytes: u64 = 0;
+        loop {
+            let count = file.read(&mut buffer)?;
+            if count == 0 {
+                return Ok((bytes, Digest::new(hasher.finalize().into())));
+            }
+            hasher.update(&buffer[..count]);
+            bytes += count as u64;
+        }
+    };
+    let (bytes, sha256) = read().with_context(|| format!("reading {}", path.display()))?;
+    Ok(ManifestFile { path: name.to_owned(), bytes, sha256 })
+}
+
+/// Where the home keeps a version.
+pub(crate) fn folder(home: &Home, id: &ModelId) -> PathBuf {
+    home.path("models").join(id.to_string())
+}
+
+/// Copies a model folder into the home under its id: whole or not at all.
+pub(crate) fn install(home: &Home, source: &Path) -> Result<Manifest> {
+    let manifest = manifest(source)?;
+    let target = folder(home, &manifest.id());
+    if target.exists() {
+        check(&target, &manifest.id())?;
+        return Ok(manifest);
+    }
+    let parent = home.folder("models")?;
+    // A dot in front: an unfinished copy is no model.
+    let staging = tempfile::Builder::new().prefix(".incoming-").tempdir_in(&parent)?;
+    for file in manifest.files() {
+        let copy = staging.path().join(&file.path);
+        std::fs::copy(source.join(&file.path), &copy).with_context(|| {
+            format!("copying {} into the home; it needs {} bytes of free space", file.path, manifest.bytes())
+        })?;
+        File::open(&copy)?.sync_all()?;
+    }
+    check(staging.path(), &manifest.id())?;
+    std::fs::rename(staging.path(), &target).with_context(|| format!("creating {}", target.display()))?;
+    File::open(&parent)?.sync_all()?;
+    Ok(manifest)
+}
+
+/// Whether the folder holds exactly the version of that id.
+pub(crate) fn check(folder: &Path, id: &ModelId) -> Result<()> {
+    let found = manifest(folder)?.id();
+    if found == *id {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "the files in {} are not the model version {id}: they changed",
+        folder.display()
+    ))
+    .next("remove that folder and publish the model again: gristmill model publish DIR")
+    .into())
+}
+
+/// The versions that the home keeps, sorted by id.
+pub(crate) fn installed(home: &Home) -> Result<Vec<ModelId>> {
+    let folder = home.path("models");
+    let entries = match std::fs::read_dir(&folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error).with_context(|| format!("reading {}", folder.display())),
+    };
+    let mut ids = Vec::new();
+    for entry in entries {
+        if let Some(id) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) {
+            ids.push(id);
+        }
+    }
+    ids.sort();
+    Ok(ids)
+}

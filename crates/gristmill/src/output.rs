@@ -1,0 +1,94 @@
+//! What a command prints: words for a person, or one stable JSON value with `--json`.
+
+use crate::failure::Failure;
+use serde::Serialize;
+use std::io::{IsTerminal as _, Write as _};
+
+/// Where and how a command prints.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    json: bool,
+}
+
+impl Output {
+    /// Prints JSON if asked to.
+    pub(crate) const fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Prints the value as one line of JSON, or else the text.
+    pub(crate) fn show<T: Serialize>(self, value: &T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
+        let line = if self.json { serde_json::to_string(value)? } else { text() };
+        print(&line);
+        Ok(())
+    }
+
+    /// Prints a line for a person; with `--json` nothing.
+    pub(crate) fn say(self, text: &str) {
+        if !self.json {
+            print(text);
+        }
+    }
+
+    /// Prints what went wrong on standard error.
+    pub(crate) fn failure(self, error: &anyhow::Error) {
+        let advice = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()?.advice());
+        // `{:#}` joins the causes with colons.
+        let message = format!("{error:#}");
+        let text = if self.json {
+            serde_json::json!({"error": {"message": message, "next": advice}}).to_string()
+        } else {
+            match advice {
+                Some(advice) => format!("error: {message}\n{} {advice}", dim("next:")),
+                None => format!("error: {message}"),
+            }
+        };
+        drop(writeln!(std::io::stderr().lock(), "{text}"));
+    }
+}
+
+/// A reader that went away (`gristmill … | head`) is no failure of ours.
+fn print(line: &str) {
+    let mut stdout = std::io::stdout().lock();
+    drop(writeln!(stdout, "{line}"));
+    drop(stdout.flush());
+}
+
+/// Quiet text, where the terminal can show it so.
+pub(crate) fn dim(text: &str) -> String {
+    if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+        format!("\x1b[2m{text}\x1b[0m")
+    } else {
+        text.to_owned()
+    }
+}
+
+/// Rows under headings, in columns.
+pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
+    let mut widths: Vec<usize> = headings.iter().map(|heading| heading.chars().count()).collect();
+    for row in rows {
+        for (width, cell) in widths.iter_mut().zip(row) {
+            *width = (*width).max(cell.chars().count());
+        }
+    }
+    let line = |cells: &mut dyn Iterator<Item = &str>| {
+        let padded: Vec<String> = cells
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell}{}", " ".repeat(width.saturating_sub(cell.chars().count()))))
+            .collect();
+        padded.join("  ").trim_end().to_owned()
+    };
+    let mut lines = vec![dim(&line(&mut headings.iter().copied()))];
+    lines.extend(rows.iter().map(|row| line(&mut row.iter().map(String::as_str))));
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn tables_align_by_character() {
+        let rows = vec![vec!["é".into(), "1".into()], vec!["abc".into(), "22".into()]];
+        let text = super::table(&["a", "b"], &rows);
+        assert!(text.ends_with("é    1\nabc  22"), "{text}");
+    }
+}

@@ -1,0 +1,372 @@
+//! The exchange on one machine: which parts it has, and in which order they start and stop.
+
+use crate::{
+    failure::Failure,
+    home::{Home, Running},
+    models,
+    output::Output,
+    starter, wallet,
+};
+use anyhow::{Context as _, Result};
+use gristmill_chain::{Node, NodeHandle};
+use gristmill_client::{Client, Sender};
+use gristmill_engine::{CandleEngine, CandleOptions, Engine as _};
+use gristmill_ledger::{
+    Genesis, GenesisBalance, GenesisIssuer, GenesisValidator, Params, keys,
+    record::{Model, Stored},
+    tx::PublishModel,
+};
+use gristmill_proof::Trust;
+use gristmill_types::{Amount, ChainId, Manifest, ModelId, Prices, SecretKey};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddr},
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::sync::broadcast;
+
+/// How often the home is looked over for models that were published meanwhile.
+const WATCH: Duration = Duration::from_secs(1);
+/// What the members of a new local exchange begin with.
+const CONSUMER_CREDITS: u64 = 1_000;
+const OTHER_CREDITS: u64 = 10;
+/// What the local API key may spend in all; the account's balance is the nearer bound.
+const KEY_BUDGET: Amount = Amount::from_credits(1_000_000);
+
+/// Which ports to take; 0 is a free one.
+pub(super) struct Ports {
+    pub(super) gateway: u16,
+    pub(super) ledger: u16,
+    pub(super) processor: u16,
+}
+
+/// Something that happened in the exchange.
+#[derive(Debug)]
+pub(super) enum Occurrence {
+    Gateway(gristmill_gateway::Event),
+    Processor(gristmill_processor::Event),
+    /// A model is served from now on.
+    Serving {
+        name: String,
+        model: ModelId,
+    },
+}
+
+/// A running exchange.
+pub(super) struct Exchange {
+    home: Home,
+    running: Running,
+    prices: Prices,
+    node: NodeHandle,
+    ledger: Client,
+    processor: gristmill_processor::Handle,
+    gateway: gristmill_gateway::Handle,
+    gateway_events: broadcast::Receiver<gristmill_gateway::Event>,
+    processor_events: broadcast::Receiver<gristmill_processor::Event>,
+    /// Models in the home that could not be served; said once.
+    refused: BTreeSet<ModelId>,
+    watch: tokio::time::Interval,
+}
+
+struct Keys {
+    validator: SecretKey,
+    issuer: SecretKey,
+    modeler: SecretKey,
+    processor: SecretKey,
+    receipts: SecretKey,
+    consumer: SecretKey,
+    vouchers: SecretKey,
+}
+
+impl Keys {
+    fn load(home: &Home) -> Result<Self> {
+        let key = |name| wallet::load_or_create(home, name);
+        Ok(Self {
+            validator: key("validator")?,
+            issuer: key("issuer")?,
+            modeler: key("modeler")?,
+            processor: key("processor")?,
+            receipts: key("processor-receipts")?,
+            consumer: key(wallet::CONSUMER)?,
+            vouchers: key("gateway-vouchers")?,
+        })
+    }
+}
+
+impl Exchange {
+    pub(super) async fn start(home: &Home, ports: &Ports, prices: Prices, output: Output) -> Result<Self> {
+        let keys = Keys::load(home)?;
+        let genesis = genesis(home, &keys)?;
+        let issuer = keys.issuer.account();
+        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+
+        output.say("starting the ledger");
+        let mut config = gristmill_chain::Config::new(home.folder("ledger")?);
+        config.rpc = local(ports.ledger);
+        let node =
+            Node::start(config, genesis.clone(), keys.validator.clone()).await.map_err(ledger_failure)?;
+        let ledger = Client::new(&node.url(), Trust::from_genesis(&genesis)?)?;
+
+        output.say("publishing the starter model");
+        let manifest = starter::install(home)?;
+        let modeler = Sender::new(ledger.clone(), keys.modeler.clone(), issuer);
+        let publication =
+            Publication { name: starter::NAME, licence: starter::LICENCE, royalty_bps: starter::ROYALTY_BPS };
+        publish(&ledger, &modeler, &manifest, &publication).await?;
+
+        output.say("starting the processor");
+        let config = gristmill_processor::Config::new(
+            local(ports.processor),
+            home.folder("processor")?,
+            keys.processor,
+            keys.receipts,
+            issuer,
+        );
+        let processor = gristmill_processor::start(config, ledger.clone(), genesis.clone()).await?;
+        let processor_events = processor.events();
+        serve(home, &ledger, &processor, &manifest.id(), prices).await?;
+
+        output.say("starting the gateway");
+        let config = gristmill_gateway::Config::new(
+            local(ports.gateway),
+            home.folder("gateway")?,
+            keys.consumer,
+            keys.vouchers,
+            issuer,
+        );
+        let gateway = gristmill_gateway::start(config, ledger.clone(), genesis).await?;
+        let gateway_events = gateway.events();
+        let api_key = api_key(home, &gateway).await?;
+        gateway.resume().await?;
+
+        let running = Running {
+            pid: std::process::id(),
+            base_url: format!("http://{}/v1", gateway.address()),
+            api_key,
+            ledger: node.url(),
+            processor: format!("http://{}", processor.address()),
+            model: starter::NAME.to_owned(),
+        };
+        Ok(Self {
+            home: home.clone(),
+            running,
+            prices,
+            node,
+            ledger,
+            processor,
+            gateway,
+            gateway_events,
+            processor_events,
+            refused: BTreeSet::new(),
+            watch: tokio::time::interval(WATCH),
+        })
+    }
+
+    pub(super) const fn running(&self) -> &Running {
+        &self.running
+    }
+
+    pub(super) fn chain(&self) -> ChainId {
+        self.ledger.chain()
+    }
+
+    /// ` --home DIR`, where the home is not the default one.
+    pub(super) fn home_argument(&self) -> String {
+        match Home::locate(None) {
+            Ok(home) if home.root() == self.home.root() => String::new(),
+            _ => format!(" --home {}", self.home.root().display()),
+        }
+    }
+
+    /// Waits for the next thing that happens. An error ends the exchange.
+    pub(super) async fn next(&mut self) -> Result<Occurrence> {
+        loop {
+            tokio::select! {
+                event = self.gateway_events.recv() => if let Ok(event) = event {
+                    return Ok(Occurrence::Gateway(event));
+                },
+                event = self.processor_events.recv() => if let Ok(event) = event {
+                    return Ok(Occurrence::Processor(event));
+                },
+                error = self.node.failed() => return Err(error).context("the ledger stopped"),
+                _ = self.watch.tick() => if let Some(occurrence) = self.look_for_models().await {
+                    return Ok(occurrence);
+                },
+            }
+        }
+    }
+
+    /// Serves a model that was published since.
+    async fn look_for_models(&mut self) -> Option<Occurrence> {
+        for model in models::installed(&self.home).ok()? {
+            if self.processor.serves(&model) || self.refused.contains(&model) {
+                continue;
+            }
+            let Ok(Some(record)) = find(&self.ledger, &model).await else { continue };
+            match serve(&self.home, &self.ledger, &self.processor, &model, self.prices).await {
+                Ok(()) => return Some(Occurrence::Serving { name: record.name, model }),
+                Err(error) => {
+                    self.refused.insert(model);
+                    let message =
+                        format!("model {} ({}) is not served: {error:#}", record.name, model.short());
+                    return Some(Occurrence::Processor(gristmill_processor::Event::Warning { message }));
+                }
+            }
+        }
+        None
+    }
+
+    /// Stops consumers first and the ledger last, so that everything still to be paid is paid.
+    pub(super) async fn stop(mut self, mut tell: impl FnMut(&Occurrence)) {
+        if let Err(error) = self.gateway.stop().await {
+            tracing::warn!(%error, "the gateway's records are not tidy; the next start tidies them");
+        }
+        self.processor.stop().await;
+        while let Ok(event) = self.gateway_events.try_recv() {
+            tell(&Occurrence::Gateway(event));
+        }
+        while let Ok(event) = self.processor_events.try_recv() {
+            tell(&Occurrence::Processor(event));
+        }
+        self.node.stop().await;
+    }
+}
+
+fn ledger_failure(error: gristmill_chain::NodeError) -> anyhow::Error {
+    Failure::new(format!("the ledger does not start: {error}"))
+        .next("free the port or choose another, check the disk; if files were damaged, restore the home from a backup")
+        .into()
+}
+
+/// The ledger's genesis: written once, then read.
+fn genesis(home: &Home, keys: &Keys) -> Result<Genesis> {
+    let path = home.path("genesis.json");
+    match std::fs::read(&path) {
+        Ok(text) => {
+            let damaged = |reason: String| {
+                Failure::new(format!("{} is damaged: {reason}", path.display())).next(
+                    "restore the home from a backup, or start a new exchange in another folder: --home DIR",
+                )
+            };
+            let genesis: Genesis =
+                serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
+            genesis.check().map_err(|error| damaged(error.to_string()))?;
+            return Ok(genesis);
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) => return Err(error).with_context(|| format!("reading {}", path.display())),
+    }
+    if home.path("ledger").exists() {
+        return Err(Failure::new(format!("{} is missing, but there is a ledger beside it", path.display()))
+            .next("restore genesis.json from a backup, or start a new exchange in another folder: --home DIR")
+            .into());
+    }
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let issuer = keys.issuer.account();
+    let balance = |key: &SecretKey, credits| GenesisBalance {
+        account: key.account(),
+        issuer,
+        amount: Amount::from_credits(credits),
+    };
+    let genesis = Genesis {
+        name: "local".to_owned(),
+        time_ms: u64::try_from(now.as_millis()).unwrap_or_default(),
+        fee_account: keys.validator.account(),
+        issuers: vec![GenesisIssuer {
+            account: issuer,
+            name: "local".to_owned(),
+            cap: Amount::from_credits(1_000_000_000),
+            daily_limit: Amount::from_credits(1_000_000),
+        }],
+        balances: vec![
+            balance(&keys.consumer, CONSUMER_CREDITS),
+            balance(&keys.issuer, OTHER_CREDITS),
+            balance(&keys.modeler, OTHER_CREDITS),
+            balance(&keys.processor, OTHER_CREDITS),
+        ],
+        validators: vec![GenesisValidator { key: keys.validator.account(), address: None }],
+        params: Params::default(),
+    };
+    genesis.check()?;
+    home.write_secret("genesis.json", &serde_json::to_vec_pretty(&genesis)?)?;
+    Ok(genesis)
+}
+
+/// What a modeler says of a model.
+pub(crate) struct Publication<'a> {
+    pub(crate) name: &'a str,
+    pub(crate) licence: &'a str,
+    pub(crate) royalty_bps: u16,
+}
+
+/// The record of a model version, proven.
+pub(crate) async fn find(ledger: &Client, model: &ModelId) -> Result<Option<Model>> {
+    let records = ledger.state(&[keys::model(model)]).await?.value;
+    Ok(records.iter().flatten().filter_map(Model::of).next().cloned())
+}
+
+/// Publishes a version, unless the ledger has it. True if it is new.
+pub(crate) async fn publish(
+    ledger: &Client,
+    modeler: &Sender,
+    manifest: &Manifest,
+    publication: &Publication<'_>,
+) -> Result<bool> {
+    if find(ledger, &manifest.id()).await?.is_some() {
+        return Ok(false);
+    }
+    let body = PublishModel {
+        model: manifest.id(),
+        name: publication.name.to_owned(),
+        licence: publication.licence.to_owned(),
+        royalty_bps: publication.royalty_bps,
+        tokenizer: manifest.tokenizer(),
+        engine: "llama".to_owned(),
+        size_bytes: manifest.bytes(),
+    };
+    modeler.send(body).await?;
+    Ok(true)
+}
+
+/// Loads a model from the home and puts it on the processor's shelf.
+async fn serve(
+    home: &Home,
+    ledger: &Client,
+    processor: &gristmill_processor::Handle,
+    model: &ModelId,
+    prices: Prices,
+) -> Result<()> {
+    let record = find(ledger, model).await?.context("the model is not on the ledger")?;
+    let folder = models::folder(home, model);
+    let id = *model;
+    // Hashing and quantising take time and would hold up everything else here.
+    let engine = tokio::task::spawn_blocking(move || -> Result<CandleEngine> {
+        models::check(&folder, &id)?;
+        Ok(CandleEngine::open(&folder, &CandleOptions::default())?)
+    })
+    .await??;
+    let tokenizer = Arc::clone(engine.tokenizer());
+    let model = gristmill_processor::ServedModel {
+        id,
+        name: record.name,
+        engine: Arc::new(engine),
+        tokenizer,
+        prices,
+    };
+    processor.serve(model).await?;
+    Ok(())
+}
+
+/// The local API key: made once, kept in the home.
+async fn api_key(home: &Home, gateway: &gristmill_gateway::Handle) -> Result<String> {
+    if let Ok(key) = std::fs::read_to_string(home.path("api-key")) {
+        let key = key.trim().to_owned();
+        if gateway.knows_key(&key) {
+            return Ok(key);
+        }
+    }
+    let key = gateway.create_key(KEY_BUDGET).await?;
+    home.write_secret("api-key", format!("{key}\n").as_bytes())?;
+    Ok(key)
+}

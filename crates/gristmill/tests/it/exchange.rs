@@ -1,0 +1,185 @@
+//! A running `gristmill up` for tests: started, watched, asked, stopped.
+
+use serde_json::Value;
+use std::{
+    io::{BufRead as _, BufReader},
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, channel},
+    },
+    time::{Duration, Instant},
+};
+
+/// The starter model's name.
+pub const MODEL: &str = "gristmill/numbers";
+/// Engine start, ledger start and two blocks, on a busy machine in a debug build.
+const READY: Duration = Duration::from_secs(120);
+const CALM: Duration = Duration::from_secs(60);
+
+/// The program under test.
+pub fn program() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gristmill"));
+    command.env("CANDLE_NUM_THREADS", "1").env_remove("GRISTMILL_HOME");
+    command
+}
+
+/// A running exchange.
+pub struct Exchange {
+    child: Child,
+    events: Receiver<Value>,
+    stderr: Arc<Mutex<String>>,
+    pub home: PathBuf,
+    pub ready: Value,
+}
+
+impl Exchange {
+    /// Starts one on the home and waits until it is ready.
+    pub fn start(home: &Path) -> Self {
+        Self::start_with(home, &[])
+    }
+
+    /// Starts one with further arguments.
+    pub fn start_with(home: &Path, arguments: &[&str]) -> Self {
+        let mut child = program()
+            .args(["--json", "--home"])
+            .arg(home)
+            .arg("up")
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary starts");
+        let (sender, events) = channel();
+        let stdout = BufReader::new(child.stdout.take().expect("stdout is piped"));
+        std::thread::spawn(move || {
+            for line in stdout.lines().map_while(Result::ok) {
+                let event =
+                    serde_json::from_str(&line).unwrap_or_else(|_| panic!("not a line of JSON: {line}"));
+                if sender.send(event).is_err() {
+                    return;
+                }
+            }
+        });
+        let stderr = Arc::new(Mutex::new(String::new()));
+        let (copy, pipe) =
+            (Arc::clone(&stderr), BufReader::new(child.stderr.take().expect("stderr is piped")));
+        std::thread::spawn(move || {
+            for line in pipe.lines().map_while(Result::ok) {
+                copy.lock().unwrap().push_str(&format!("{line}\n"));
+            }
+        });
+        let mut exchange = Self { child, events, stderr, home: home.to_owned(), ready: Value::Null };
+        exchange.ready = exchange.event("ready", READY);
+        exchange
+    }
+
+    fn event(&self, name: &str, patience: Duration) -> Value {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Ok(event) if event["event"] == name => return event,
+                Ok(_) => {}
+                Err(_) => panic!("no event `{name}` came; stderr: {}", self.stderr.lock().unwrap()),
+            }
+        }
+    }
+
+    /// Waits for the next event of that name.
+    pub fn wait_for(&self, name: &str) -> Value {
+        self.event(name, CALM)
+    }
+
+    /// The OpenAI endpoint, with `/v1`.
+    pub fn base_url(&self) -> &str {
+        self.ready["base_url"].as_str().expect("ready has a base_url")
+    }
+
+    /// The key for it.
+    pub fn api_key(&self) -> &str {
+        self.ready["api_key"].as_str().expect("ready has an api_key")
+    }
+
+    /// Runs a command on the same home.
+    pub fn run(&self, arguments: &[&str]) -> Output {
+        run(&self.home, arguments)
+    }
+
+    /// Runs a command with `--json` that must succeed.
+    pub fn json(&self, arguments: &[&str]) -> Value {
+        let mut all = vec!["--json"];
+        all.extend(arguments);
+        let output = self.run(&all);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success(), "{arguments:?} failed: {text}{error}");
+        serde_json::from_str(&text).unwrap_or_else(|_| panic!("{arguments:?} printed no JSON: {text}"))
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
+        assert!(status.expect("kill runs").success());
+    }
+
+    /// Stops it with SIGTERM and waits for its clean end.
+    pub fn stop(mut self) {
+        self.signal("-TERM");
+        let status = self.child.wait().expect("it ends");
+        assert!(status.success(), "{status}: {}", self.stderr.lock().unwrap());
+    }
+
+    /// Kills it at once.
+    pub fn kill(mut self) {
+        self.signal("-KILL");
+        self.child.wait().expect("it ends");
+    }
+
+    /// Waits until a condition of the exchange holds.
+    pub fn until<T>(&self, what: &str, mut condition: impl FnMut(&Self) -> Option<T>) -> T {
+        let deadline = Instant::now() + CALM;
+        loop {
+            if let Some(found) = condition(self) {
+                return found;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{what} did not come; stderr: {}",
+                self.stderr.lock().unwrap()
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Grains of a wallet's one balance, proven.
+    pub fn balance(&self, wallet: &str) -> u128 {
+        let value = self.json(&["wallet", "show", wallet]);
+        assert_eq!(value["proven"], true);
+        grains(&value["balances"][0]["amount"])
+    }
+
+    /// Grains of the model's unclaimed royalties.
+    pub fn royalties(&self) -> u128 {
+        let value = self.json(&["model", "show", MODEL]);
+        value["royalties"].as_array().expect("a list").iter().map(|pool| grains(&pool["balance"])).sum()
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Runs a command on a home.
+pub fn run(home: &Path, arguments: &[&str]) -> Output {
+    program().arg("--home").arg(home).args(arguments).output().expect("the binary runs")
+}
+
+/// An amount as JSON carries it.
+pub fn grains(value: &Value) -> u128 {
+    value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no amount: {value}"))
+}
