@@ -1,6 +1,6 @@
 //! Checks that no value appears or vanishes, without any of the code that moves it.
 //!
-//! Two checks. After every transaction, [`Tally`] decodes the records that it wrote, as bytes before
+//! Two checks. After every transaction, a tally decodes the records that it wrote, as bytes before
 //! and after, and compares per issuer what is held with what was brought into being. At start and at
 //! each epoch, [`scan`] adds up the whole state, and checks that its records agree with each other.
 

@@ -4,7 +4,7 @@ use super::generate::Op;
 use gristmill_ledger::{
     Body, Fees, Genesis, Record, Rejection, keys,
     record::{ChannelState, Lane},
-    tx::{ClaimProof, Settle},
+    tx::{ClaimProof, Settle, ShowReceipt},
 };
 use gristmill_types::{
     AccountId, ChainId, ChannelId, ChannelTerms, Claim, Digest, LineId, ModelId, QuoteHash, Usage,
@@ -268,6 +268,19 @@ impl Naive {
                 pool.1 += amount;
                 self.give(sender, t.issuer, amount);
             }
+            Body::OpenChannel(_)
+            | Body::TopUp(_)
+            | Body::Settle(_)
+            | Body::ShowReceipt(_)
+            | Body::RequestClose(_)
+            | Body::CloseChannel(_)
+            | Body::Withdraw(_) => self.act_on_channel(sender, body)?,
+        }
+        Ok(())
+    }
+
+    fn act_on_channel(&mut self, sender: AccountId, body: &Body) -> Step {
+        match body {
             Body::OpenChannel(t) => {
                 self.take(sender, t.terms.issuer, t.deposit.grains())?;
                 let channel = NaiveChannel {
@@ -291,24 +304,7 @@ impl Naive {
                 self.channel(&t.terms)?.deposit += t.amount.grains();
             }
             Body::Settle(t) => self.settle(sender, t)?,
-            Body::ShowReceipt(t) => {
-                let clock = self.clock;
-                let channel = self.channel(&t.terms)?;
-                let receipt = &t.receipt.body;
-                ensure(!channel.closed, Rejection::ChannelClosed)?;
-                in_range(channel, receipt.lane)?;
-                let lane = channel.lanes.get_mut(&receipt.lane).ok_or(Rejection::NothingPending)?;
-                let pending = lane.pending.as_mut().ok_or(Rejection::NothingPending)?;
-                ensure(clock < pending.deadline, Rejection::ContestOver)?;
-                ensure(receipt.seq >= pending.seq, Rejection::ReceiptTooOld)?;
-                let spent = receipt.spent.grains();
-                ensure(spent < pending.worth(), Rejection::ReceiptChangesNothing)?;
-                pending.cap = Some((receipt.seq, spent, receipt.usage));
-                if spent <= lane.paid {
-                    lane.seq = lane.seq.max(receipt.seq);
-                    lane.pending = None;
-                }
-            }
+            Body::ShowReceipt(t) => self.show(t)?,
             Body::RequestClose(t) => {
                 let deadline = self.clock + t.terms.grace_ms;
                 let channel = self.channel(&t.terms)?;
@@ -343,6 +339,27 @@ impl Naive {
                     ensure(self.mature(&t.terms, item.lane), Rejection::NotDue)?;
                 }
             }
+            other => panic!("{} is not about a channel", other.kind()),
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, t: &ShowReceipt) -> Step {
+        let clock = self.clock;
+        let channel = self.channel(&t.terms)?;
+        let receipt = &t.receipt.body;
+        ensure(!channel.closed, Rejection::ChannelClosed)?;
+        in_range(channel, receipt.lane)?;
+        let lane = channel.lanes.get_mut(&receipt.lane).ok_or(Rejection::NothingPending)?;
+        let pending = lane.pending.as_mut().ok_or(Rejection::NothingPending)?;
+        ensure(clock < pending.deadline, Rejection::ContestOver)?;
+        ensure(receipt.seq >= pending.seq, Rejection::ReceiptTooOld)?;
+        let spent = receipt.spent.grains();
+        ensure(spent < pending.worth(), Rejection::ReceiptChangesNothing)?;
+        pending.cap = Some((receipt.seq, spent, receipt.usage));
+        if spent <= lane.paid {
+            lane.seq = lane.seq.max(receipt.seq);
+            lane.pending = None;
         }
         Ok(())
     }
