@@ -115,7 +115,10 @@ impl Payee {
         if cost > delivery.cap {
             return Ok(Spend::CapReached);
         }
-        if cost > live.paid.amount || !live.paid.usage.covers(&after) {
+        // Two receipts of one number must say the same: the lower one would count.
+        let receipt = self.state.lanes.get(&lane).and_then(|of| of.receipt.as_ref());
+        let answered = receipt.is_some_and(|receipt| receipt.body.seq >= live.paid.seq);
+        if answered || cost > live.paid.amount || !live.paid.usage.covers(&after) {
             let usage = delivery.meter.promise()?;
             return Ok(Spend::NeedVoucher { required: delivery.meter.cost(&usage)?, usage });
         }
@@ -138,7 +141,8 @@ impl Payee {
     }
 
     /// Signs a receipt for all that the lane has come to, answering its last voucher. With
-    /// [`ReceiptParts::last`] the request is over.
+    /// [`ReceiptParts::last`] the request is over; otherwise it goes on under the next voucher,
+    /// because a receipt caps every claim up to its number.
     ///
     /// Send it only when the record is durable: a receipt that the payee forgets is one that the
     /// payer can show against it.

@@ -27,6 +27,7 @@ impl Payer {
         }
         let last = self.live.get(&lane).and_then(|live| live.last());
         if request.first_seq.is_some()
+            && !self.due(lane)?
             && last.is_some_and(|last| last.usage.covers(&promise) && last.amount >= computed)
         {
             return Err(PayerError::NotDue { lane });
@@ -80,7 +81,10 @@ impl Payer {
     pub fn due(&self, lane: u32) -> Result<bool, PayerError> {
         let request = self.request(lane)?;
         match self.live.get(&lane).and_then(|live| live.last()) {
-            Some(last) if request.first_seq.is_some() => Ok(request.meter.due(&last.usage)?),
+            // A receipt within the stream uses its voucher up: the stream goes on under the next.
+            Some(last) if request.first_seq.is_some_and(|first| last.seq >= first) => {
+                Ok(self.lane(lane)?.capped(last.seq) || request.meter.due(&last.usage)?)
+            }
             Some(_) | None => Ok(true),
         }
     }

@@ -42,7 +42,7 @@ pub(super) enum Comparison {
     Later,
     /// It says nothing new.
     Known,
-    /// It contradicts a last receipt, and says more under the same number.
+    /// It contradicts the last one: it says more under the same number.
     SaysMore,
     /// It contradicts them, and says less: it can cap claims that they cannot.
     SaysLess,
@@ -170,8 +170,13 @@ impl Lane {
     }
 
     /// Whether the last receipt caps every voucher up to this number.
+    pub(super) fn capped(&self, seq: u64) -> bool {
+        self.receipt.as_ref().is_some_and(|receipt| receipt.body.seq >= seq)
+    }
+
+    /// Whether, besides, it is the last one of its request.
     pub(super) fn answered(&self, seq: u64) -> bool {
-        self.receipt.as_ref().is_some_and(|receipt| receipt.body.last && receipt.body.seq >= seq)
+        self.capped(seq) && self.receipt.as_ref().is_some_and(|receipt| receipt.body.last)
     }
 
     /// How a receipt compares with those that were taken before.
@@ -187,8 +192,9 @@ impl Lane {
             let less = new.spent < lowest.min(earlier.spent);
             return if less { Comparison::SaysLess } else { Comparison::Known };
         }
-        match (new.seq == earlier.seq && earlier.last, new.usage == earlier.usage) {
+        match (new.seq == earlier.seq, new.usage == earlier.usage) {
             (false, _) => Comparison::Later,
+            (true, true) if new.last && !earlier.last => Comparison::Later,
             (true, true) => Comparison::Known,
             (true, false) => Comparison::SaysMore,
         }
