@@ -38,6 +38,7 @@ const RECENT_HEADERS: usize = 64;
 /// What executing a block that is not final yet came to.
 struct Executed {
     height: u64,
+    view: u64,
     outcomes: Vec<Outcome>,
     changes: Vec<(StateKey, Option<Vec<u8>>)>,
 }
@@ -82,6 +83,7 @@ pub(crate) struct Shared {
     /// Spreads work over cores.
     pub strategy: Rayon,
     executed: Mutex<BTreeMap<Digest, Executed>>,
+    built: Mutex<Option<Block>>,
 }
 
 /// The ledger's application.
@@ -100,7 +102,7 @@ impl App {
     ) -> Self {
         let rules = Arc::new(genesis.rules());
         let next_committee = genesis_block.header.next_committee;
-        let executed = Mutex::default();
+        let (executed, built) = (Mutex::default(), Mutex::default());
         Self(Arc::new(Shared {
             genesis,
             rules,
@@ -111,12 +113,19 @@ impl App {
             applied,
             strategy,
             executed,
+            built,
         }))
     }
 
     fn context(&self, header: &ConsensusContext, height: Height, time_ms: u64, clock_ms: u64) -> Context {
         let epoch = header.round.epoch().get();
         Context { chain: self.0.rules.chain, height: height.get(), time_ms, clock_ms, epoch }
+    }
+
+    /// The block that was built last, if it is this one.
+    pub(crate) fn built(&self, digest: &Digest) -> Option<Block> {
+        let built = self.0.built.lock().unwrap_or_else(PoisonError::into_inner);
+        built.as_ref().filter(|block| block.digest() == *digest).cloned()
     }
 
     fn remember(&self, block: &Block, executed: Executed) {
@@ -129,6 +138,23 @@ impl App {
         let executed = all.remove(&block.digest());
         all.retain(|_, other| other.height > block.header.height.get());
         executed
+    }
+
+    /// A block that is not final yet may hold the transaction already: it was submitted again.
+    fn included(&self, tx: &Tx) -> Option<Verdict> {
+        let all = self.0.executed.lock().unwrap_or_else(PoisonError::into_inner);
+        let holds = |executed: &&Executed| executed.outcomes.iter().any(|outcome| outcome.hash == tx.hash());
+        let (digest, executed) = all.iter().find(|(_, executed)| holds(executed))?;
+        Some(Verdict::Included { height: executed.height, view: executed.view, block: *digest })
+    }
+
+    /// What becomes of a transaction that is not in the block.
+    fn verdict(&self, tx: &Tx, refused: Refused) -> (usize, Verdict) {
+        let verdict = match &refused.reason {
+            Invalid::Nonce { expected, got } if got > expected => Verdict::Ahead,
+            reason => self.included(tx).unwrap_or_else(|| Verdict::Never(Refusal::invalid(reason))),
+        };
+        (refused.position, verdict)
     }
 
     async fn run<E: Env>(&self, batch: Batch<E>, context: Context, txs: &[Tx]) -> Option<Execution<E>> {
@@ -182,15 +208,6 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// What becomes of a transaction that is not in the block.
-fn verdict(refused: Refused) -> (usize, Verdict) {
-    let verdict = match &refused.reason {
-        Invalid::Nonce { expected, got } if got > expected => Verdict::Ahead,
-        reason => Verdict::Never(Refusal::invalid(reason)),
-    };
-    (refused.position, verdict)
-}
-
 impl<E: Env> Application<E> for App {
     type SigningScheme = Scheme;
     type Context = ConsensusContext;
@@ -230,12 +247,18 @@ impl<E: Env> Application<E> for App {
         };
         let context = self.context(&cx, height, time_ms, clock_ms);
         let execution = self.run::<E>(batch, context, taken.txs()).await?;
-        let body = taken.refuse(execution.refused.into_iter().map(verdict), time);
+        let verdicts: Vec<_> = execution
+            .refused
+            .into_iter()
+            .filter_map(|refused| Some(self.verdict(taken.txs().get(refused.position)?, refused)))
+            .collect();
+        let body = taken.refuse(verdicts, time);
         let block = self.seal::<E>(cx, parent, (time_ms, clock_ms), body, &execution.sealed);
         let executed =
-            Executed { height: height.get(), outcomes: execution.outcomes, changes: execution.changes };
+            Executed { height: height.get(), view, outcomes: execution.outcomes, changes: execution.changes };
         self.remember(&block, executed);
         taken.propose(height.get(), view, block.digest());
+        *self.0.built.lock().unwrap_or_else(PoisonError::into_inner) = Some(block.clone());
         Some(Proposed { block, merkleized: execution.sealed })
     }
 
@@ -274,7 +297,10 @@ impl<E: Env> Application<E> for App {
             return None;
         }
         let Execution { sealed, outcomes, changes, .. } = execution;
-        self.remember(block, Executed { height: header.height.get(), outcomes, changes });
+        self.remember(
+            block,
+            Executed { height: header.height.get(), view: cx.view().get(), outcomes, changes },
+        );
         Some(sealed)
     }
 

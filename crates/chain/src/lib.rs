@@ -19,10 +19,15 @@ mod catalog;
 mod index;
 mod node;
 mod on_demand;
+mod own_votes;
 mod pool;
+#[cfg(test)]
+mod pool_tests;
 mod publish;
 mod query;
 mod rpc;
+#[cfg(test)]
+mod simulation;
 mod state;
 mod view;
 mod wiring;

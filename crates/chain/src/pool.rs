@@ -416,6 +416,15 @@ pub struct Taken {
 pub enum Verdict {
     /// Its nonce is ahead: keep it for a while.
     Ahead,
+    /// It is in another block already, which is not final yet.
+    Included {
+        /// That block's height.
+        height: u64,
+        /// The view that it was proposed in.
+        view: u64,
+        /// The block.
+        block: Digest,
+    },
     /// It can never be valid.
     Never(Refusal),
 }
@@ -442,6 +451,9 @@ impl Taken {
                 Verdict::Ahead => {
                     let (sender, nonce) = (tx.signed().body.sender, tx.signed().body.nonce);
                     state.parked.entry(sender).or_default().insert(nonce, (tx, now + PARKED_FOR));
+                }
+                Verdict::Included { height, view, block } => {
+                    state.proposed.entry(height).or_default().push((block, view, vec![tx]));
                 }
                 Verdict::Never(problem) => {
                     tracing::debug!(tx = %tx.hash(), %problem, "transaction dropped");

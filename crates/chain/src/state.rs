@@ -67,6 +67,7 @@ impl IoSizes {
     /// For a node on a disk.
     pub(crate) const NODE: Self = Self { buffer: NZUsize!(1 << 20), cache_pages: NZUsize!(16_384) };
     /// For simulations: small, so that buffers are written often.
+    #[cfg(test)]
     pub(crate) const SMALL: Self = Self { buffer: NZUsize!(2_048), cache_pages: NZUsize!(64) };
 
     /// A page cache of this size.

@@ -15,7 +15,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// Blocks whose outcomes are kept in memory, for those who follow closely.
 const RECENT_BLOCKS: usize = 64;
@@ -51,6 +51,9 @@ struct State {
 pub struct View {
     state: Arc<RwLock<State>>,
     head: watch::Sender<Head>,
+    /// Wakes the proposer. `watch` wakes its receivers in a random order, which would make
+    /// simulations differ from run to run.
+    published: Arc<Notify>,
 }
 
 fn prefix(hash: &TxHash) -> u64 {
@@ -61,7 +64,7 @@ fn prefix(hash: &TxHash) -> u64 {
 impl View {
     /// A view of the ledger at the head, which knows no transactions yet.
     pub fn new(head: Head) -> Self {
-        Self { state: Arc::default(), head: watch::Sender::new(head) }
+        Self { state: Arc::default(), head: watch::Sender::new(head), published: Arc::default() }
     }
 
     /// Reads the listings.
@@ -127,6 +130,18 @@ impl View {
             time_ms: applied.time_ms,
             clock_ms: applied.clock_ms,
         });
+        self.published.notify_waiters();
+    }
+
+    /// Resolves when a block above the height is final.
+    pub(crate) async fn beyond(&self, height: u64) {
+        loop {
+            let published = self.published.notified();
+            if self.head().height > height {
+                return;
+            }
+            published.await;
+        }
     }
 
     /// Tells the submitters of a published block's transactions.

@@ -3,7 +3,7 @@
 //! ```text
 //! p2p ── broadcast, resolver ── marshal ── Tee ── Stateful(App) ── state database
 //!                                  │        └── Publisher ── index, view, submitters
-//!                        simplex ── OnDemand ── Deferred
+//!        OwnVotes ──── simplex ── OnDemand ── Deferred
 //! ```
 //!
 //! The same wiring runs on the tokio runtime over authenticated TCP and, in tests, on the
@@ -17,6 +17,7 @@ use crate::{
     catalog::Catalog,
     index::{Index, archive_config},
     on_demand::OnDemand,
+    own_votes::{OwnVotes, Recall, Votes},
     pool::Pool,
     publish::{BACKLOG, Publisher, Tee},
     query::{Queries, Reader, Sources, serve},
@@ -28,7 +29,7 @@ use commonware_consensus::{
     Reporter,
     marshal::{
         self,
-        core::{Actor as MarshalActor, Mailbox as Marshal},
+        core::Actor as MarshalActor,
         resolver::p2p as marshal_resolver,
         standard::{Deferred, Standard},
     },
@@ -131,10 +132,9 @@ pub(crate) struct Setup<P, B> {
 pub(crate) struct Validator<E: Env> {
     /// Ends when the validator ends; aborting it aborts everything.
     pub engine: Handle<()>,
-    /// Blocks and certificates.
-    pub marshal: Marshal<Scheme, Standard<Block>>,
-    /// The state.
-    pub databases: Databases<E>,
+    /// What it is made of; simulations look inside.
+    #[cfg_attr(not(test), allow(dead_code))]
+    pub sources: Sources<E>,
     /// What is final.
     pub view: View,
     /// Reads the chain from anywhere.
@@ -272,7 +272,7 @@ where
     let (stateful_actor, stateful) = Stateful::new(
         env.child("stateful"),
         StatefulConfig {
-            application: app,
+            application: app.clone(),
             db_config: state::config(&prefix, io, &cache, strategy.clone()),
             provider: pool.clone(),
             marshal: (marshal.clone(), floor),
@@ -307,7 +307,10 @@ where
     let publisher = Publisher { index, view: view.clone(), pool: pool.clone(), deliveries, applied };
     env.child("publisher").spawn(move |_| publisher.run());
     let (reader, queries): (Reader, Queries) = Reader::new(view.clone());
-    env.child("queries").spawn(move |env| serve(env, sources, queries));
+    env.child("queries").spawn({
+        let sources = sources.clone();
+        move |env| serve(env, sources, queries)
+    });
 
     env.child("expiry").spawn({
         let pool = pool.clone();
@@ -319,7 +322,17 @@ where
         }
     });
 
-    let gate = OnDemand::new(env.child("on_demand"), deferred.clone(), pool, view.clone(), timing.idle);
+    let gate = OnDemand::new(
+        env.child("on_demand"),
+        deferred.clone(),
+        app,
+        marshal.clone(),
+        (pool, view.clone()),
+        timing.idle,
+    );
+    let own_votes = Votes::new();
+    let reporter = Recall::new(deferred.clone(), own_votes.clone());
+    let votes = (votes.0, OwnVotes::new(env.child("own_votes"), votes.1, me, own_votes));
     // The engine owns the root context: aborting its handle aborts every child started above.
     let engine = simplex::Engine::new(
         env,
@@ -328,8 +341,8 @@ where
             elector: RoundRobin::<Sha256>::default(),
             blocker,
             automaton: gate,
-            relay: deferred.clone(),
-            reporter: deferred,
+            relay: deferred,
+            reporter,
             strategy,
             partition: format!("{prefix}-simplex"),
             mailbox_size: MAILBOX,
@@ -350,7 +363,7 @@ where
         },
     );
     let engine = engine.start(votes, certificates, fetch);
-    Validator { engine, marshal, databases, view, reader, audit }
+    Validator { engine, sources, view, reader, audit }
 }
 
 /// Builds the view from what is stored, and audits the state on the way.

@@ -11,25 +11,25 @@ use gristmill_types::{AccountId, Amount, ChainId, SecretKey, Signed};
 use std::path::Path;
 
 /// Credits of every account at genesis.
-pub const START: Amount = Amount::from_credits(1_000_000);
+pub(crate) const START: Amount = Amount::from_credits(1_000_000);
 
 /// A key by number.
-pub fn key(number: u8) -> SecretKey {
+pub(crate) fn key(number: u8) -> SecretKey {
     SecretKey::from_seed(&[number; 32])
 }
 
 /// The validator's key.
-pub fn validator() -> SecretKey {
+pub(crate) fn validator() -> SecretKey {
     key(200)
 }
 
 /// The issuer's account.
-pub fn issuer() -> AccountId {
+pub(crate) fn issuer() -> AccountId {
     key(100).account()
 }
 
 /// A ledger on which the accounts 0 to 15 hold [`START`].
-pub fn genesis() -> Genesis {
+pub(crate) fn genesis() -> Genesis {
     let balance = |number| GenesisBalance { account: key(number).account(), issuer: issuer(), amount: START };
     Genesis {
         name: "test".into(),
@@ -48,32 +48,32 @@ pub fn genesis() -> Genesis {
 }
 
 /// Starts the node in the folder.
-pub async fn start(folder: &Path) -> NodeHandle {
+pub(crate) async fn start(folder: &Path) -> NodeHandle {
     Node::start(Config::new(folder), genesis(), validator()).await.unwrap()
 }
 
 /// A client that trusts the genesis.
-pub fn client(node: &NodeHandle) -> Client {
+pub(crate) fn client(node: &NodeHandle) -> Client {
     Client::new(&node.url(), Trust::from_genesis(&genesis()).unwrap()).unwrap()
 }
 
 /// A sender for a numbered account.
-pub fn sender(client: &Client, number: u8) -> Sender {
+pub(crate) fn sender(client: &Client, number: u8) -> Sender {
     Sender::new(client.clone(), key(number), issuer())
 }
 
 /// A transfer of so many grains.
-pub fn transfer(to: u8, grains: u128) -> Body {
+pub(crate) fn transfer(to: u8, grains: u128) -> Body {
     Transfer { to: key(to).account(), issuer: issuer(), amount: Amount::from_grains(grains) }.into()
 }
 
 /// A signed transfer with this nonce.
-pub fn signed(chain: ChainId, from: u8, nonce: u64, body: Body) -> SignedTx {
+pub(crate) fn signed(chain: ChainId, from: u8, nonce: u64, body: Body) -> SignedTx {
     let sender = key(from).account();
     Signed::sign(Transaction { chain, sender, nonce, fee_issuer: issuer(), body }, &key(from))
 }
 
 /// The fee of a transfer.
-pub fn fee() -> Amount {
+pub(crate) fn fee() -> Amount {
     genesis().params.fees.transfer
 }

@@ -2,5 +2,6 @@
 
 mod fixture;
 mod kill;
+mod load;
 mod node;
 mod refusals;

@@ -1,0 +1,135 @@
+//! The pool's rules, one by one.
+
+use crate::{
+    block::Tx,
+    pool::{Limits, PARKED_FOR, Pool, Refusal, Verdict},
+};
+use commonware_cryptography::{Hasher as _, Sha256, sha256::Digest};
+use gristmill_ledger::{Transaction, tx::Transfer};
+use gristmill_types::{Amount, ChainId, SecretKey, Signed, encode};
+use std::time::Duration;
+use tokio::sync::oneshot;
+
+const NOW: Duration = Duration::from_secs(1_000);
+
+fn tx(sender: u8, nonce: u64) -> Tx {
+    let key = SecretKey::from_seed(&[sender; 32]);
+    let issuer = SecretKey::from_seed(&[9; 32]).account();
+    let body = Transfer { to: issuer, issuer, amount: Amount::from_grains(1) }.into();
+    let tx =
+        Transaction { chain: ChainId::new([0; 32]), sender: key.account(), nonce, fee_issuer: issuer, body };
+    Tx::decode(encode(&Signed::sign(tx, &key)).into()).unwrap()
+}
+
+fn pool() -> Pool {
+    Pool::new(Limits { count: 6, bytes: 10_000, per_sender: 4 })
+}
+
+fn digest(number: u8) -> Digest {
+    Sha256::hash(&[&[number]])
+}
+
+fn nonces(txs: &[Tx]) -> Vec<u64> {
+    txs.iter().map(|tx| tx.signed().body.nonce).collect()
+}
+
+#[test]
+fn first_come_first_served_by_rising_nonce() {
+    let pool = pool();
+    for (sender, nonce) in [(1, 2), (2, 0), (1, 0), (1, 1)] {
+        pool.insert(tx(sender, nonce), None, NOW).unwrap();
+    }
+    let taken = pool.take(10, usize::MAX, NOW);
+    let order: Vec<_> =
+        taken.txs().iter().map(|tx| (tx.signed().body.sender, tx.signed().body.nonce)).collect();
+    let (one, two) = (tx(1, 0).signed().body.sender, tx(2, 0).signed().body.sender);
+    assert_eq!(order, [(one, 0), (two, 0), (one, 1), (one, 2)]);
+}
+
+#[test]
+fn bounds_hold() {
+    let pool = pool();
+    for nonce in 0..4 {
+        pool.insert(tx(1, nonce), None, NOW).unwrap();
+    }
+    assert_eq!(pool.insert(tx(1, 4), None, NOW), Err(Refusal::SenderFull));
+    assert_eq!(pool.insert(tx(1, 3), None, NOW), Ok(()), "the same transaction again");
+    for nonce in 0..2 {
+        pool.insert(tx(2, nonce), None, NOW).unwrap();
+    }
+    assert_eq!(pool.insert(tx(3, 0), None, NOW), Err(Refusal::Full));
+    assert_eq!(pool.len(), 6);
+    let one = tx(1, 0).block_bytes();
+    assert_eq!(pool.take(10, 2 * one + one / 2, NOW).txs().len(), 2, "bounded by bytes");
+    assert_eq!(pool.take(3, usize::MAX, NOW).txs().len(), 3, "what was not proposed went back");
+}
+
+#[test]
+fn a_round_that_is_given_up_loses_nothing() {
+    let pool = pool();
+    for nonce in 0..3 {
+        pool.insert(tx(1, nonce), None, NOW).unwrap();
+    }
+    drop(pool.take(2, usize::MAX, NOW));
+    let mut taken = pool.take(10, usize::MAX, NOW);
+    assert_eq!(nonces(taken.txs()), [0, 1, 2]);
+    taken.refuse([], NOW);
+    taken.propose(5, 7, digest(1));
+    assert!(pool.take(10, usize::MAX, NOW).txs().is_empty());
+    // The next view builds on view 6: the block of view 7 was skipped.
+    pool.skipped_after(6);
+    assert_eq!(nonces(pool.take(10, usize::MAX, NOW).txs()), [0, 1, 2]);
+}
+
+#[test]
+fn a_block_that_loses_gives_its_transactions_back() {
+    let pool = pool();
+    for nonce in 0..3 {
+        pool.insert(tx(1, nonce), None, NOW).unwrap();
+    }
+    let mut taken = pool.take(10, usize::MAX, NOW);
+    taken.refuse([], NOW);
+    taken.propose(5, 7, digest(1));
+    // Another block of the same height becomes final, with one of the transactions.
+    pool.finalized(5, &digest(2), &[tx(1, 0)]);
+    assert_eq!(nonces(pool.take(10, usize::MAX, NOW).txs()), [1, 2]);
+    assert!(pool.knows(&tx(1, 0).hash()), "known until its submitter is told");
+    assert!(pool.settle(&tx(1, 0).hash()).is_empty());
+    assert!(!pool.knows(&tx(1, 0).hash()));
+}
+
+#[test]
+fn ahead_transactions_are_parked_then_given_up() {
+    let pool = pool();
+    let (waiter, mut answer) = oneshot::channel();
+    pool.insert(tx(1, 5), Some(waiter), NOW).unwrap();
+    let mut taken = pool.take(10, usize::MAX, NOW);
+    assert!(taken.refuse([(0, Verdict::Ahead)], NOW).is_empty());
+    drop(taken);
+    assert!(pool.take(10, usize::MAX, NOW).txs().is_empty(), "parked");
+    pool.insert(tx(1, 4), None, NOW).unwrap();
+    let mut taken = pool.take(10, usize::MAX, NOW);
+    assert_eq!(nonces(taken.txs()), [4, 5], "woken by the one before it");
+    taken.refuse([(0, Verdict::Ahead), (1, Verdict::Ahead)], NOW);
+    drop(taken);
+    pool.expire(NOW + PARKED_FOR);
+    assert!(matches!(answer.try_recv(), Ok(Err(Refusal::Invalid { code: "nonce_ahead", .. }))));
+    assert_eq!(pool.len(), 0);
+    assert!(pool.has_room(6));
+}
+
+#[test]
+fn refused_transactions_leave_and_are_reported() {
+    let pool = pool();
+    let (waiter, mut answer) = oneshot::channel();
+    pool.insert(tx(1, 0), Some(waiter), NOW).unwrap();
+    pool.insert(tx(2, 0), None, NOW).unwrap();
+    let mut taken = pool.take(10, usize::MAX, NOW);
+    let kept = taken.refuse([(0, Verdict::Never(Refusal::bad_signature()))], NOW);
+    assert_eq!(kept.len(), 1);
+    taken.propose(2, 2, digest(1));
+    assert_eq!(answer.try_recv().unwrap().unwrap_err(), Refusal::bad_signature());
+    assert_eq!(pool.len(), 1);
+    pool.stop();
+    assert_eq!(pool.insert(tx(3, 0), None, NOW), Err(Refusal::Stopping));
+}
