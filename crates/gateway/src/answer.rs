@@ -53,11 +53,16 @@ impl Heading {
     }
 }
 
-/// The whole answer.
-pub(crate) async fn whole(mut purchase: Purchase, heading: Heading) -> Result<ChatAnswer, BuyError> {
+/// The whole answer. `gone` resolves when the client goes away.
+pub(crate) async fn whole(
+    mut purchase: Purchase,
+    heading: Heading,
+    gone: impl Future<Output = ()>,
+) -> Result<ChatAnswer, BuyError> {
+    let mut gone = std::pin::pin!(gone);
     let mut text = String::new();
     loop {
-        match purchase.next().await? {
+        match purchase.next(&mut gone).await? {
             Step::Text(piece) => text.push_str(&piece),
             Step::End(bought) => {
                 let id = heading.id.for_chat();
@@ -84,12 +89,9 @@ async fn pump(mut purchase: Purchase, heading: Heading, events: mpsc::Sender<Byt
         return;
     }
     loop {
-        let step = tokio::select! {
-            step = purchase.next() => step,
-            // The client went away: the purchase is dropped, and with it the processor's stream.
-            () = events.closed() => return,
-        };
-        let last = match step {
+        let last = match purchase.next(events.closed()).await {
+            // The purchase is dropped, and with it the processor's stream.
+            Err(BuyError::Gone) => return,
             Ok(Step::Text(text)) => {
                 let chunk = heading.chunk(Delta { content: Some(text), role: None });
                 if events.send(chunk.to_event()).await.is_err() {

@@ -17,6 +17,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
 
 /// A running gateway.
 pub(crate) struct App {
@@ -34,6 +35,7 @@ pub(crate) struct App {
     pub(crate) orphans: Mutex<BTreeSet<(ChannelId, u32)>>,
     /// Channels that are being brought in order.
     pub(crate) tidying: Mutex<BTreeSet<ChannelId>>,
+    pub(crate) stopping: CancellationToken,
     pub(crate) events: broadcast::Sender<Event>,
 }
 

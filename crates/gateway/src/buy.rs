@@ -88,7 +88,7 @@ struct Prepared {
     limited: bool,
 }
 
-/// Places a request with the seller.
+/// Places a request with the seller. Run it in a task of its own: see [`Purchase::next`].
 pub(crate) async fn buy(
     app: &Arc<App>,
     key: KeyId,
@@ -279,9 +279,17 @@ impl Prepared {
 
 impl Purchase {
     /// The next step. After an error or the end there is none.
-    pub(crate) async fn next(&mut self) -> Result<Step, BuyError> {
+    ///
+    /// Run it to its end: what is written down half way must be confirmed. A client that goes away is
+    /// told through `gone`, which is heeded only where nothing is under way.
+    pub(crate) async fn next(&mut self, gone: impl Future<Output = ()>) -> Result<Step, BuyError> {
+        let mut gone = std::pin::pin!(gone);
         loop {
-            let event = match self.events.next().await {
+            let event = tokio::select! {
+                event = self.events.next() => event,
+                () = &mut gone => return Err(BuyError::Gone),
+            };
+            let event = match event {
                 Some(Ok(event)) => event,
                 Some(Err(reason)) => return Err(self.cut_off(&reason)),
                 None => return Err(self.cut_off("the stream ended without a receipt")),

@@ -79,6 +79,9 @@ pub enum BuyError {
         /// Why.
         reason: String,
     },
+    /// The client went away.
+    #[error("the client went away")]
+    Gone,
     /// The processor's challenge is not payable.
     #[error("processor {processor}: {error}")]
     Challenge {
@@ -149,7 +152,8 @@ impl From<BuyError> for ApiError {
             }
             BuyError::Unreachable { .. } => Self::unavailable(message, 5),
             BuyError::Ledger(_) => Self::unavailable(message, 5),
-            BuyError::Replay(_)
+            BuyError::Gone
+            | BuyError::Replay(_)
             | BuyError::NoChannel
             | BuyError::Challenge { .. }
             | BuyError::Refused { .. }

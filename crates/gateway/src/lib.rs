@@ -23,6 +23,7 @@ mod peer;
 mod receipts;
 mod reconcile;
 mod routes;
+mod watch;
 
 pub use config::Config;
 pub use error::StartError;

@@ -38,6 +38,7 @@ use tokio::{
     sync::{broadcast, oneshot},
     task::JoinHandle,
 };
+use tokio_util::sync::CancellationToken;
 
 /// Events that wait for a slow listener at most.
 const EVENTS: usize = 1024;
@@ -48,8 +49,8 @@ const MAX_RECEIPTS: u32 = 1_000;
 pub struct Handle {
     app: Arc<App>,
     address: SocketAddr,
-    stop: Option<oneshot::Sender<()>>,
     server: JoinHandle<std::io::Result<()>>,
+    watch: JoinHandle<()>,
 }
 
 /// Starts a gateway on a ledger.
@@ -75,18 +76,16 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
         funding: tokio::sync::Mutex::default(),
         orphans: std::sync::Mutex::new(BTreeSet::new()),
         tidying: std::sync::Mutex::new(BTreeSet::new()),
+        stopping: CancellationToken::new(),
         events: broadcast::Sender::new(EVENTS),
     });
-    let (stop, stopped) = oneshot::channel::<()>();
+    let stopping = app.stopping.clone();
     let router = router(Arc::clone(&app));
     let server = tokio::spawn(async move {
-        axum::serve(listener, router)
-            .with_graceful_shutdown(async {
-                drop(stopped.await);
-            })
-            .await
+        axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await }).await
     });
-    Ok(Handle { app, address, stop: Some(stop), server })
+    let watch = tokio::spawn(crate::watch::run(Arc::clone(&app)));
+    Ok(Handle { app, address, server, watch })
 }
 
 impl Handle {
@@ -115,17 +114,17 @@ impl Handle {
     /// Completes what an earlier run left: transactions that may not be final, lanes in doubt.
     pub async fn resume(&self) -> Result<(), BuyError> {
         self.app.resume().await?;
+        self.app.look_at_all().await?;
         self.app.tidy_all().await
     }
 
     /// Takes no more requests, lets those that run end, and releases what is reserved.
     pub async fn stop(mut self) -> Result<(), BuyError> {
-        if let Some(stop) = self.stop.take() {
-            let _ = stop.send(());
-        }
+        self.app.stopping.cancel();
         if tokio::time::timeout(std::time::Duration::from_secs(5), &mut self.server).await.is_err() {
             self.server.abort();
         }
+        drop(self.watch.await);
         let ((), queued) = self
             .app
             .accounts
@@ -184,13 +183,22 @@ async fn chat(
     let key = authenticate(&app, &headers)?;
     let body = read_body(body.into_data_stream(), MAX_REQUEST_BYTES).await?;
     let request = ChatRequest::parse(&body)?;
-    let seller = app.market.seller(&request.model, &app.config.issuer).await?;
-    let purchase = buy(&app, key, &request, &seller).await?;
-    let heading = Heading::new(&app, id, &request, seller.processor);
-    if request.stream {
-        return Ok(stream(purchase, heading));
-    }
-    Ok(Json(whole(purchase, heading).await?).into_response())
+    // Buying goes on when the client goes away and this handler is dropped: what is written down
+    // half way must be confirmed. `alive` tells it, and it stops at the next safe point.
+    let (alive, gone) = oneshot::channel::<()>();
+    let bought = tokio::spawn(async move {
+        let seller = app.market.seller(&request.model, &app.config.issuer).await?;
+        let purchase = buy(&app, key, &request, &seller).await?;
+        let heading = Heading::new(&app, id, &request, seller.processor);
+        if request.stream {
+            return Ok::<_, BuyError>(stream(purchase, heading));
+        }
+        let gone = async move { drop(gone.await) };
+        Ok(Json(whole(purchase, heading, gone).await?).into_response())
+    });
+    let answer = bought.await.map_err(|error| ApiError::internal(error.to_string()))?;
+    drop(alive);
+    Ok(answer?)
 }
 
 async fn models(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<ModelList>, ApiError> {

@@ -4,6 +4,7 @@
 //! HOME/
 //!   lock             held by the running `up`
 //!   run.json         where the running `up` listens; gone when it stops
+//!   ports.json       the ports of the last run
 //!   genesis.json     the ledger's first state
 //!   wallets/NAME.key secret keys, readable by the owner alone
 //!   ledger/          blocks and state

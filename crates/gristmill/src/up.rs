@@ -23,13 +23,13 @@ Ctrl-C stops it; `gristmill up` goes on later with the same balances.
 
 Everything listens on this machine only (127.0.0.1).")]
 pub(crate) struct Up {
-    /// Port of the OpenAI-compatible endpoint [default: a free one]
+    /// Port of the OpenAI-compatible endpoint [default: that of the last run, or a free one]
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     port: u16,
-    /// Port of the ledger's endpoint [default: a free one]
+    /// Port of the ledger's endpoint [default: that of the last run, or a free one]
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     ledger_port: u16,
-    /// Port of the processor [default: a free one]
+    /// Port of the processor [default: that of the last run, or a free one]
     #[arg(long, default_value_t = 0, hide_default_value = true)]
     processor_port: u16,
     /// Credits per million input tokens that the processor asks

@@ -288,18 +288,28 @@ async fn chat(
     if let Some(credential) = &credential
         && !matches!(credential.action(), Action::Order(_))
     {
-        return take_payment(&app, credential).await;
+        let (app, credential) = (Arc::clone(&app), credential.clone());
+        return to_the_end(async move { take_payment(&app, &credential).await }).await;
     }
     match read_body(body.into_data_stream(), MAX_REQUEST_BYTES).await {
-        Ok(body) => serve::chat(&app, credential, body, id).await,
+        Ok(body) => to_the_end(async move { serve::chat(&app, credential, body, id).await }).await,
         Err(error) => ApiError::from(error).into_response(),
+    }
+}
+
+/// Answers in a task of its own. A handler is dropped where it stands when its caller goes away, but
+/// what is written down half way must be confirmed.
+async fn to_the_end(answer: impl Future<Output = Response> + Send + 'static) -> Response {
+    match tokio::spawn(answer).await {
+        Ok(response) => response,
+        Err(error) => ApiError::internal(error.to_string()).into_response(),
     }
 }
 
 /// `HEAD` on the chat route: a voucher or an approval without a body.
 async fn pay(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     match Credential::read(&headers) {
-        Ok(Some(credential)) => take_payment(&app, &credential).await,
+        Ok(Some(credential)) => to_the_end(async move { take_payment(&app, &credential).await }).await,
         Ok(None) => Refused::from(Refusal::Required).answer(&app.cashier, &[]),
         Err(refusal) => Refused::from(refusal).answer(&app.cashier, &[]),
     }

@@ -18,6 +18,7 @@ use gristmill_ledger::{
 };
 use gristmill_proof::Trust;
 use gristmill_types::{Amount, ChainId, Manifest, ModelId, Prices, SecretKey};
+use serde::{Deserialize, Serialize};
 use std::{
     collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
@@ -34,11 +35,32 @@ const OTHER_CREDITS: u64 = 10;
 /// What the local API key may spend in all; the account's balance is the nearer bound.
 const KEY_BUDGET: Amount = Amount::from_credits(1_000_000);
 
-/// Which ports to take; 0 is a free one.
+/// Which ports to take; 0 is the one of the last run where it is free, or any free one.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(super) struct Ports {
     pub(super) gateway: u16,
     pub(super) ledger: u16,
     pub(super) processor: u16,
+}
+
+/// Where the ports of the last run are kept: an endpoint that stays is an endpoint that clients can
+/// be set up with, and that need not be registered again.
+const PORTS: &str = "ports.json";
+
+impl Ports {
+    fn or_last(self, home: &Home) -> Self {
+        let last = std::fs::read(home.path(PORTS)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        let last: Self = last.unwrap_or_default();
+        let choose = |wanted: u16, last: u16| match wanted {
+            0 if std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, last)).is_ok() => last,
+            wanted => wanted,
+        };
+        Self {
+            gateway: choose(self.gateway, last.gateway),
+            ledger: choose(self.ledger, last.ledger),
+            processor: choose(self.processor, last.processor),
+        }
+    }
 }
 
 /// Something that happened in the exchange.
@@ -99,6 +121,7 @@ impl Exchange {
         let keys = Keys::load(home)?;
         let genesis = genesis(home, &keys)?;
         let issuer = keys.issuer.account();
+        let ports = ports.or_last(home);
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
 
         output.say("starting the ledger");
@@ -140,6 +163,12 @@ impl Exchange {
         let api_key = api_key(home, &gateway).await?;
         gateway.resume().await?;
 
+        let taken = Ports {
+            gateway: gateway.address().port(),
+            ledger: node.address().port(),
+            processor: processor.address().port(),
+        };
+        home.write_secret(PORTS, &serde_json::to_vec(&taken)?)?;
         let running = Running {
             pid: std::process::id(),
             base_url: format!("http://{}/v1", gateway.address()),

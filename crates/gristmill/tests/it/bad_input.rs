@@ -39,7 +39,7 @@ async fn requests() {
         (key, with("max_tokens", json!(0)), 400, "max_tokens"),
         (key, with("tools", json!([{"type": "function"}])), 400, "tools"),
         (key, with("messages", json!([])), 400, "messages"),
-        (key, chat(MODEL, &"Spell 1 in English. ".repeat(500)).to_string(), 400, "context"),
+        (key, chat(MODEL, &"Spell 1 in English. ".repeat(500)).to_string(), 400, "512"),
     ] {
         let (found, answer) = send(key, body).await;
         let message = answer["error"]["message"].as_str().unwrap_or_default();
@@ -117,11 +117,16 @@ fn damaged_homes_are_refused_and_not_repaired_silently() {
     assert!(error_of(&run(&home, &["up"])).contains("chmod 600"));
     std::fs::set_permissions(&wallet, std::fs::Permissions::from_mode(0o600)).unwrap();
 
-    let database = home.join("gateway/gateway.db");
-    let content = std::fs::read(&database).unwrap();
-    std::fs::write(&database, vec![0x55; content.len()]).unwrap();
+    // The database alone is restored from its write-ahead log; with that damaged too, it is refused.
+    let files = ["gateway/gateway.db", "gateway/gateway.db-wal"].map(|name| home.join(name));
+    let contents = files.each_ref().map(|file| std::fs::read(file).unwrap_or_default());
+    for (file, content) in files.iter().zip(&contents) {
+        std::fs::write(file, vec![0x55; content.len()]).unwrap();
+    }
     assert!(error_of(&run(&home, &["up"])).contains("gateway.db"));
-    std::fs::write(&database, &content).unwrap();
+    for (file, content) in files.iter().zip(&contents) {
+        std::fs::write(file, content).unwrap();
+    }
     Exchange::start(&home).stop();
 
     // A file where the home should be.

@@ -174,9 +174,24 @@ impl Drop for Exchange {
     }
 }
 
-/// Runs a command on a home.
+/// Runs a command on a home. One that does not end by itself is killed, and fails.
 pub fn run(home: &Path, arguments: &[&str]) -> Output {
-    program().arg("--home").arg(home).args(arguments).output().expect("the binary runs")
+    let mut command = program();
+    command.arg("--home").arg(home).args(arguments).stdin(Stdio::null());
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
+    let (id, (done, ended)) = (child.id().to_string(), channel::<()>());
+    let watchdog = std::thread::spawn(move || {
+        let late =
+            ended.recv_timeout(CALM).is_err_and(|error| error == std::sync::mpsc::RecvTimeoutError::Timeout);
+        if late {
+            drop(Command::new("kill").args(["-KILL", &id]).status());
+        }
+        late
+    });
+    let output = child.wait_with_output().expect("it ends");
+    drop(done);
+    assert!(!watchdog.join().expect("the watchdog ends"), "{arguments:?} went on: {output:?}");
+    output
 }
 
 /// An amount as JSON carries it.

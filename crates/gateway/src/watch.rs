@@ -1,0 +1,128 @@
+//! Watching the ledger: what happens to our channels there, and claims that say too much.
+
+use crate::{app::App, error::BuyError};
+use futures::StreamExt as _;
+use gristmill_ledger::{Event as LedgerEvent, record::Lane, tx::ShowReceipt};
+use gristmill_types::{AccountId, ChannelId, Claim};
+use std::{pin::pin, sync::Arc};
+
+/// Follows the ledger until the gateway stops.
+pub(crate) async fn run(app: Arc<App>) {
+    let account = app.config.account.account();
+    let mut blocks = pin!(app.ledger.follow(None));
+    loop {
+        let block = tokio::select! {
+            block = blocks.next() => block,
+            () = app.stopping.cancelled() => return,
+        };
+        let Some(Ok(block)) = block else { continue };
+        let mut changed: Vec<ChannelId> = Vec::new();
+        for event in block.outcomes.iter().flat_map(|outcome| &outcome.events) {
+            if let Some(channel) = channel_of(event, &account)
+                && !changed.contains(&channel)
+            {
+                changed.push(channel);
+            }
+        }
+        for channel in changed {
+            if let Err(error) = app.look_at(&channel).await {
+                tracing::warn!(%error, %channel, "a channel could not be read from the ledger");
+            }
+        }
+    }
+}
+
+fn channel_of(event: &LedgerEvent, account: &AccountId) -> Option<ChannelId> {
+    match event {
+        LedgerEvent::ClaimPaid { channel, payer, .. }
+        | LedgerEvent::ClaimPending { channel, payer, .. }
+        | LedgerEvent::FloorRaised { channel, payer, .. }
+        | LedgerEvent::CloseRequested { channel, payer, .. }
+        | LedgerEvent::ChannelClosed { channel, payer, .. } => (payer == account).then_some(*channel),
+        _ => None,
+    }
+}
+
+impl App {
+    /// Takes in what the ledger says of a channel of ours, and contests what is claimed beyond the
+    /// receipts.
+    pub(crate) async fn look_at(&self, channel: &ChannelId) -> Result<(), BuyError> {
+        if self.accounts.lock().payer(channel).is_err() {
+            return Ok(());
+        }
+        self.observe(channel).await?;
+        let Some(records) = self.ledger.channel(channel).await?.value else { return Ok(()) };
+        for lane in &records.lanes {
+            self.contest(channel, lane).await?;
+        }
+        Ok(())
+    }
+
+    /// Shows the processor's own receipt against a pending claim that is above it.
+    async fn contest(&self, channel: &ChannelId, lane: &Lane) -> Result<(), BuyError> {
+        let Some(pending) = &lane.pending else { return Ok(()) };
+        let (terms, receipt) = {
+            let mut accounts = self.accounts.lock();
+            let payer = accounts.payer(channel)?;
+            let claim = Claim {
+                chain: payer.terms().chain,
+                channel: *channel,
+                lane: lane.lane,
+                seq: pending.seq,
+                model: lane.model,
+                quote: lane.quote,
+                usage: pending.usage,
+                amount: pending.effective(),
+            };
+            (*payer.terms(), payer.challenge(&claim).cloned())
+        };
+        let Some(receipt) = receipt else { return Ok(()) };
+        self.warn(format!(
+            "the processor claims {} credits on lane {} of channel {}, its receipt says {}; the receipt is shown to the ledger",
+            pending.effective(),
+            lane.lane,
+            channel.short(),
+            receipt.body.spent,
+        ));
+        self.sender.send(ShowReceipt { terms, receipt: Box::new(receipt) }).await?;
+        Ok(())
+    }
+
+    /// Looks at every channel once: for what happened while the gateway was away.
+    pub(crate) async fn look_at_all(&self) -> Result<(), BuyError> {
+        let channels: Vec<ChannelId> =
+            self.accounts.lock().payers().map(gristmill_channel::Payer::id).collect();
+        for channel in channels {
+            self.look_at(&channel).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gristmill_types::{Amount, LineId, ModelId, SecretKey, Usage};
+
+    #[test]
+    fn only_the_payers_own_channels_are_looked_at() {
+        let account = |byte| SecretKey::from_seed(&[byte; 32]).account();
+        let channel = ChannelId::new([1; 32]);
+        let event = |payer| LedgerEvent::ClaimPaid {
+            channel,
+            payer,
+            payee: account(2),
+            issuer: account(3),
+            lane: 0,
+            seq: 1,
+            model: ModelId::new([4; 32]),
+            line: LineId::new([5; 32]),
+            usage: Usage::default(),
+            paid: Amount::ZERO,
+            earned: Amount::ZERO,
+            royalty: Amount::ZERO,
+        };
+        assert_eq!(channel_of(&event(account(1)), &account(1)), Some(channel));
+        assert_eq!(channel_of(&event(account(7)), &account(1)), None);
+    }
+}
