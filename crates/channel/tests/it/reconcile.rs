@@ -241,3 +241,26 @@ fn a_hidden_voucher_is_capped_by_the_next_receipt() {
     assert_eq!(answer, (hidden.body.0.amount > spent).then_some(spent));
     assert!(world.payer.latest(lane).unwrap().body.0.seq > hidden.body.0.seq);
 }
+
+#[test]
+fn a_second_comparison_before_the_first_is_durable_changes_nothing() {
+    // A lane that the processor never saw, and one that it answered.
+    for placed in [false, true] {
+        let mut world = World::new();
+        let lane = world.start(10, 100);
+        match placed {
+            true => world.place(lane, b"{}", ask(10, 100)),
+            false => drop(world.payer.voucher(lane).unwrap()),
+        }
+        world.restart_payer();
+        world.answer_open_vouchers();
+        let copy = world.payee.copy();
+        let first = world.payer.reconcile(&copy).pending;
+        assert_eq!((first.len(), world.payer.in_doubt()), (1, vec![lane]), "not before it is durable");
+        assert!(world.payer.reconcile(&copy).pending.is_empty());
+        for pending in first {
+            world.payer_does(pending);
+        }
+        assert_eq!(world.request(10, 100, 20), lane);
+    }
+}
