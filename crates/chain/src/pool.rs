@@ -161,6 +161,11 @@ impl Pool {
         self.state().known.len()
     }
 
+    /// Whether the pool has no transactions.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Whether the pool has room for so many more transactions of ordinary size.
     pub fn has_room(&self, count: usize) -> bool {
         let state = self.state();

@@ -124,7 +124,7 @@ impl Definition {
     async fn load(self, env: Env, index: usize, pool: Pool, databases: Databases<Env>) {
         loop {
             env.sleep(Duration::from_millis(90)).await;
-            if pool.len() > 0 {
+            if !pool.is_empty() {
                 continue;
             }
             let key = gristmill_proof::Key::new(*keys::account(&account(index)).as_bytes());

@@ -13,35 +13,35 @@ use std::{
 };
 
 /// The starter model's name.
-pub const MODEL: &str = "gristmill/numbers";
+pub(crate) const MODEL: &str = "gristmill/numbers";
 /// Engine start, ledger start and two blocks, on a busy machine in a debug build.
 const READY: Duration = Duration::from_secs(120);
 const CALM: Duration = Duration::from_secs(60);
 
 /// The program under test.
-pub fn program() -> Command {
+pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_gristmill"));
     command.env("CANDLE_NUM_THREADS", "1").env_remove("GRISTMILL_HOME");
     command
 }
 
 /// A running exchange.
-pub struct Exchange {
+pub(crate) struct Exchange {
     child: Child,
     events: Receiver<Value>,
     stderr: Arc<Mutex<String>>,
-    pub home: PathBuf,
-    pub ready: Value,
+    pub(crate) home: PathBuf,
+    pub(crate) ready: Value,
 }
 
 impl Exchange {
     /// Starts one on the home and waits until it is ready.
-    pub fn start(home: &Path) -> Self {
+    pub(crate) fn start(home: &Path) -> Self {
         Self::start_with(home, &[])
     }
 
     /// Starts one with further arguments.
-    pub fn start_with(home: &Path, arguments: &[&str]) -> Self {
+    pub(crate) fn start_with(home: &Path, arguments: &[&str]) -> Self {
         let mut child = program()
             .args(["--json", "--home"])
             .arg(home)
@@ -88,27 +88,27 @@ impl Exchange {
     }
 
     /// Waits for the next event of that name.
-    pub fn wait_for(&self, name: &str) -> Value {
+    pub(crate) fn wait_for(&self, name: &str) -> Value {
         self.event(name, CALM)
     }
 
     /// The OpenAI endpoint, with `/v1`.
-    pub fn base_url(&self) -> &str {
+    pub(crate) fn base_url(&self) -> &str {
         self.ready["base_url"].as_str().expect("ready has a base_url")
     }
 
     /// The key for it.
-    pub fn api_key(&self) -> &str {
+    pub(crate) fn api_key(&self) -> &str {
         self.ready["api_key"].as_str().expect("ready has an api_key")
     }
 
     /// Runs a command on the same home.
-    pub fn run(&self, arguments: &[&str]) -> Output {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         run(&self.home, arguments)
     }
 
     /// Runs a command with `--json` that must succeed.
-    pub fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) fn json(&self, arguments: &[&str]) -> Value {
         let mut all = vec!["--json"];
         all.extend(arguments);
         let output = self.run(&all);
@@ -119,49 +119,33 @@ impl Exchange {
     }
 
     /// Sends a signal.
-    pub fn signal(&self, signal: &str) {
+    pub(crate) fn signal(&self, signal: &str) {
         let status = Command::new("kill").args([signal, &self.child.id().to_string()]).status();
         assert!(status.expect("kill runs").success());
     }
 
     /// Stops it with SIGTERM and waits for its clean end.
-    pub fn stop(mut self) {
+    pub(crate) fn stop(mut self) {
         self.signal("-TERM");
         let status = self.child.wait().expect("it ends");
         assert!(status.success(), "{status}: {}", self.stderr.lock().unwrap());
     }
 
     /// Kills it at once.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.signal("-KILL");
         self.child.wait().expect("it ends");
     }
 
-    /// Waits until a condition of the exchange holds.
-    pub fn until<T>(&self, what: &str, mut condition: impl FnMut(&Self) -> Option<T>) -> T {
-        let deadline = Instant::now() + CALM;
-        loop {
-            if let Some(found) = condition(self) {
-                return found;
-            }
-            assert!(
-                Instant::now() < deadline,
-                "{what} did not come; stderr: {}",
-                self.stderr.lock().unwrap()
-            );
-            std::thread::sleep(Duration::from_millis(200));
-        }
-    }
-
     /// Grains of a wallet's one balance, proven.
-    pub fn balance(&self, wallet: &str) -> u128 {
+    pub(crate) fn balance(&self, wallet: &str) -> u128 {
         let value = self.json(&["wallet", "show", wallet]);
         assert_eq!(value["proven"], true);
         grains(&value["balances"][0]["amount"])
     }
 
     /// Grains of the model's unclaimed royalties.
-    pub fn royalties(&self) -> u128 {
+    pub(crate) fn royalties(&self) -> u128 {
         let value = self.json(&["model", "show", MODEL]);
         value["royalties"].as_array().expect("a list").iter().map(|pool| grains(&pool["balance"])).sum()
     }
@@ -175,7 +159,7 @@ impl Drop for Exchange {
 }
 
 /// Runs a command on a home. One that does not end by itself is killed, and fails.
-pub fn run(home: &Path, arguments: &[&str]) -> Output {
+pub(crate) fn run(home: &Path, arguments: &[&str]) -> Output {
     let mut command = program();
     command.arg("--home").arg(home).args(arguments).stdin(Stdio::null());
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
@@ -195,6 +179,6 @@ pub fn run(home: &Path, arguments: &[&str]) -> Output {
 }
 
 /// An amount as JSON carries it.
-pub fn grains(value: &Value) -> u128 {
+pub(crate) fn grains(value: &Value) -> u128 {
     value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no amount: {value}"))
 }

@@ -1,3 +1,5 @@
+//! Table tests of `settle`: every rejection, both kinds of claims, the floor.
+
 use super::*;
 use crate::{
     record::{Deadlines, Pool},
