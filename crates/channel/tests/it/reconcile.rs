@@ -253,6 +253,7 @@ fn a_second_comparison_before_the_first_is_durable_changes_nothing() {
             false => drop(world.payer.voucher(lane).unwrap()),
         }
         world.restart_payer();
+        world.restart_payee();
         world.answer_open_vouchers();
         let copy = world.payee.copy();
         let first = world.payer.reconcile(&copy).pending;
