@@ -6,12 +6,13 @@
 //! found, so one bad signature costs its sender's peers little.
 
 use crate::{
-    block::{Tx, verify_signatures},
+    block::{Keys, Tx, verify_signatures},
     pool::{Pool, Refusal, Waiter},
 };
 use bytes::Bytes;
 use commonware_parallel::Sequential;
-use gristmill_ledger::{Invalid, Malformed, Rules};
+use gristmill_ledger::{Invalid, Malformed, Rules, SignedTx};
+use gristmill_types::encode;
 use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -42,7 +43,7 @@ impl Admission {
     /// Starts the thread; it ends when the last clone is dropped.
     pub(crate) fn start(pool: Pool, rules: Arc<Rules>) -> std::io::Result<Self> {
         let (requests, receiver) = mpsc::channel(QUEUE);
-        let worker = Worker { requests: receiver, pool: pool.clone() };
+        let worker = Worker { requests: receiver, pool: pool.clone(), keys: Keys::default() };
         std::thread::Builder::new().name("gristmill-admission".into()).spawn(move || worker.run())?;
         Ok(Self { requests, rules, pool })
     }
@@ -63,22 +64,34 @@ impl Admission {
     }
 
     /// Submits many transactions in order and returns how many were taken. Waits while the pool has
-    /// no room for them.
-    pub(crate) async fn submit_many(&self, txs: Vec<Tx>) -> usize {
-        while !self.pool.has_room(txs.len()) {
-            tokio::time::sleep(Duration::from_millis(1)).await;
+    /// no room; reads a batch while the one before it is verified.
+    pub(crate) async fn submit_many(&self, txs: &[SignedTx]) -> Result<usize, Refusal> {
+        let mut taken = 0;
+        let mut pending: Option<oneshot::Receiver<usize>> = None;
+        for batch in txs.chunks(MAX_BATCH) {
+            let batch = batch.iter().map(|tx| self.read(encode(tx).into())).collect::<Result<Vec<_>, _>>()?;
+            while !self.pool.has_room(2 * MAX_BATCH) {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            let (sender, receiver) = oneshot::channel();
+            if self.requests.send(Request::Many(batch, sender)).await.is_err() {
+                return Err(Refusal::Stopping);
+            }
+            if let Some(before) = pending.replace(receiver) {
+                taken += before.await.unwrap_or(0);
+            }
         }
-        let (sender, receiver) = oneshot::channel();
-        if self.requests.send(Request::Many(txs, sender)).await.is_err() {
-            return 0;
+        if let Some(last) = pending {
+            taken += last.await.unwrap_or(0);
         }
-        receiver.await.unwrap_or(0)
+        Ok(taken)
     }
 }
 
 struct Worker {
     requests: mpsc::Receiver<Request>,
     pool: Pool,
+    keys: Keys,
 }
 
 fn now() -> Duration {
@@ -100,7 +113,7 @@ impl Worker {
                 next = if singles.len() < MAX_BATCH { self.requests.try_recv().ok() } else { None };
             }
             let txs: Vec<Tx> = singles.iter().map(|(tx, _)| tx.clone()).collect();
-            let verified = verify(&txs);
+            let verified = verify(&txs, &mut self.keys);
             for ((tx, waiter), verified) in singles.into_iter().zip(verified) {
                 if verified {
                     // A refusal reaches the waiter.
@@ -112,10 +125,10 @@ impl Worker {
         }
     }
 
-    fn admit_many(&self, txs: &[Tx]) -> usize {
+    fn admit_many(&mut self, txs: &[Tx]) -> usize {
         let mut taken = 0;
         for batch in txs.chunks(MAX_BATCH) {
-            let verified = verify(batch);
+            let verified = verify(batch, &mut self.keys);
             let good = batch.iter().zip(verified).filter(|(_, verified)| *verified).map(|(tx, _)| tx.clone());
             taken += self.pool.insert_many(good, now());
         }
@@ -124,18 +137,18 @@ impl Worker {
 }
 
 /// Which of the transactions are signed by their senders.
-fn verify(txs: &[Tx]) -> Vec<bool> {
+fn verify(txs: &[Tx], keys: &mut Keys) -> Vec<bool> {
     let mut verdicts = vec![false; txs.len()];
-    verify_into(txs, &mut verdicts);
+    verify_into(txs, keys, &mut verdicts);
     verdicts
 }
 
-fn verify_into(txs: &[Tx], verdicts: &mut [bool]) {
-    if verify_signatures(&mut rand::rng(), txs, &Sequential) {
+fn verify_into(txs: &[Tx], keys: &mut Keys, verdicts: &mut [bool]) {
+    if verify_signatures(&mut rand::rng(), txs, keys, &Sequential) {
         verdicts.fill(true);
     } else if txs.len() > 1 {
         let (txs, verdicts) = (txs.split_at(txs.len() / 2), verdicts.split_at_mut(txs.len() / 2));
-        verify_into(txs.0, verdicts.0);
-        verify_into(txs.1, verdicts.1);
+        verify_into(txs.0, keys, verdicts.0);
+        verify_into(txs.1, keys, verdicts.1);
     }
 }

@@ -5,7 +5,7 @@
 //! out. The engine compares the operations' root itself, but not the state root, so that is ours.
 
 use crate::{
-    block::{Block, MAX_BLOCK_TXS, MAX_BODY_BYTES, Tx, verify_signatures},
+    block::{Block, Keys, MAX_BLOCK_TXS, MAX_BODY_BYTES, Tx, verify_signatures},
     index::Applied,
     pool::{Pool, Refusal, Taken, Verdict},
     state::{Batch, Databases, Env, Execution, Refused, Sealed, execute, execute_genesis, sync_target},
@@ -84,6 +84,7 @@ pub(crate) struct Shared {
     pub strategy: Rayon,
     executed: Mutex<BTreeMap<Digest, Executed>>,
     built: Mutex<Option<Block>>,
+    keys: Mutex<Keys>,
 }
 
 /// The ledger's application.
@@ -102,7 +103,7 @@ impl App {
     ) -> Self {
         let rules = Arc::new(genesis.rules());
         let next_committee = genesis_block.header.next_committee;
-        let (executed, built) = (Mutex::default(), Mutex::default());
+        let (executed, built, keys) = (Mutex::default(), Mutex::default(), Mutex::default());
         Self(Arc::new(Shared {
             genesis,
             rules,
@@ -114,6 +115,7 @@ impl App {
             strategy,
             executed,
             built,
+            keys,
         }))
     }
 
@@ -281,7 +283,11 @@ impl<E: Env> Application<E> for App {
             }
             let unseen: Vec<Tx> =
                 block.body.iter().filter(|tx| !self.0.pool.knows(&tx.hash())).cloned().collect();
-            if !verify_signatures(&mut env, &unseen, &self.0.strategy) {
+            let signed = {
+                let mut keys = self.0.keys.lock().unwrap_or_else(PoisonError::into_inner);
+                verify_signatures(&mut env, &unseen, &mut keys, &self.0.strategy)
+            };
+            if !signed {
                 return None;
             }
             // A verdict must not depend on this node's clock, so a block from the future is not

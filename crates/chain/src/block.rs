@@ -18,9 +18,12 @@ use gristmill_ledger::{
     CheckedTx, Malformed, Rules, SignedTx, Transaction, decode_tx, params::MAX_TX_BYTES, tx_hash,
 };
 use gristmill_proof::{ConsensusContext, Header, body_root};
-use gristmill_types::{Signable as _, TxHash};
+use gristmill_types::{AccountId, Signable as _, TxHash};
 use rand_core::CryptoRng;
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 /// Most transactions in a block.
 pub const MAX_BLOCK_TXS: usize = 8_192;
@@ -84,9 +87,36 @@ impl Tx {
     }
 }
 
+/// Senders' keys that were decoded before. Decoding a key costs almost half of verifying a signature
+/// in a batch, and senders come back.
+#[derive(Default)]
+pub(crate) struct Keys(HashMap<AccountId, ed25519::PublicKey>);
+
+impl Keys {
+    /// Most keys that are remembered.
+    const REMEMBERED: usize = 65_536;
+
+    fn get(&mut self, account: &AccountId) -> Option<ed25519::PublicKey> {
+        if let Some(key) = self.0.get(account) {
+            return Some(key.clone());
+        }
+        let key = ed25519::PublicKey::decode(Copying(account.as_bytes())).ok()?;
+        if self.0.len() == Self::REMEMBERED {
+            self.0.clear();
+        }
+        self.0.insert(*account, key.clone());
+        Some(key)
+    }
+}
+
 /// Verifies the signatures of all transactions together; about a quarter of the cost of one by one.
 /// The rules are Commonware's, under which a batch and a single signature get the same verdict.
-pub(crate) fn verify_signatures(rng: &mut impl CryptoRng, txs: &[Tx], strategy: &impl Strategy) -> bool {
+pub(crate) fn verify_signatures(
+    rng: &mut impl CryptoRng,
+    txs: &[Tx],
+    keys: &mut Keys,
+    strategy: &impl Strategy,
+) -> bool {
     struct Entry<'a> {
         key: ed25519::PublicKey,
         signature: ed25519::Signature,
@@ -95,13 +125,19 @@ pub(crate) fn verify_signatures(rng: &mut impl CryptoRng, txs: &[Tx], strategy: 
     if txs.is_empty() {
         return true;
     }
-    let entries = strategy.map_collect_vec(txs, |tx| {
+    let mut entry = |tx: &'_ Tx| {
         let signed = tx.signed();
-        let key = ed25519::PublicKey::decode(Copying(signed.body.sender.as_bytes())).ok()?;
+        let key = keys.get(&signed.body.sender)?;
         let signature = ed25519::Signature::decode(Copying(signed.signature.as_bytes())).ok()?;
-        Some(Entry { key, signature, message: tx.message() })
-    });
-    let Some(entries) = entries.into_iter().collect::<Option<Vec<_>>>() else { return false };
+        Some((key, signature))
+    };
+    let Some(entries) = txs
+        .iter()
+        .map(|tx| entry(tx).map(|(key, signature)| Entry { key, signature, message: tx.message() }))
+        .collect::<Option<Vec<_>>>()
+    else {
+        return false;
+    };
     ed25519::PublicKey::verify_batch(
         rng,
         &entries,

@@ -6,7 +6,6 @@
 
 use crate::{
     admission::Admission,
-    block::Tx,
     pool::{Limits, Pool, Refusal},
     query::Reader,
     rpc,
@@ -115,9 +114,6 @@ pub enum NodeError {
         /// What the system said.
         error: std::io::Error,
     },
-    /// The stored state does not add up.
-    #[error("the stored state does not add up: {0}; restore the data folder from a backup or another node")]
-    Audit(String),
     /// The validator ended by itself.
     #[error("the validator stopped: {0}; see the log above, then start the node again")]
     Stopped(String),
@@ -181,17 +177,6 @@ impl Node {
             let _ = stopped.wait_for(Option::is_some).await;
             return Err(stopped_error(&stopped));
         };
-        if !audit.adds_up() {
-            let reason = audit
-                .faults
-                .first()
-                .cloned()
-                .unwrap_or_else(|| "an issuer's parts differ from its total".into());
-            drop(stop_validator);
-            let _ = tokio::task::spawn_blocking(move || thread.join()).await;
-            return Err(NodeError::Audit(reason));
-        }
-
         let admission =
             Admission::start(pool.clone(), rules).map_err(|error| NodeError::Stopped(error.to_string()))?;
         let (stop_rpc, stopping) = watch::channel(false);
@@ -259,9 +244,7 @@ impl NodeHandle {
     /// Submits many transactions without HTTP and returns how many the mempool took; waits while it
     /// has no room.
     pub async fn submit_many(&self, txs: &[SignedTx]) -> Result<usize, Refusal> {
-        let txs: Vec<Tx> =
-            txs.iter().map(|tx| self.admission.read(encode(tx).into())).collect::<Result<_, _>>()?;
-        Ok(self.admission.submit_many(txs).await)
+        self.admission.submit_many(txs).await
     }
 
     /// Resolves if the validator ends by itself, with the reason.

@@ -165,7 +165,8 @@ pub(crate) fn genesis_block<E: Env>(genesis: &Genesis, trust: &Trust) -> Block {
 ///
 /// # Panics
 ///
-/// If its storage cannot be opened or is damaged. There is no going on from that.
+/// If its storage cannot be opened or is damaged, or the state does not add up. There is no going on
+/// from that.
 pub(crate) async fn start<E, P, B, S, R, W>(
     env: E,
     setup: Setup<P, B>,
@@ -304,6 +305,11 @@ where
     let sources =
         Sources { databases: databases.clone(), marshal: marshal.clone(), index: index.clone(), headers };
     let (view, audit) = restore(&sources, &genesis_block).await;
+    assert!(
+        audit.adds_up(),
+        "the stored state does not add up: {}; restore the data folder from a backup or another node",
+        audit.faults.first().map_or("an issuer's parts differ from its total", String::as_str)
+    );
     let publisher = Publisher { index, view: view.clone(), pool: pool.clone(), deliveries, applied };
     env.child("publisher").spawn(move |_| publisher.run());
     let (reader, queries): (Reader, Queries) = Reader::new(view.clone());

@@ -40,6 +40,8 @@ mod body;
 mod finality;
 mod header;
 mod state;
+#[cfg(test)]
+mod tests;
 mod trust;
 
 pub use body::{BodyProof, body_root};

@@ -4,4 +4,5 @@ mod fixture;
 mod kill;
 mod load;
 mod node;
+mod proofs;
 mod refusals;
