@@ -135,6 +135,12 @@ impl Payee {
         Ok((used, cost))
     }
 
+    /// Whether nothing is being delivered and every voucher is answered by a receipt: all that can be
+    /// claimed is known.
+    pub fn is_idle(&self) -> bool {
+        self.live.values().all(|live| live.delivery.is_none()) && self.unanswered().is_empty()
+    }
+
     /// The highest amount that is promised on the lane.
     pub fn promised(&self, lane: u32) -> Amount {
         self.state.lanes.get(&lane).map_or(Amount::ZERO, |of| of.voucher.body.0.amount)

@@ -370,3 +370,27 @@ fn a_receipt_within_a_stream_uses_its_voucher_up() {
     let older = world.payer.receipt(&within).unwrap();
     assert_eq!(older, gristmill_channel::Received::Duplicate, "late, and nothing new");
 }
+
+#[test]
+fn a_copy_shows_vouchers_early_and_our_own_word_only_when_durable() {
+    let mut world = World::new();
+    let lane = world.start(10, 100);
+    world.place(lane, b"{}", ask(10, 100));
+    world.stream(lane, 3);
+    let (receipt, pending) = world.payee.receipt(lane, parts(true), &receipt_key()).unwrap();
+    assert_eq!(world.payee.copy().lanes[0].receipt, None);
+    assert_eq!(world.payee.claims_to_settle(), []);
+    world.payee_does(pending);
+    assert_eq!(world.payee.copy().lanes[0].receipt, Some(receipt.clone()));
+    world.take(&receipt);
+    let approval = world.payer.approve(lane).unwrap();
+    let Accepted::New(pending) = world.payee.approve(&approval).unwrap() else { panic!("new") };
+    assert_eq!(world.payee.copy().lanes[0].approval, None);
+    assert!(world.payee.claims_to_settle()[0].approval.is_none());
+    world.payee_does(pending);
+    assert_eq!(world.payee.copy().lanes[0].approval, Some(approval));
+    // A voucher that is about to count: hiding it would let the payer release what it promised.
+    let late = voucher(claim(lane, 1 << 40, usage(20, 40, 2)));
+    let Accepted::New(_pending) = world.payee.accept(&late, |_| None, 0).unwrap() else { panic!("new") };
+    assert_eq!(world.payee.copy().lanes[0].voucher, late);
+}
