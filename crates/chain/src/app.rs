@@ -8,6 +8,7 @@ use crate::{
     block::{Block, Keys, MAX_BLOCK_TXS, MAX_BODY_BYTES, Tx, verify_signatures},
     index::Applied,
     pool::{Pool, Refusal, Taken, Verdict},
+    publish::BACKLOG,
     state::{Batch, Databases, Env, Execution, Refused, Sealed, execute, execute_genesis, sync_target},
 };
 use commonware_consensus::{Heightable as _, Viewable as _, marshal::ancestry::Ancestry, types::Height};
@@ -85,6 +86,8 @@ pub(crate) struct Shared {
     executed: Mutex<BTreeMap<Digest, Executed>>,
     built: Mutex<Option<Block>>,
     keys: Mutex<Keys>,
+    /// The last blocks that were applied; some may not be published yet.
+    recent: Mutex<VecDeque<Arc<Applied>>>,
 }
 
 /// The ledger's application.
@@ -103,7 +106,8 @@ impl App {
     ) -> Self {
         let rules = Arc::new(genesis.rules());
         let next_committee = genesis_block.header.next_committee;
-        let (executed, built, keys) = (Mutex::default(), Mutex::default(), Mutex::default());
+        let (executed, built) = (Mutex::default(), Mutex::default());
+        let (keys, recent) = (Mutex::default(), Mutex::default());
         Self(Arc::new(Shared {
             genesis,
             rules,
@@ -116,6 +120,7 @@ impl App {
             executed,
             built,
             keys,
+            recent,
         }))
     }
 
@@ -135,26 +140,39 @@ impl App {
     }
 
     /// Takes what the block came to, and forgets everything that lost against it.
-    fn recall(&self, block: &Block) -> Option<Executed> {
+    fn recall(&self, block: &Block) -> Option<Arc<Applied>> {
         let mut all = self.0.executed.lock().unwrap_or_else(PoisonError::into_inner);
         let executed = all.remove(&block.digest());
         all.retain(|_, other| other.height > block.header.height.get());
-        executed
+        let Executed { outcomes, changes, .. } = executed?;
+        let applied = Arc::new(Applied::new(block, outcomes, changes));
+        // Before the lock on the executed blocks is given up, so that no block is in neither list.
+        let mut recent = self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent.push_back(applied.clone());
+        if recent.len() > BACKLOG {
+            recent.pop_front();
+        }
+        Some(applied)
     }
 
-    /// A block that is not final yet may hold the transaction already: it was submitted again.
-    fn included(&self, tx: &Tx) -> Option<Verdict> {
+    /// A transaction that was submitted again may be in a block that nobody outside knows yet.
+    fn included(&self, tx: &Tx, reason: &Invalid) -> Option<Verdict> {
+        let is_it = |outcome: &Outcome| outcome.hash == tx.hash();
         let all = self.0.executed.lock().unwrap_or_else(PoisonError::into_inner);
-        let holds = |executed: &&Executed| executed.outcomes.iter().any(|outcome| outcome.hash == tx.hash());
-        let (digest, executed) = all.iter().find(|(_, executed)| holds(executed))?;
-        Some(Verdict::Included { height: executed.height, view: executed.view, block: *digest })
+        if let Some((digest, executed)) = all.iter().find(|(_, executed)| executed.outcomes.iter().any(is_it))
+        {
+            return Some(Verdict::Included { height: executed.height, view: executed.view, block: *digest });
+        }
+        let recent = self.0.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let applied = recent.iter().find(|applied| applied.outcomes.iter().any(is_it))?;
+        Some(Verdict::Final { height: applied.height, refusal: Refusal::invalid(reason) })
     }
 
     /// What becomes of a transaction that is not in the block.
     fn verdict(&self, tx: &Tx, refused: Refused) -> (usize, Verdict) {
         let verdict = match &refused.reason {
             Invalid::Nonce { expected, got } if got > expected => Verdict::Ahead,
-            reason => self.included(tx).unwrap_or_else(|| Verdict::Never(Refusal::invalid(reason))),
+            reason => self.included(tx, reason).unwrap_or_else(|| Verdict::Never(Refusal::invalid(reason))),
         };
         (refused.position, verdict)
     }
@@ -329,11 +347,10 @@ impl<E: Env> Application<E> for App {
         (): (),
         _: <Self::Databases as DatabaseSet<E>>::Readers,
     ) {
-        let executed = self.recall(block).expect("a block is executed before it is applied");
+        let applied = self.recall(block).expect("a block is executed before it is applied");
         self.0.pool.finalized(block.height().get(), &block.digest(), &block.body);
-        let applied = Applied::new(block, executed.outcomes, executed.changes);
         // Closed only when the node stops.
-        let _ = self.0.applied.send(Arc::new(applied)).await;
+        let _ = self.0.applied.send(applied).await;
     }
 }
 

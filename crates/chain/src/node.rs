@@ -311,11 +311,20 @@ fn lock(folder: &Path, chain: ChainId) -> Result<File, NodeError> {
             }
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            fs::write(&path, encode(&chain)).map_err(failed(&path))?;
+            write_whole(folder, &path, &encode(&chain)).map_err(failed(&path))?;
         }
         Err(error) => return Err(failed(&path)(error)),
     }
     Ok(lock)
+}
+
+/// Writes a file whole or not at all, and on disk when it returns.
+fn write_whole(folder: &Path, path: &Path, content: &[u8]) -> std::io::Result<()> {
+    let staged = path.with_extension("incoming");
+    fs::write(&staged, content)?;
+    fs::File::open(&staged)?.sync_all()?;
+    fs::rename(&staged, path)?;
+    fs::File::open(folder)?.sync_all()
 }
 
 struct Plan {

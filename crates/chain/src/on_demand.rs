@@ -88,9 +88,9 @@ async fn work<E: Env>(env: &E, pool: &Pool, view: &View, idle: Duration, parent:
         }
         let mut wake = give_up;
         if last.hash != block_hash(&parent) {
+            // Whether a deadline is still pending after the parent shows when it is published.
             wake = wake.min(started + GRACE);
-        }
-        if let Some(due) = view.due_after() {
+        } else if let Some(due) = view.due_after() {
             let due = Duration::from_millis(last.time_ms) + due;
             wake = wake.min(env.current() + due.saturating_sub(now(env)));
         }

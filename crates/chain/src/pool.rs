@@ -120,6 +120,15 @@ pub(crate) type Answer = Result<Arc<Final>, Refusal>;
 /// What a submitter waits for.
 pub(crate) type Waiter = oneshot::Sender<Answer>;
 
+/// A transaction that the pool knows.
+#[derive(Default)]
+struct Known {
+    /// Who wants to hear of it.
+    waiters: Vec<Waiter>,
+    /// Whether it takes room: it does until it is in a final block.
+    counted: bool,
+}
+
 #[derive(Default)]
 struct State {
     /// Waiting transactions of each sender.
@@ -130,8 +139,10 @@ struct State {
     parked: HashMap<AccountId, BTreeMap<u64, (Tx, Duration)>>,
     /// Blocks of ours that are not final, by height.
     proposed: BTreeMap<u64, Vec<(Digest, u64, Vec<Tx>)>>,
-    /// Every transaction above, by hash, with who waits for it.
-    known: HashMap<TxHash, Vec<Waiter>>,
+    /// Every transaction above, and those that are in a final block which was not published yet.
+    known: HashMap<TxHash, Known>,
+    /// The height of the last published block.
+    published: u64,
     senders: HashMap<AccountId, usize>,
     bytes: usize,
     stopping: bool,
@@ -262,16 +273,24 @@ impl Pool {
         self.filled.notify_one();
     }
 
-    /// Takes the waiters of a transaction; from here on the pool does not know it.
-    pub fn settle(&self, hash: &TxHash) -> Vec<Waiter> {
-        self.state().forget(hash)
+    /// A block was published: takes the waiters of its transactions, by their position. From here on
+    /// the pool does not know these transactions, and the [view](crate::view) does.
+    pub fn settle<'a>(
+        &self,
+        height: u64,
+        hashes: impl Iterator<Item = &'a TxHash>,
+    ) -> Vec<(u32, Vec<Waiter>)> {
+        let mut state = self.state();
+        state.published = state.published.max(height);
+        let settled = (0..).zip(hashes).map(|(position, hash)| (position, state.forget(hash)));
+        settled.filter(|(_, waiters)| !waiters.is_empty()).collect()
     }
 
     /// Tells every submitter that the node stops.
     pub fn stop(&self) {
         let mut state = self.state();
         state.stopping = true;
-        for waiter in state.known.drain().flat_map(|(_, waiters)| waiters) {
+        for waiter in state.known.drain().flat_map(|(_, known)| known.waiters) {
             let _ = waiter.send(Err(Refusal::Stopping));
         }
     }
@@ -286,8 +305,8 @@ impl State {
         now: Duration,
     ) -> Result<(), Refusal> {
         let hash = tx.hash();
-        if let Some(waiters) = self.known.get_mut(&hash) {
-            waiters.extend(waiter);
+        if let Some(known) = self.known.get_mut(&hash) {
+            known.waiters.extend(waiter);
             return Ok(());
         }
         let (sender, nonce) = (tx.signed().body.sender, tx.signed().body.nonce);
@@ -310,7 +329,7 @@ impl State {
             }
             return Err(problem);
         }
-        self.known.insert(hash, waiter.into_iter().collect());
+        self.known.insert(hash, Known { waiters: waiter.into_iter().collect(), counted: true });
         self.bytes += tx.bytes().len();
         *self.senders.entry(sender).or_default() += 1;
         self.wait(tx);
@@ -326,10 +345,25 @@ impl State {
         }
         let mut ready = vec![(nonce, tx)];
         ready.extend(self.parked.remove(&sender).into_iter().flatten().map(|(nonce, (tx, _))| (nonce, tx)));
+        let mut replaced = Vec::new();
         let waiting = self.waiting.entry(sender).or_default();
         for (nonce, tx) in ready {
-            if waiting.insert(nonce, tx).is_none() {
-                self.turns.push_back(sender);
+            match waiting.insert(nonce, tx) {
+                None => self.turns.push_back(sender),
+                Some(other) => replaced.push(other),
+            }
+        }
+        // Two transactions with one nonce can meet here when one of them was taken for a block before
+        // the other came; only one of them can ever be valid.
+        for other in replaced {
+            let nonce = other.signed().body.nonce;
+            if self
+                .waiting
+                .get(&sender)
+                .and_then(|txs| txs.get(&nonce))
+                .is_some_and(|tx| tx.hash() != other.hash())
+            {
+                self.refuse(&other, &Refusal::NonceTaken { nonce });
             }
         }
     }
@@ -355,13 +389,15 @@ impl State {
                 self.waiting.remove(&sender);
             }
         }
-        if self.known.contains_key(&tx.hash()) {
-            self.release(tx);
-        }
+        self.release(tx);
     }
 
-    /// Gives back the room that a transaction took.
+    /// Gives back the room that a transaction took, once.
     fn release(&mut self, tx: &Tx) {
+        match self.known.get_mut(&tx.hash()) {
+            Some(known) if known.counted => known.counted = false,
+            _ => return,
+        }
         self.bytes = self.bytes.saturating_sub(tx.bytes().len());
         let sender = tx.signed().body.sender;
         if let Some(count) = self.senders.get_mut(&sender) {
@@ -373,14 +409,12 @@ impl State {
     }
 
     fn forget(&mut self, hash: &TxHash) -> Vec<Waiter> {
-        self.known.remove(hash).unwrap_or_default()
+        self.known.remove(hash).unwrap_or_default().waiters
     }
 
     /// Drops a transaction for good.
     fn refuse(&mut self, tx: &Tx, problem: &Refusal) {
-        if self.known.contains_key(&tx.hash()) {
-            self.release(tx);
-        }
+        self.release(tx);
         for waiter in self.forget(&tx.hash()) {
             let _ = waiter.send(Err(problem.clone()));
         }
@@ -430,6 +464,13 @@ pub enum Verdict {
         /// The block.
         block: Digest,
     },
+    /// It is in a final block, which is published soon or was just published.
+    Final {
+        /// That block's height.
+        height: u64,
+        /// What to say if it was published, and its submitter came too late to hear of it.
+        refusal: Refusal,
+    },
     /// It can never be valid.
     Never(Refusal),
 }
@@ -460,6 +501,9 @@ impl Taken {
                 Verdict::Included { height, view, block } => {
                     state.proposed.entry(height).or_default().push((block, view, vec![tx]));
                 }
+                // Its submitter hears of it when the block is published.
+                Verdict::Final { height, .. } if height > state.published => state.release(&tx),
+                Verdict::Final { refusal, .. } => state.refuse(&tx, &refusal),
                 Verdict::Never(problem) => {
                     tracing::debug!(tx = %tx.hash(), %problem, "transaction dropped");
                     state.refuse(&tx, &problem);

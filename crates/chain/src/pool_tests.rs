@@ -94,7 +94,7 @@ fn a_block_that_loses_gives_its_transactions_back() {
     pool.finalized(5, &digest(2), &[tx(1, 0)]);
     assert_eq!(nonces(pool.take(10, usize::MAX, NOW).txs()), [1, 2]);
     assert!(pool.knows(&tx(1, 0).hash()), "known until its submitter is told");
-    assert!(pool.settle(&tx(1, 0).hash()).is_empty());
+    assert!(pool.settle(5, [tx(1, 0).hash()].iter()).is_empty());
     assert!(!pool.knows(&tx(1, 0).hash()));
 }
 
@@ -132,4 +132,30 @@ fn refused_transactions_leave_and_are_reported() {
     assert_eq!(pool.len(), 1);
     pool.stop();
     assert_eq!(pool.insert(tx(3, 0), None, NOW), Err(Refusal::Stopping));
+}
+
+#[test]
+fn a_transaction_of_a_final_block_hears_of_it_or_is_refused() {
+    for published_first in [false, true] {
+        let pool = pool();
+        // Block 5 holds the transaction and is final; then it is submitted again.
+        pool.finalized(5, &digest(1), &[tx(1, 0)]);
+        if published_first {
+            assert!(pool.settle(5, [tx(1, 0).hash()].iter()).is_empty());
+        }
+        let (waiter, mut answer) = oneshot::channel();
+        pool.insert(tx(1, 0), Some(waiter), NOW).unwrap();
+        let mut taken = pool.take(10, usize::MAX, NOW);
+        let refusal = Refusal::bad_signature();
+        assert!(taken.refuse([(0, Verdict::Final { height: 5, refusal: refusal.clone() })], NOW).is_empty());
+        if published_first {
+            // Too late to be told; who refuses looks into the view.
+            assert_eq!(answer.try_recv().unwrap().unwrap_err(), refusal);
+        } else {
+            assert!(answer.try_recv().is_err(), "still waiting");
+            let settled = pool.settle(5, [tx(1, 0).hash()].iter());
+            assert!(matches!(settled.as_slice(), [(0, waiters)] if waiters.len() == 1));
+        }
+        assert_eq!(pool.len(), 0);
+    }
 }

@@ -146,17 +146,11 @@ impl View {
 
     /// Tells the submitters of a published block's transactions.
     pub fn settle(&self, pool: &Pool, applied: &Arc<Applied>) {
-        for (position, outcome) in (0..).zip(&applied.outcomes) {
-            let waiters = pool.settle(&outcome.hash);
-            if waiters.is_empty() {
-                continue;
-            }
-            let settled = Arc::new(Final {
-                block: applied.hash,
-                height: applied.height,
-                position,
-                outcome: outcome.clone(),
-            });
+        let hashes = applied.outcomes.iter().map(|outcome| &outcome.hash);
+        for (position, waiters) in pool.settle(applied.height, hashes) {
+            let outcome = usize::try_from(position).ok().and_then(|position| applied.outcomes.get(position));
+            let Some(outcome) = outcome.cloned() else { continue };
+            let settled = Arc::new(Final { block: applied.hash, height: applied.height, position, outcome });
             for waiter in waiters {
                 let _ = waiter.send(Ok(settled.clone()));
             }

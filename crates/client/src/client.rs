@@ -259,7 +259,7 @@ impl Client {
         Ok(Some(Verified::new(block.clone(), header)))
     }
 
-    /// The records under the keys (at most 64), each proven present or absent in the same state.
+    /// The records under the keys (at most 65), each proven present or absent in the same state.
     pub async fn state(&self, keys: &[StateKey]) -> Result<Verified<Vec<Option<Record>>>, ClientError> {
         let names: Vec<String> = keys.iter().take(KEYS_AT_ONCE).map(ToString::to_string).collect();
         let answer: StateAnswer = self.get(&format!("/v1/state?key={}", names.join(","))).await?;
@@ -296,7 +296,7 @@ impl Client {
             .map(|records| records.into_iter().flatten().next().and_then(|record| T::of(&record).cloned())))
     }
 
-    /// An account's nonce and what it holds of these issuers' credits (at most 63), proven.
+    /// An account's nonce and what it holds of these issuers' credits (at most 64), proven.
     pub async fn account(
         &self,
         account: &AccountId,

@@ -15,7 +15,7 @@ use utoipa::{IntoParams, ToSchema};
 pub const MAX_PAGE: usize = 1_000;
 
 /// Most state keys in one question.
-pub const MAX_KEYS: usize = 64;
+pub const MAX_KEYS: usize = 65;
 
 /// Every failure has this body.
 #[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
@@ -168,7 +168,7 @@ pub struct BlockInfo {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct StateQuestion {
-    /// Keys in hexadecimal, separated by commas; at most 64.
+    /// Keys in hexadecimal, separated by commas; at most 65.
     pub key: String,
 }
 

@@ -48,7 +48,8 @@ async fn what_was_reported_final_survives_sigkill() {
             .args(["kill::child", "--exact", "--nocapture"])
             .env(FOLDER, folder.path())
             .stdout(Stdio::piped())
-            .stderr(Stdio::null())
+            // Shown when the test fails.
+            .stderr(Stdio::inherit())
             .spawn()
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);

@@ -1,5 +1,6 @@
 //! A node as its users meet it: over HTTP, through the client, across restarts.
 
+mod channels;
 mod fixture;
 mod kill;
 mod load;

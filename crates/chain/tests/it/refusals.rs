@@ -66,7 +66,7 @@ async fn bad_requests_get_a_status_a_code_and_a_message() {
         ("GET", &format!("/v1/blocks/{}", "ab".repeat(32)), "", 404, "not_found"),
         ("GET", "/v1/state", "", 400, "bad_request"),
         ("GET", "/v1/state?key=", "", 400, "bad_request"),
-        ("GET", &format!("/v1/state?key={}", vec!["00".repeat(32); 65].join(",")), "", 400, "bad_request"),
+        ("GET", &format!("/v1/state?key={}", vec!["00".repeat(32); 66].join(",")), "", 400, "bad_request"),
         ("GET", "/v1/accounts/gm1xyz", "", 400, "bad_request"),
         ("GET", "/v1/accounts/%ff", "", 400, "bad_request"),
         ("GET", &format!("/v1/channels/{}", "ab".repeat(32)), "", 404, "not_found"),
