@@ -14,6 +14,16 @@ pub fn ids_digest(ids: &[u32]) -> Digest {
     Digest::new(hasher.finalize().into())
 }
 
+/// [`ids_digest`]'s bytes under the request's salt: what a receipt carries, since receipts can become
+/// public and a short prompt could be guessed from a plain digest.
+pub fn salted_ids_digest(salt: &Digest, ids: &[u32]) -> Digest {
+    let mut hasher = SaltedHasher::new(salt);
+    for id in ids {
+        hasher.update(&id.to_le_bytes());
+    }
+    hasher.finish()
+}
+
 /// HMAC-SHA-256 of the bytes under the request's salt. Without the salt, which payer and payee
 /// alone know, nobody can test a guess of a short prompt against a receipt.
 pub fn salted_digest(salt: &Digest, bytes: &[u8]) -> Digest {

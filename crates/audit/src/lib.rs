@@ -42,7 +42,7 @@ mod nonce;
 mod sampler;
 mod seed;
 
-pub use commit::{SaltedHasher, ids_digest, salted_digest};
+pub use commit::{SaltedHasher, ids_digest, salted_digest, salted_ids_digest};
 pub use nonce::{BadTree, MAX_LEAVES, NonceTree, verify_nonce};
 pub use sampler::{BadSampling, Draw, MAX_TOP_K, Sampler, unit};
 pub use seed::{Seed, user_seed_nonce};

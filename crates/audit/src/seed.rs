@@ -58,13 +58,19 @@ impl Seed {
         Self(*sha256(&parts).as_bytes())
     }
 
-    /// The seed that a receipt's commitment stands for, with the receipt's quote and model. The
+    /// The seed that a receipt's commitment stands for, with the plain digest of the prompt's ids (the
+    /// commitment holds a salted one) and the receipt's quote and model. The
     /// caller has checked the processor's nonce against the quote ([`verify_nonce`](crate::verify_nonce)).
-    pub fn from_commitment(commitment: &AuditCommitment, quote: &QuoteHash, model: &ModelId) -> Self {
+    pub fn from_commitment(
+        commitment: &AuditCommitment,
+        prompt_ids: &Digest,
+        quote: &QuoteHash,
+        model: &ModelId,
+    ) -> Self {
         let consumer = &commitment.consumer_nonce;
         match &commitment.processor_nonce {
-            Some(leaf) => Self::joint(&leaf.nonce, consumer, quote, &commitment.prompt_ids, model),
-            None => Self::fixed(consumer, &commitment.prompt_ids, model),
+            Some(leaf) => Self::joint(&leaf.nonce, consumer, quote, prompt_ids, model),
+            None => Self::fixed(consumer, prompt_ids, model),
         }
     }
 }
@@ -125,12 +131,13 @@ mod tests {
         let (quote, model) = (QuoteHash::new([3; 32]), ModelId::new([5; 32]));
         let leaf = ProcessorNonce { nonce: digest(1), index: 0, path: Vec::new() };
         assert_eq!(
-            Seed::from_commitment(&commitment(Some(leaf)), &quote, &model),
+            Seed::from_commitment(&commitment(Some(leaf)), &digest(4), &quote, &model),
             Seed::joint(&digest(1), &digest(2), &quote, &digest(4), &model)
         );
-        let fixed = Seed::from_commitment(&commitment(None), &quote, &model);
+        let fixed = Seed::from_commitment(&commitment(None), &digest(4), &quote, &model);
         assert_eq!(fixed, Seed::fixed(&digest(2), &digest(4), &model));
-        let elsewhere = Seed::from_commitment(&commitment(None), &QuoteHash::new([8; 32]), &model);
+        let elsewhere =
+            Seed::from_commitment(&commitment(None), &digest(4), &QuoteHash::new([8; 32]), &model);
         assert_eq!(fixed, elsewhere, "a fixed seed does not depend on the quote");
     }
 

@@ -12,12 +12,16 @@ use gristmill_net::{
     sse,
 };
 use gristmill_types::AccountId;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 /// Chunks that wait for a slow client at most. While they wait, nothing more is read from the
 /// processor, and nothing more is paid.
 const STREAM_BUFFER: usize = 16;
+
+/// How long a client may take to read what is on its way to it.
+const READER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// What an answer is headed with.
 pub(crate) struct Heading {
@@ -94,7 +98,9 @@ async fn pump(mut purchase: Purchase, heading: Heading, events: mpsc::Sender<Byt
             Err(BuyError::Gone) => return,
             Ok(Step::Text(text)) => {
                 let chunk = heading.chunk(Delta { content: Some(text), role: None });
-                if events.send(chunk.to_event()).await.is_err() {
+                // A client that stands still is one that went away.
+                let sent = tokio::time::timeout(READER_PATIENCE, events.send(chunk.to_event())).await;
+                if !matches!(sent, Ok(Ok(()))) {
                     return;
                 }
                 continue;

@@ -17,7 +17,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::broadcast;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A running gateway.
 pub(crate) struct App {
@@ -35,6 +35,8 @@ pub(crate) struct App {
     pub(crate) orphans: Mutex<BTreeSet<(ChannelId, u32)>>,
     /// Channels that are being brought in order.
     pub(crate) tidying: Mutex<BTreeSet<ChannelId>>,
+    /// Vouchers and approvals on their way.
+    pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
     pub(crate) events: broadcast::Sender<Event>,
 }

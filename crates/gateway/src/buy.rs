@@ -9,10 +9,10 @@ use crate::{
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
-use gristmill_audit::{ids_digest, salted_digest, user_seed_nonce, verify_nonce};
+use gristmill_audit::{salted_digest, salted_ids_digest, user_seed_nonce, verify_nonce};
 use gristmill_channel::{Ask, KeyId, PayerError, Plan, Received};
 use gristmill_net::{
-    openai::{ChatRequest, FinishReason, SamplingDefaults},
+    openai::{ApiError, ChatRequest, FinishReason, SamplingDefaults},
     pay::{
         Action, Challenge, PaymentReceipt, PlacedOrder,
         stream::{Item, Start},
@@ -23,7 +23,14 @@ use gristmill_tokenizer::{ChatMessage, Tokenizer, Transcript};
 use gristmill_types::{
     Amount, ChannelId, Digest, ProcessorNonce, Receipt, Sampling, Signable as _, Signed, Usage, sha256,
 };
-use std::{pin::Pin, sync::Arc, time::Instant};
+use std::{
+    pin::Pin,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// A processor may ask for a voucher this often.
+const ASKED_TOO_OFTEN: Duration = Duration::from_millis(50);
 
 type Events = Pin<Box<dyn Stream<Item = Result<sse::Event, String>> + Send>>;
 
@@ -73,6 +80,7 @@ pub(crate) struct Purchase {
     finish: Option<FinishReason>,
     failure: Option<BuyError>,
     metered: Instant,
+    asked: Instant,
     ended: bool,
 }
 
@@ -168,6 +176,8 @@ async fn place(
         finish: None,
         failure: None,
         metered: Instant::now(),
+        // The first wish is heeded at once.
+        asked: Instant::now().checked_sub(ASKED_TOO_OFTEN).unwrap_or_else(Instant::now),
         ended: false,
     })
 }
@@ -217,6 +227,22 @@ async fn reserve(
     key: KeyId,
     prepared: &mut Prepared,
 ) -> Result<(ChannelId, u32, Amount), BuyError> {
+    let quote = &prepared.challenge.quote().body;
+    let capped = prepared.ask.affordable(&quote.prices, &Usage::default(), app.config.max_request);
+    match capped {
+        Some(ask) if ask.max_output_tokens == prepared.ask.max_output_tokens => {}
+        Some(ask) if !prepared.limited => prepared.limit_to(ask),
+        _ => {
+            return Err(ApiError::invalid(
+                "max_tokens",
+                format!(
+                    "The request could cost more than {} credits, the most that this gateway pays for one; ask for fewer tokens.",
+                    app.config.max_request
+                ),
+            )
+            .into());
+        }
+    }
     let mut funded = false;
     loop {
         let channel = app.channel_for(&prepared.challenge).await?;
@@ -309,11 +335,12 @@ impl Purchase {
                         return Ok(Step::Text(chunk.text().to_owned()));
                     }
                 }
+                // More often than this it asks for nothing but our work.
+                Item::NeedVoucher(_) if self.asked.elapsed() < ASKED_TOO_OFTEN => {}
                 Item::NeedVoucher(need) => self.pay_on(need.required)?,
                 Item::Failed(error) => self.failure = Some(error.into()),
                 Item::Receipt(receipt) => {
                     let bought = self.receipt(*receipt).await?;
-                    self.ended = true;
                     return match self.failure.take() {
                         Some(error) => Err(error),
                         None => Ok(Step::End(bought)),
@@ -411,6 +438,7 @@ impl Purchase {
 
     /// The processor says that the window is used up: pay on if that is so by our own count.
     fn pay_on(&mut self, required: Amount) -> Result<(), BuyError> {
+        self.asked = Instant::now();
         let voucher = {
             let mut accounts = self.app.accounts.lock();
             let payer = accounts.payer(&self.channel)?;
@@ -430,7 +458,7 @@ impl Purchase {
     /// Sends without holding up the stream. A voucher that gets lost is asked for again.
     fn send(&self, action: Action) {
         let (peer, challenge) = (self.peer.clone(), Arc::clone(&self.challenge));
-        tokio::spawn(async move {
+        self.app.tasks.spawn(async move {
             if let Err(error) = peer.pay(&challenge, &action).await {
                 tracing::debug!(%error, "a payment did not arrive");
             }
@@ -459,7 +487,8 @@ impl Purchase {
             })
             .await?;
         queued.durable().await?;
-        // An answer that the receipt does not commit to is not approved; the lane goes on.
+        // The lane is in order either way. An answer that the receipt does not commit to is not approved.
+        self.ended = true;
         complete?;
         let approval = self.app.accounts.lock().payer(&self.channel)?.approve(self.lane)?;
         self.send(Action::Approve(approval));
@@ -491,7 +520,8 @@ impl Purchase {
             return wrong("another answer");
         }
         let Some(audit) = &receipt.audit else { return wrong("no computation") };
-        if audit.prompt_ids != ids_digest(&self.prompt_ids) || audit.output_ids != ids_digest(&self.ids) {
+        let ids = |ids: &[u32]| salted_ids_digest(&self.salt, ids);
+        if audit.prompt_ids != ids(&self.prompt_ids) || audit.output_ids != ids(&self.ids) {
             return wrong("other tokens");
         }
         if audit.sampling != self.sampling || audit.consumer_nonce != self.consumer_nonce {

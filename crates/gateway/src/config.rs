@@ -18,6 +18,11 @@ pub struct Config {
     pub issuer: AccountId,
     /// What a new channel is opened with, and what is added when it runs low.
     pub deposit: Amount,
+    /// The most that one request may cost.
+    pub max_request: Amount,
+    /// The largest window of a quote that is accepted, in output tokens: what a processor could keep
+    /// of one request without delivering it.
+    pub max_window_tokens: u32,
     /// What is reserved beyond a request for those that follow, so that they wait for no disk.
     pub ahead: Amount,
 }
@@ -38,6 +43,8 @@ impl Config {
             voucher_key,
             issuer,
             deposit: Amount::from_credits(5),
+            max_request: Amount::from_credits(1),
+            max_window_tokens: 64,
             ahead: Amount::from_grains(20_000_000),
         }
     }

@@ -132,7 +132,7 @@ impl From<BuyError> for ApiError {
         match &error {
             BuyError::Api(error) => error.clone(),
             BuyError::Empty { .. } => Self::no_credit(format!(
-                "{message} Put credits into the account, for example: gristmill credits issue 100"
+                "{message} Put credits into the account, for example: gristmill credits issue 100 --deposit REFERENCE"
             )),
             BuyError::Budget(_) => Self::no_credit(message),
             BuyError::Payer(payer) => match payer.code() {

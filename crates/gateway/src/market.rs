@@ -25,6 +25,8 @@ const FRESH: Duration = Duration::from_secs(2);
 const PAGE: usize = 1_000;
 /// A quote that ends sooner is replaced first.
 const QUOTE_MARGIN_MS: u64 = 60_000;
+/// The longest time that is paid ahead, where time is priced.
+const MAX_WINDOW_MS: u32 = 1_000;
 /// Text bundles that are kept; a bundle may have megabytes.
 const MAX_TOKENIZERS: usize = 32;
 
@@ -181,6 +183,17 @@ impl Market {
             return Err(BuyError::Misbehaved {
                 processor: seller.processor,
                 what: "its quote names another tokenizer or receipt key than the ledger".to_owned(),
+            });
+        }
+        let (window, most) = (quote.limits.window_tokens, app.config.max_window_tokens);
+        let time_window_ms = if quote.prices.per_msec.is_zero() { 0 } else { quote.limits.window_ms };
+        if window > most || time_window_ms > MAX_WINDOW_MS {
+            return Err(BuyError::Misbehaved {
+                processor: seller.processor,
+                what: format!(
+                    "its quote asks to be paid {window} tokens or {time_window_ms} ms ahead, at most {most} or \
+                     {MAX_WINDOW_MS} are accepted"
+                ),
             });
         }
         let challenge = Arc::new(challenge);

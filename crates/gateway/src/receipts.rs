@@ -1,7 +1,7 @@
 //! Receipts that are kept, and what anybody can check of one without asking anyone.
 
 use crate::{accounts::State, error::BuyError};
-use gristmill_audit::{Seed, ids_digest, salted_digest, verify_nonce};
+use gristmill_audit::{Seed, ids_digest, salted_digest, salted_ids_digest, verify_nonce};
 use gristmill_store::{
     Migration, Store, StoreError,
     rusqlite::{OptionalExtension as _, types::Value},
@@ -208,14 +208,14 @@ pub fn verify(entry: &Entry) -> Result<Checked, VerifyError> {
     same(said.request == salted_digest(&entry.salt, entry.request.as_bytes()), "request")?;
     same(said.response == salted_digest(&entry.salt, entry.answer.as_bytes()), "answer")?;
     let audit = said.audit.as_ref().ok_or(VerifyError::Mismatch("audit commitment"))?;
-    same(audit.prompt_ids == ids_digest(&entry.prompt_ids), "prompt's tokens")?;
-    same(audit.output_ids == ids_digest(&entry.output_ids), "answer's tokens")?;
+    same(audit.prompt_ids == salted_ids_digest(&entry.salt, &entry.prompt_ids), "prompt's tokens")?;
+    same(audit.output_ids == salted_ids_digest(&entry.salt, &entry.output_ids), "answer's tokens")?;
     same(entry.prompt_tokens == entry.prompt_ids.len() as u64, "number of prompt tokens")?;
     same(entry.completion_tokens == entry.output_ids.len() as u64, "number of answer tokens")?;
     if let Some(nonce) = &audit.processor_nonce {
         same(verify_nonce(&offered.nonce_root, nonce), "processor's nonce")?;
     }
-    let seed = Seed::from_commitment(audit, &offered.hash(), &offered.model);
+    let seed = Seed::from_commitment(audit, &ids_digest(&entry.prompt_ids), &offered.hash(), &offered.model);
     Ok(Checked {
         id: entry.id,
         chain: terms.chain,

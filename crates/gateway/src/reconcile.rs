@@ -45,7 +45,6 @@ impl App {
                 .collect()
         };
         for (channel, payee) in channels {
-            self.observe(&channel).await?;
             if self.accounts.lock().payer(&channel)?.in_doubt().is_empty() {
                 continue;
             }
@@ -183,13 +182,15 @@ impl App {
             .accounts
             .change(|state| {
                 let payer = state.payer(channel)?;
-                let (received, verified) = match payer.receipt(receipt) {
+                let (received, counted) = match payer.receipt(receipt) {
                     Err(PayerError::Overcounted { .. }) => (payer.concede(receipt)?, false),
                     other => (other?, true),
                 };
-                let pending = match received {
-                    Received::New(pending) | Received::Evidence(pending) => Some(pending),
-                    Received::Duplicate => None,
+                // One that was taken before was approved then, or refused for a reason.
+                let (pending, verified) = match received {
+                    Received::New(pending) => (Some(pending), counted),
+                    Received::Evidence(pending) => (Some(pending), false),
+                    Received::Duplicate => (None, false),
                 };
                 state.record(channel, lane, pending)?;
                 Ok(verified)

@@ -32,16 +32,18 @@ use gristmill_store::Store;
 use gristmill_types::Amount;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     sync::{broadcast, oneshot},
     task::JoinHandle,
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Events that wait for a slow listener at most.
 const EVENTS: usize = 1024;
+/// How long approvals that are on their way may take when the gateway stops.
+const SEND_PATIENCE: Duration = Duration::from_secs(3);
 /// Receipts in one listing at most.
 const MAX_RECEIPTS: u32 = 1_000;
 
@@ -76,6 +78,7 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
         funding: tokio::sync::Mutex::default(),
         orphans: std::sync::Mutex::new(BTreeSet::new()),
         tidying: std::sync::Mutex::new(BTreeSet::new()),
+        tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
         events: broadcast::Sender::new(EVENTS),
     });
@@ -114,17 +117,19 @@ impl Handle {
     /// Completes what an earlier run left: transactions that may not be final, lanes in doubt.
     pub async fn resume(&self) -> Result<(), BuyError> {
         self.app.resume().await?;
-        self.app.look_at_all().await?;
+        self.app.look_at_all().await;
         self.app.tidy_all().await
     }
 
     /// Takes no more requests, lets those that run end, and releases what is reserved.
     pub async fn stop(mut self) -> Result<(), BuyError> {
         self.app.stopping.cancel();
-        if tokio::time::timeout(std::time::Duration::from_secs(5), &mut self.server).await.is_err() {
+        if tokio::time::timeout(Duration::from_secs(5), &mut self.server).await.is_err() {
             self.server.abort();
         }
         drop(self.watch.await);
+        self.app.tasks.close();
+        drop(tokio::time::timeout(SEND_PATIENCE, self.app.tasks.wait()).await);
         let ((), queued) = self
             .app
             .accounts

@@ -4,29 +4,31 @@ use crate::{app::App, error::BuyError};
 use futures::StreamExt as _;
 use gristmill_ledger::{Event as LedgerEvent, record::Lane, tx::ShowReceipt};
 use gristmill_types::{AccountId, ChannelId, Claim};
-use std::{pin::pin, sync::Arc};
+use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
+
+/// How long to wait before a channel that could not be read is read again.
+const RETRY: Duration = Duration::from_secs(2);
 
 /// Follows the ledger until the gateway stops.
 pub(crate) async fn run(app: Arc<App>) {
     let account = app.config.account.account();
     let mut blocks = pin!(app.ledger.follow(None));
+    // Channels that are to be looked at, until that has worked: a claim that is not contested in time is
+    // paid.
+    let mut changed: BTreeSet<ChannelId> = BTreeSet::new();
     loop {
-        let block = tokio::select! {
-            block = blocks.next() => block,
+        tokio::select! {
+            block = blocks.next() => if let Some(Ok(block)) = block {
+                let events = block.outcomes.iter().flat_map(|outcome| &outcome.events);
+                changed.extend(events.filter_map(|event| channel_of(event, &account)));
+            },
+            () = tokio::time::sleep(RETRY), if !changed.is_empty() => {}
             () = app.stopping.cancelled() => return,
-        };
-        let Some(Ok(block)) = block else { continue };
-        let mut changed: Vec<ChannelId> = Vec::new();
-        for event in block.outcomes.iter().flat_map(|outcome| &outcome.events) {
-            if let Some(channel) = channel_of(event, &account)
-                && !changed.contains(&channel)
-            {
-                changed.push(channel);
-            }
         }
-        for channel in changed {
+        for channel in std::mem::take(&mut changed) {
             if let Err(error) = app.look_at(&channel).await {
-                tracing::warn!(%error, %channel, "a channel could not be read from the ledger");
+                tracing::warn!(%error, %channel, "a channel could not be read from the ledger; trying again");
+                changed.insert(channel);
             }
         }
     }
@@ -51,16 +53,20 @@ impl App {
             return Ok(());
         }
         self.observe(channel).await?;
-        let Some(records) = self.ledger.channel(channel).await?.value else { return Ok(()) };
+        let found = self.ledger.channel(channel).await?;
+        let Some(records) = found.value else { return Ok(()) };
         for lane in &records.lanes {
-            self.contest(channel, lane).await?;
+            self.contest(channel, lane, found.clock_ms).await?;
         }
         Ok(())
     }
 
     /// Shows the processor's own receipt against a pending claim that is above it.
-    async fn contest(&self, channel: &ChannelId, lane: &Lane) -> Result<(), BuyError> {
-        let Some(pending) = &lane.pending else { return Ok(()) };
+    async fn contest(&self, channel: &ChannelId, lane: &Lane, clock_ms: u64) -> Result<(), BuyError> {
+        // After its deadline a claim cannot be contested any more.
+        let Some(pending) = lane.pending.as_ref().filter(|pending| pending.deadline_ms > clock_ms) else {
+            return Ok(());
+        };
         let (terms, receipt) = {
             let mut accounts = self.accounts.lock();
             let payer = accounts.payer(channel)?;
@@ -88,14 +94,16 @@ impl App {
         Ok(())
     }
 
-    /// Looks at every channel once: for what happened while the gateway was away.
-    pub(crate) async fn look_at_all(&self) -> Result<(), BuyError> {
+    /// Looks at every channel once: for what happened while the gateway was away. One that fails does
+    /// not keep the gateway from starting.
+    pub(crate) async fn look_at_all(&self) {
         let channels: Vec<ChannelId> =
             self.accounts.lock().payers().map(gristmill_channel::Payer::id).collect();
         for channel in channels {
-            self.look_at(&channel).await?;
+            if let Err(error) = self.look_at(&channel).await {
+                self.warn(format!("channel {} could not be looked at: {error}", channel.short()));
+            }
         }
-        Ok(())
     }
 }
 

@@ -6,8 +6,8 @@
 
 use crate::{books::Book, config::ServedModel, error::Refused, event::Event, routes::App};
 use bytes::Bytes;
-use gristmill_audit::{SaltedHasher, ids_digest};
-use gristmill_channel::{Payee, PayeeError, ReceiptParts, Spend};
+use gristmill_audit::{SaltedHasher, salted_ids_digest};
+use gristmill_channel::{Payee, PayeeError, Phase, ReceiptParts, Spend};
 use gristmill_engine::{Event as Generated, Generation};
 use gristmill_net::{
     Base64,
@@ -21,8 +21,14 @@ use gristmill_net::{
 use gristmill_types::{
     Amount, AuditCommitment, Digest, Finish, ProcessorNonce, Receipt, Sampling, Signed, Usage,
 };
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::mpsc;
+
+/// How long a consumer may take to read what is on its way to it.
+const READER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A request whose voucher and order are durable.
 pub(crate) struct Delivery {
@@ -81,12 +87,11 @@ pub(crate) async fn deliver(delivery: Delivery, mut generation: Generation, even
         Err(Ended::Unpaid(finish)) => (finish, None),
         Err(Ended::Failed(error)) => (Finish::Error, Some(error)),
     };
-    if let Some(error) = failed {
-        delivery.send(&events, Item::Failed(error)).await.ok();
-    } else {
-        delivery.send(&events, delivery.last_chunk(finish)).await.ok();
-    }
-    match delivery.receipt(delivered, finish).await {
+    // The receipt is on disk before the end is said: whoever reads slowly delays nobody's claim.
+    let receipt = delivery.receipt(delivered, finish).await;
+    let last = failed.map_or_else(|| delivery.last_chunk(finish), Item::Failed);
+    delivery.send(&events, last).await.ok();
+    match receipt {
         Ok(receipt) => {
             delivery.app.emit(Event::Served {
                 request: delivery.id.to_string(),
@@ -115,7 +120,11 @@ struct Signing {
 impl Delivery {
     async fn send(&self, events: &mpsc::Sender<Bytes>, item: Item) -> Result<(), Ended> {
         let bytes = item.to_event().map_err(|error| Ended::Failed(ApiError::internal(error.to_string())))?;
-        events.send(bytes).await.map_err(|_| Ended::Gone)
+        // A reader that stands still gives its place free.
+        match tokio::time::timeout(READER_PATIENCE, events.send(bytes)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) | Err(_) => Err(Ended::Gone),
+        }
     }
 
     fn chunk(&self, delta: Delta, finish: Option<FinishReason>) -> ChatChunk {
@@ -185,6 +194,10 @@ impl Delivery {
             let millis = u64::try_from(delivered.metered.elapsed().as_millis()).unwrap_or(u64::MAX);
             let (required, accepted, deposit) = {
                 let mut payee = self.book.payee();
+                // The payer asked for its deposit back: what was delivered is claimed, nothing more is.
+                if payee.view().phase != Phase::Open {
+                    return Err(Ended::Unpaid(Finish::Cancelled));
+                }
                 match payee.spend(self.lane, tokens, millis)? {
                     Spend::Paid => {
                         delivered.metered = Instant::now();
@@ -219,7 +232,7 @@ impl Delivery {
             last: true,
             audit: Some(AuditCommitment {
                 prompt_ids: self.prompt_ids,
-                output_ids: ids_digest(&delivered.ids),
+                output_ids: salted_ids_digest(&order.salt, &delivered.ids),
                 sampling: self.sampling.clone(),
                 consumer_nonce: order.consumer_nonce,
                 processor_nonce: self.nonce.clone(),

@@ -48,7 +48,8 @@ pub(crate) struct OwnQuote {
     pub(crate) signed: Signed<Quote>,
     /// The same as a challenge.
     pub(crate) offer: Offer,
-    nonces: NonceTree,
+    /// None for a quote of an earlier run: it is recognised, and starts no request.
+    nonces: Option<NonceTree>,
     next: AtomicU32,
 }
 
@@ -58,7 +59,7 @@ impl OwnQuote {
         // `fetch_update` and not `fetch_add`: the counter must not wrap round to used leaves.
         let index =
             self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| next.checked_add(1)).ok()?;
-        self.nonces.reveal(index)
+        self.nonces.as_ref()?.reveal(index)
     }
 
     fn stale(&self, now_ms: u64, margin_ms: u64) -> bool {
@@ -86,27 +87,25 @@ pub(crate) struct Quotes {
 }
 
 impl Quotes {
-    /// The current quote of a model, made new where the last is about to end.
-    pub(crate) fn current(
-        &mut self,
-        terms: &Terms,
-        model: &ServedModel,
-        now_ms: u64,
-    ) -> Result<Arc<OwnQuote>, QuoteError> {
-        let validity_ms = u64::try_from(terms.validity.as_millis()).unwrap_or(u64::MAX);
-        // Half of its time is left to whoever fetches it.
-        if let Some(quote) = self.current.get(&model.id)
-            && !quote.stale(now_ms, validity_ms / 2)
-        {
-            return Ok(Arc::clone(quote));
-        }
-        let quote = Arc::new(make(terms, model, now_ms.saturating_add(validity_ms))?);
-        self.current.insert(model.id, Arc::clone(&quote));
-        self.known.push(Arc::clone(&quote));
+    /// The current quote of a model, unless it is about to end. Half of a quote's time is left to
+    /// whoever fetches it.
+    pub(crate) fn current(&self, terms: &Terms, model: &ModelId, now_ms: u64) -> Option<Arc<OwnQuote>> {
+        let margin_ms = terms.validity_ms() / 2;
+        self.current.get(model).filter(|quote| !quote.stale(now_ms, margin_ms)).cloned()
+    }
+
+    /// Takes a new quote, which is durable, as the current one of its model.
+    pub(crate) fn replace(&mut self, quote: &Arc<OwnQuote>) {
+        self.current.insert(quote.signed.body.model, Arc::clone(quote));
+        self.remember(Arc::clone(quote));
+    }
+
+    /// Recognises a quote, of this run or an earlier one.
+    pub(crate) fn remember(&mut self, quote: Arc<OwnQuote>) {
+        self.known.push(quote);
         if self.known.len() > KEPT {
             self.known.remove(0);
         }
-        Ok(quote)
     }
 
     /// The own quote of that hash.
@@ -115,7 +114,22 @@ impl Quotes {
     }
 }
 
-fn make(terms: &Terms, model: &ServedModel, valid_until_ms: u64) -> Result<OwnQuote, QuoteError> {
+impl Terms {
+    fn validity_ms(&self) -> u64 {
+        u64::try_from(self.validity.as_millis()).unwrap_or(u64::MAX)
+    }
+}
+
+/// A quote of an earlier run.
+pub(crate) fn earlier(signed: Signed<Quote>) -> Result<OwnQuote, QuoteError> {
+    let offer = Offer::new(signed.clone(), SUGGESTED_DEPOSIT)?;
+    Ok(OwnQuote { hash: signed.body.hash(), signed, offer, nonces: None, next: AtomicU32::new(0) })
+}
+
+/// A new quote. Make it durable before it is shown to anybody: who holds it may come back with it after
+/// a restart.
+pub(crate) fn make(terms: &Terms, model: &ServedModel, now_ms: u64) -> Result<OwnQuote, QuoteError> {
+    let valid_until_ms = now_ms.saturating_add(terms.validity_ms());
     let mut secret = [0; 32];
     getrandom::fill(&mut secret)?;
     let nonces = NonceTree::new(&secret, NONCES).map_err(|error| QuoteError::Nonces(error.to_string()))?;
@@ -141,5 +155,5 @@ fn make(terms: &Terms, model: &ServedModel, valid_until_ms: u64) -> Result<OwnQu
     };
     let signed = Signed::sign(quote, &terms.account);
     let offer = Offer::new(signed.clone(), SUGGESTED_DEPOSIT)?;
-    Ok(OwnQuote { hash: signed.body.hash(), signed, offer, nonces, next: AtomicU32::new(0) })
+    Ok(OwnQuote { hash: signed.body.hash(), signed, offer, nonces: Some(nonces), next: AtomicU32::new(0) })
 }

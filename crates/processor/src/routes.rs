@@ -5,7 +5,7 @@ use crate::{
     config::{Config, ServedModel},
     error::{Refused, StartError},
     event::Event,
-    quotes::{OwnQuote, Quotes, Terms},
+    quotes::{OwnQuote, Quotes, Terms, earlier, make},
     serve, settle,
     shelf::Shelf,
 };
@@ -29,14 +29,14 @@ use gristmill_net::{
     peer::{ChannelState, LaneState, Quotes as QuoteList},
 };
 use gristmill_store::Store;
-use gristmill_types::{AccountId, ChannelId, Digest, LineId, ModelId, QuoteHash};
+use gristmill_types::{AccountId, ChannelId, Digest, LineId, ModelId, QuoteHash, Signed};
 use serde_json::json;
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     net::SocketAddr,
     pin::pin,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -50,10 +50,14 @@ use tokio_util::sync::CancellationToken;
 
 /// Events that wait for a slow listener at most.
 const EVENTS: usize = 1024;
+/// How long to wait before a channel that could not be read is read again.
+const RETRY: Duration = Duration::from_secs(2);
 /// How long running answers may take to end when the processor stops.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 /// The log of the cashier's secret.
 const SECRET_LOG: &str = "cashier";
+/// The log of quotes.
+const QUOTES_LOG: &str = "quotes";
 
 /// What all parts of a running processor share.
 pub(crate) struct App {
@@ -65,6 +69,9 @@ pub(crate) struct App {
     pub(crate) books: Books,
     pub(crate) cashier: Cashier,
     quotes: Mutex<Quotes>,
+    /// One new quote at a time.
+    making: tokio::sync::Mutex<()>,
+    store: Store,
     terms: Terms,
     pub(crate) lines: Mutex<HashMap<ModelId, LineId>>,
     /// Ledger time as last seen.
@@ -86,7 +93,8 @@ pub struct Handle {
 pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<Handle, StartError> {
     let store = Store::open(config.folder.join("processor.db"), &[])?;
     let secret = cashier_secret(&store).await?;
-    let books = Books::load(store)?;
+    let books = Books::load(store.clone())?;
+    let quotes = earlier_quotes(&store)?;
     let quotes_error = |error: &dyn std::fmt::Display| StartError::Quotes(error.to_string());
     let cashier =
         Cashier::new(&config.account.account().to_string(), &secret).map_err(|error| quotes_error(&error))?;
@@ -112,7 +120,9 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
         shelf: Shelf::default(),
         books,
         cashier,
-        quotes: Mutex::default(),
+        quotes: Mutex::new(quotes),
+        making: tokio::sync::Mutex::default(),
+        store,
         terms,
         lines: Mutex::default(),
         clock_ms: AtomicU64::new(0),
@@ -136,6 +146,17 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
     Ok(Handle { app, address, server, tasks })
 }
 
+/// The quotes of earlier runs, as far as they are still recognised.
+fn earlier_quotes(store: &Store) -> Result<Quotes, StartError> {
+    let mut quotes = Quotes::default();
+    for row in store.load(QUOTES_LOG)? {
+        let quote = Signed::from_bytes(&row.record).map_err(|error| StartError::Quotes(error.to_string()))?;
+        let quote = earlier(quote).map_err(|error| StartError::Quotes(error.to_string()))?;
+        quotes.remember(Arc::new(quote));
+    }
+    Ok(quotes)
+}
+
 /// The secret behind the challenges; it outlives restarts.
 async fn cashier_secret(store: &Store) -> Result<[u8; 32], StartError> {
     if let Some(row) = store.load(SECRET_LOG)?.pop()
@@ -152,27 +173,36 @@ async fn cashier_secret(store: &Store) -> Result<[u8; 32], StartError> {
 /// Follows the ledger, to notice what payers do with their channels.
 async fn follow(app: Arc<App>) {
     let mut blocks = pin!(app.ledger.follow(None));
+    // Channels that are to be read again, until that has worked.
+    let mut changed: BTreeSet<ChannelId> = BTreeSet::new();
     loop {
-        let block = tokio::select! {
-            block = blocks.next() => block,
+        tokio::select! {
+            block = blocks.next() => if let Some(Ok(block)) = block {
+                app.clock_ms.fetch_max(block.clock_ms, Ordering::Relaxed);
+                let events = block.outcomes.iter().flat_map(|outcome| &outcome.events);
+                changed.extend(events.filter_map(of_payer));
+            },
+            () = tokio::time::sleep(RETRY), if !changed.is_empty() => {}
             () = app.stopping.cancelled() => return,
-        };
-        let Some(Ok(block)) = block else { continue };
-        app.clock_ms.fetch_max(block.clock_ms, Ordering::Relaxed);
-        for event in block.outcomes.iter().flat_map(|outcome| &outcome.events) {
-            let channel = match event {
-                LedgerEvent::ChannelToppedUp { channel, .. }
-                | LedgerEvent::CloseRequested { channel, .. }
-                | LedgerEvent::ChannelClosed { channel, .. } => channel,
-                _ => continue,
-            };
-            if let Some(book) = app.books.get(channel) {
-                if let Err(error) = app.refresh(&book).await {
-                    tracing::warn!(?error, %channel, "a channel could not be read");
-                }
-                app.settlement.notify_one();
-            }
         }
+        for channel in std::mem::take(&mut changed) {
+            let Some(book) = app.books.get(&channel) else { continue };
+            if let Err(error) = app.refresh(&book).await {
+                tracing::warn!(?error, %channel, "a channel could not be read; trying again");
+                changed.insert(channel);
+            }
+            app.settlement.notify_one();
+        }
+    }
+}
+
+/// The channel of an event that the payer caused.
+fn of_payer(event: &LedgerEvent) -> Option<ChannelId> {
+    match event {
+        LedgerEvent::ChannelToppedUp { channel, .. }
+        | LedgerEvent::CloseRequested { channel, .. }
+        | LedgerEvent::ChannelClosed { channel, .. } => Some(*channel),
+        _ => None,
     }
 }
 
@@ -233,18 +263,33 @@ impl App {
         self.clock_ms.load(Ordering::Relaxed)
     }
 
-    /// The current quote of a model.
-    pub(crate) fn quote(&self, model: &ServedModel) -> Result<Arc<OwnQuote>, ApiError> {
-        let mut quotes = self.quotes.lock().unwrap_or_else(PoisonError::into_inner);
-        quotes.current(&self.terms, model, self.now_ms()).map_err(|error| {
+    /// The current quote of a model, made new and written down where the last is about to end.
+    pub(crate) async fn quote(&self, model: &ServedModel) -> Result<Arc<OwnQuote>, ApiError> {
+        let failed = |error: &dyn std::fmt::Display| {
             tracing::error!(%error, "no quote could be made");
             ApiError::internal("The processor cannot make a quote at the moment.")
-        })
+        };
+        if let Some(quote) = self.quotes().current(&self.terms, &model.id, self.now_ms()) {
+            return Ok(quote);
+        }
+        let _making = self.making.lock().await;
+        if let Some(quote) = self.quotes().current(&self.terms, &model.id, self.now_ms()) {
+            return Ok(quote);
+        }
+        let quote = make(&self.terms, model, self.now_ms()).map_err(|error| failed(&error))?;
+        self.store.append(QUOTES_LOG, quote.signed.to_bytes()).await.map_err(|error| failed(&error))?;
+        let quote = Arc::new(quote);
+        self.quotes().replace(&quote);
+        Ok(quote)
+    }
+
+    fn quotes(&self) -> MutexGuard<'_, Quotes> {
+        self.quotes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An own quote by its hash, as long as it is remembered.
     pub(crate) fn find_quote(&self, hash: &QuoteHash) -> Option<Arc<OwnQuote>> {
-        self.quotes.lock().unwrap_or_else(PoisonError::into_inner).find(hash)
+        self.quotes().find(hash)
     }
 
     /// Tells the owner. Nobody may be listening.
@@ -366,9 +411,11 @@ async fn try_payment(app: &Arc<App>, credential: &Credential) -> Result<PaymentR
 }
 
 async fn quotes(State(app): State<Arc<App>>) -> Result<Json<QuoteList>, ApiError> {
-    let all: Result<Vec<_>, ApiError> =
-        app.shelf.all().iter().map(|model| Ok(Base64(app.quote(model)?.signed.clone()))).collect();
-    Ok(Json(QuoteList { quotes: all? }))
+    let mut quotes = Vec::new();
+    for model in app.shelf.all() {
+        quotes.push(Base64(app.quote(&model).await?.signed.clone()));
+    }
+    Ok(Json(QuoteList { quotes }))
 }
 
 async fn channel(

@@ -10,7 +10,7 @@ use crate::{
 };
 use axum::response::Response;
 use bytes::Bytes;
-use gristmill_audit::{Seed, ids_digest, salted_digest, user_seed_nonce};
+use gristmill_audit::{Seed, ids_digest, salted_digest, salted_ids_digest, user_seed_nonce};
 use gristmill_channel::{Ask, LedgerView, Payee};
 use gristmill_engine::{Job, StartError};
 use gristmill_net::{
@@ -64,7 +64,7 @@ async fn serve(
     let request = ChatRequest::parse(&body)?;
     let unknown = || ApiError::unknown_model(&request.model);
     let model = request.model.parse().ok().and_then(|id| app.shelf.get(&id)).ok_or_else(unknown)?;
-    *offer = Some(app.quote(&model)?);
+    *offer = Some(app.quote(&model).await?);
     let credential = credential.ok_or(Refusal::Required)?;
     let Action::Order(placed) = credential.action() else {
         return Err(Refusal::Payload("a request starts with an order".to_owned()).into());
@@ -192,7 +192,7 @@ async fn start(
         placed: placed.clone(),
         challenge_id: credential.challenge_id().to_owned(),
         model: Arc::clone(&prepared.model),
-        prompt_ids: ids_digest(&prepared.prompt_ids),
+        prompt_ids: salted_ids_digest(&placed.order.body.salt, &prepared.prompt_ids),
         prompt_tokens: u32::try_from(prepared.prompt_ids.len()).unwrap_or(u32::MAX),
         sampling: prepared.sampling,
         nonce: prepared.nonce,

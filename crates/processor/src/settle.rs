@@ -3,20 +3,21 @@
 //! Approved claims pay at once and go together once a channel has been quiet for a moment. A receipt
 //! that nobody approves is claimed with its voucher after some patience; it carries the receipt, so
 //! it claims what was spent and no grain more, and is withdrawn when the ledger's grace is over. A
-//! closing channel is settled at once and then closed.
+//! closing channel takes no further tokens (see `deliver.rs`), is settled at once, and is closed when
+//! nothing is running or pending on it any more.
 
 use crate::{books::Book, error::Refused, event::Event, routes::App};
 use gristmill_channel::{LedgerView, Phase, ReceiptParts, Settlement};
 use gristmill_client::{ChannelRecords, ClientError, ledger_view, schema::Inclusion};
 use gristmill_ledger::{
     Event as LedgerEvent, keys,
-    params::MAX_CLAIMS,
+    params::{MAX_CLAIMS, MAX_TX_BYTES},
     record::{Model, Stored},
     tx::{ClaimProof, CloseChannel, MaturedLane, RaiseFloor, Settle, SettleClaim, Withdraw},
 };
-use gristmill_types::{Amount, ChannelId, ChannelTerms, Digest, LineId, ModelId};
+use gristmill_types::{Amount, ChannelId, ChannelTerms, Digest, LineId, ModelId, encode};
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::{Arc, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -25,6 +26,8 @@ use std::{
 const ROUND: Duration = Duration::from_millis(250);
 /// How often a channel with something pending on the ledger is read again.
 const REREAD: Duration = Duration::from_secs(5);
+/// Bytes of claims in one transaction at most; the rest of its bound is for terms and envelope.
+const BATCH_BYTES: usize = MAX_TX_BYTES - 4 * 1024;
 /// The fee may be this part of a settlement at most, unless the channel is closing.
 const FEE_DIVISOR: u128 = 2;
 
@@ -37,6 +40,17 @@ struct Memory {
     pending: Vec<(u32, LineId, u64)>,
     read: Option<Instant>,
     retry_at: Option<Instant>,
+    /// Claims, by lane and number, that the ledger refused: sending them again would only cost fees.
+    refused: BTreeSet<(u32, u64)>,
+}
+
+impl Memory {
+    /// Whether the claim is not at the ledger already, one way or the other.
+    fn is_new(&self, claim: &Settlement) -> bool {
+        let pending = self.pending.iter().any(|(lane, _, _)| *lane == claim.lane);
+        let refused = self.refused.contains(&(claim.lane, claim.voucher.body.0.seq));
+        !refused && (!pending || claim.approval.is_some())
+    }
 }
 
 /// Runs until the processor stops.
@@ -80,7 +94,14 @@ async fn round(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory, now: bool)
     }
     answer_open_vouchers(app, book).await?;
     let closing = matches!(phase, Phase::Closing { .. });
-    let claims = book.payee().claims_to_settle();
+    let unread = memory.read.is_none_or(|at| at.elapsed() >= REREAD);
+    let something = closing || !memory.pending.is_empty() || !book.payee().claims_to_settle().is_empty();
+    if memory.read.is_none() && something || unread && (closing || !memory.pending.is_empty()) {
+        reread(app, book, memory).await?;
+    }
+    withdraw_matured(app, book, memory).await?;
+    let mut claims = book.payee().claims_to_settle();
+    claims.retain(|claim| memory.is_new(claim));
     let sum = |of: fn(&Settlement) -> Amount| {
         claims.iter().fold(Amount::ZERO, |sum, claim| sum.checked_add(of(claim)).unwrap_or(sum))
     };
@@ -99,15 +120,13 @@ async fn round(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory, now: bool)
         !at_once.is_zero() && worth(at_once) && (now || closing || quiet >= app.config.settle_after);
     let waited = owed > at_once && worth(owed) && (closing || quiet >= app.config.approval_patience);
     if approved || waited {
-        submit_claims(app, book, &claims, waited).await?;
+        submit_claims(app, book, &claims, waited, memory).await?;
         memory.seen = None;
         reread(app, book, memory).await?;
-    } else if (closing || !memory.pending.is_empty()) && memory.read.is_none_or(|at| at.elapsed() >= REREAD) {
-        reread(app, book, memory).await?;
     }
-    withdraw_matured(app, book, memory).await?;
-    let settled = book.payee().claims_to_settle().is_empty() && memory.pending.is_empty();
-    if closing && settled && memory.read.is_some() {
+    let idle = book.payee().is_idle();
+    let left = book.payee().claims_to_settle().iter().any(|claim| memory.is_new(claim));
+    if closing && idle && !left && memory.pending.is_empty() && memory.read.is_some() {
         close(app, book, memory).await?;
     }
     Ok(())
@@ -139,8 +158,8 @@ async fn submit_claims(
     book: &Arc<Book>,
     claims: &[Settlement],
     unapproved_too: bool,
+    memory: &mut Memory,
 ) -> Result<(), Refused> {
-    let terms = *book.payee().terms();
     let mut items = Vec::new();
     for claim in claims {
         let line = app.line_of(&claim.voucher.body.0.model).await?;
@@ -157,13 +176,65 @@ async fn submit_claims(
         };
         items.push(item);
     }
-    for claims in items.chunks(MAX_CLAIMS) {
-        let floor = app.retirable(book).await?;
-        let body = Settle { terms, claims: claims.to_vec(), floor };
-        let inclusion = app.sender.send(body).await.map_err(ledger)?;
-        app.report(&terms, &inclusion);
+    for claims in batches(items) {
+        if let Err(error) = submit(app, book, claims.clone()).await {
+            // One bad claim must not hold up the others: each is tried alone, once.
+            if !is_refusal(&error) {
+                return Err(ledger(error));
+            }
+            for claim in claims {
+                let of = *claim.proof.claim();
+                match submit(app, book, vec![claim]).await {
+                    Ok(()) => {}
+                    Err(error) if is_refusal(&error) => {
+                        memory.refused.insert((of.lane, of.seq));
+                        app.emit(Event::Warning {
+                            message: format!(
+                                "the ledger refused a claim on lane {} of channel {}: {error}",
+                                of.lane,
+                                of.channel.short()
+                            ),
+                        });
+                    }
+                    Err(error) => return Err(ledger(error)),
+                }
+            }
+        }
     }
     Ok(())
+}
+
+/// Claims in transactions that the ledger takes: bounded in number and in bytes.
+fn batches(items: Vec<SettleClaim>) -> Vec<Vec<SettleClaim>> {
+    let mut batches: Vec<Vec<SettleClaim>> = Vec::new();
+    let mut bytes = 0;
+    for item in items {
+        let length = encode(&item).len();
+        match batches.last_mut() {
+            Some(batch) if batch.len() < MAX_CLAIMS && bytes + length <= BATCH_BYTES => {
+                bytes += length;
+                batch.push(item);
+            }
+            _ => {
+                bytes = length;
+                batches.push(vec![item]);
+            }
+        }
+    }
+    batches
+}
+
+async fn submit(app: &Arc<App>, book: &Arc<Book>, claims: Vec<SettleClaim>) -> Result<(), ClientError> {
+    let terms = *book.payee().terms();
+    let floor = app.retirable(book).await.unwrap_or_default();
+    let inclusion = app.sender.send(Settle { terms, claims, floor }).await?;
+    app.report(&terms, &inclusion);
+    Ok(())
+}
+
+/// Whether the ledger said no, and would say no again.
+fn is_refusal(error: &ClientError) -> bool {
+    matches!(error, ClientError::Rejected { .. } | ClientError::Refused { status: 400..=499, .. })
 }
 
 async fn withdraw_matured(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory) -> Result<(), Refused> {

@@ -47,9 +47,9 @@ pub struct ProcessorNonce {
 /// All that is needed, with the prompt and the answer, to compute the answer again.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct AuditCommitment {
-    /// SHA-256 of the prompt's token ids (u32, little endian).
+    /// HMAC-SHA-256 of the prompt's token ids (u32, little endian) under the request's salt.
     pub prompt_ids: Digest,
-    /// SHA-256 of the output's token ids (u32, little endian).
+    /// HMAC-SHA-256 of the output's token ids (u32, little endian) under the request's salt.
     pub output_ids: Digest,
     /// How tokens were drawn.
     pub sampling: Sampling,

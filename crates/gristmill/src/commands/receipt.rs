@@ -9,7 +9,7 @@ use crate::{
 };
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
-use gristmill_audit::Seed;
+use gristmill_audit::{Seed, ids_digest};
 use gristmill_engine::{CandleEngine, CandleOptions, Engine as _, F32_TOLERANCE, Replay};
 use gristmill_gateway::{Checked, ReceiptEntry, verify};
 use gristmill_types::Amount;
@@ -145,7 +145,12 @@ async fn recompute(entry: &ReceiptEntry, checked: &Checked, folder: PathBuf) -> 
         prompt_ids: entry.prompt_ids.clone(),
         output_ids: entry.output_ids.clone(),
         sampling: audit.sampling.clone(),
-        seed: Seed::from_commitment(audit, &entry.quote.body.hash(), &entry.quote.body.model),
+        seed: Seed::from_commitment(
+            audit,
+            &ids_digest(&entry.prompt_ids),
+            &entry.quote.body.hash(),
+            &entry.quote.body.model,
+        ),
     };
     let recomputed = engine.recompute(replay)?.wait().await.map_err(|error| anyhow::anyhow!(error))?;
     let tolerance = if engine.info().exact { 0.0 } else { F32_TOLERANCE };
