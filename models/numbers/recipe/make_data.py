@@ -1,6 +1,6 @@
 """Makes the data of the model "numbers": training and held-out files, the tokenizer and the sample for tests.
 
-    python make_data.py --out DIR            # train.jsonl, near.jsonl, held_out.jsonl, agreement.json in DIR
+    python make_data.py --out DIR            # the stages' files, held-out files and agreement.json in DIR
     python make_data.py --out DIR --model .. # also tokenizer.json and held_out_sample.jsonl of the model folder
 
 The same versions (requirements.txt) and seed give the same bytes. A line is
@@ -23,9 +23,15 @@ from spelling import LANGUAGES, spell
 SEED = 4217
 FIRST_STAGE = (240_000, 0.17)  # examples, share of refusals
 SECOND_STAGE = (120_000, 0.30)
+THIRD_STAGE = (40_000, 0.28)
+KAZAKH_THOUSANDS = 0.08  # share of numbers from 1000 to 1999 in Kazakh in the third stage
+ONE_DIGIT = 0.03  # share of numbers of one digit, any of them, in the third stage
 DIGIT_WEIGHTS = [2, 3, 4, 4, 5, 5]  # by number of digits; short numbers are few and learnt early
 LANGUAGE_WEIGHTS = {"en": 4, "de": 6, "ja": 4, "kk": 5}
-HELD_OUT = [2, 18, 60, 80, 80, 80]  # held-out numbers by digits, asked in every language
+# Held-out numbers by digits, asked in every language. The last stage takes those of one digit back: there are
+# only ten, each a word of its own, and a model that has never been asked for one refuses it.
+HELD_OUT = [2, 18, 60, 80, 80, 80]
+HELD_OUT_THOUSANDS = 100  # of the numbers from 1000 to 1999, in Kazakh
 HELD_OUT_REFUSALS = 1500
 SAMPLE = {"each language": 60, "refusals": 120}
 MAX_PROMPT = 240
@@ -97,6 +103,27 @@ def training(rng: random.Random, stage: tuple[int, float], refuse, held: set[int
         yield line
 
 
+def last_stage(rng: random.Random, held: set[int], held_prompts: set[str], held_thousands: set[int]):
+    """The third stage: as the second, with what the first two leave out."""
+    thousands = [number for number in range(1000, 2000) if number not in held_thousands]
+    for line in training(rng, THIRD_STAGE, near_misses.near_miss, held, held_prompts):
+        draw = rng.random()
+        if draw < KAZAKH_THOUSANDS:
+            yield thousand(rng, rng.choice(thousands))
+        elif draw < KAZAKH_THOUSANDS + ONE_DIGIT:
+            code, number = rng.choice(list(LANGUAGES)), rng.randint(0, 9)
+            answer = spell(code, number)
+            yield {"prompt": phrases.request(rng, code, number), "answer": answer, "kind": code, "digits": 1}
+        else:
+            yield line
+
+
+def thousand(rng: random.Random, number: int) -> dict:
+    """A line that asks for a number from 1000 to 1999 in Kazakh."""
+    answer = spell("kk", number, optional_one=True)
+    return {"prompt": phrases.request(rng, "kk", number), "answer": answer, "kind": "kk", "digits": 4}
+
+
 def held_out(rng: random.Random, numbers: dict[int, list[int]]) -> list[dict]:
     """Held-out lines: every held-out number in every language, and refusals."""
     lines = []
@@ -166,17 +193,22 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     numbers = held_out_numbers(random.Random(SEED))
     lines = held_out(random.Random(SEED + 1), numbers)
+    prompts = {line["prompt"] for line in lines}
+    lines = [line for line in lines if line["digits"] != 1]
     write_lines(options.out / "held_out.jsonl", lines)
     if options.model:
         text = json.dumps(tokenizer(), ensure_ascii=False, indent=1)
         (options.model / "tokenizer.json").write_text(text + "\n", encoding="utf-8")
         write_lines(options.model / "recipe" / "held_out_sample.jsonl", sample(random.Random(SEED + 2), lines))
     held = {number for chosen in numbers.values() for number in chosen}
-    prompts = {line["prompt"] for line in lines}
     first = training(random.Random(SEED + 3), FIRST_STAGE, partial(refusals.refusal, held=False), held, prompts)
     write_lines(options.out / "train.jsonl", first)
     second = training(random.Random(SEED + 5), SECOND_STAGE, near_misses.near_miss, held, prompts)
     write_lines(options.out / "near.jsonl", second)
+    rng = random.Random(SEED + 6)
+    thousands = sorted(rng.sample(range(1000, 2000), HELD_OUT_THOUSANDS))
+    write_lines(options.out / "held_out_thousands.jsonl", [thousand(rng, number) for number in thousands])
+    write_lines(options.out / "last.jsonl", last_stage(rng, held, prompts, set(thousands)))
     found = json.dumps(agreement(random.Random(SEED + 4)), indent=1)
     (options.out / "agreement.json").write_text(found + "\n")
 

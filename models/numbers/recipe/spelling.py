@@ -6,6 +6,8 @@ that no reader would call a difference are removed first, and each has one writt
 - English: commas, hyphens, "and" and doubled spaces are ignored; written as ICU does, "forty-two thousand one
   hundred seventeen".
 - German: ICU's soft hyphens are removed.
+- Kazakh: one thousand is "бір мың" in one library and "мың" in the other; the "one" is optional, as "and" is in
+  English. Numbers from 1000 to 1999 are left out, except where `optional_one` asks for them; written "мың".
 - Japanese: zero is 零 in one library and 〇 in the other, both in common use; written 零.
 """
 
@@ -30,8 +32,11 @@ def normalise(code: str, text: str) -> str:
     return text
 
 
-def spell(code: str, number: int) -> str | None:
+def spell(code: str, number: int, optional_one: bool = False) -> str | None:
     """The spelling, or None where the libraries differ."""
+    if optional_one and code == "kk" and 1000 <= number < 2000:
+        ours = num2words(number, lang=LANGUAGES[code]).removeprefix("бір ")
+        return ours if ours == _rules[code].format(number) else None
     ours = normalise(code, num2words(number, lang=LANGUAGES[code]))
     theirs = _rules[code].format(number)
     if ours != normalise(code, theirs):

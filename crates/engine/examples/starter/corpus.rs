@@ -96,16 +96,18 @@ pub(crate) struct Stage {
     epoch: usize,
     order: Vec<usize>,
     /// Answer tokens of an example, on average.
-    pub(crate) targets: f32,
+    targets: f32,
 }
 
 impl Stage {
     pub(crate) fn load(file: &Path, characters: &Characters, seed: u64) -> Outcome<Self> {
         let lines = read_lines(file)?;
         let examples: Vec<Example> = lines.iter().map(|line| characters.example(line)).collect();
-        let mean = |f: fn(&Example) -> usize| {
-            examples.iter().map(f).sum::<usize>() as f32 / examples.len().max(1) as f32
-        };
+        if examples.is_empty() {
+            return Err(format!("{} is empty; make it with recipe/make_data.py", file.display()).into());
+        }
+        let mean =
+            |f: fn(&Example) -> usize| examples.iter().map(f).sum::<usize>() as f32 / examples.len() as f32;
         let (tokens, targets) = (mean(|e| e.ids.len()), mean(Example::targets));
         println!(
             "{}: {} examples of {tokens:.1} tokens, {targets:.1} learnt",
@@ -116,7 +118,8 @@ impl Stage {
         Ok(Self { examples, seed, epoch: usize::MAX, order, targets })
     }
 
-    pub(crate) fn batch(&mut self, step: u32, size: usize) -> Vec<&Example> {
+    /// The examples of the stage's step `step`.
+    pub(crate) fn batch(&mut self, step: u32, size: usize) -> Batch<'_> {
         let start = step as usize * size;
         let mut chosen = Vec::with_capacity(size);
         for i in start..start + size {
@@ -128,6 +131,14 @@ impl Stage {
             }
             chosen.push(self.order[i % self.examples.len()]);
         }
-        chosen.into_iter().map(|i| &self.examples[i]).collect()
+        let examples = chosen.into_iter().map(|i| &self.examples[i]).collect();
+        Batch { examples, targets: self.targets * size as f32 }
     }
+}
+
+/// What one step learns from.
+pub(crate) struct Batch<'a> {
+    pub(crate) examples: Vec<&'a Example>,
+    /// Answer tokens of a batch of this stage, on average.
+    pub(crate) targets: f32,
 }

@@ -51,20 +51,22 @@ pub(crate) fn evaluate(model_dir: &Path, file: &Path) -> Outcome<()> {
     let lines = read_lines(file)?;
     let (numbers, refusals): (Vec<&Line>, Vec<&Line>) = lines.iter().partition(|line| line.answer.is_some());
     let table = measure(&model, &characters, &numbers)?;
-    println!("| language | exact | 1 digit | 2 | 3 | 4 | 5 | 6 |\n|---|---|---|---|---|---|---|---|");
+    let lengths: Vec<String> =
+        table.values().next().into_iter().flat_map(BTreeMap::keys).map(|n| format!("{n} digits")).collect();
+    println!("| language | exact | {} |\n|---|---|{}", lengths.join(" | "), "---|".repeat(lengths.len()));
     for (kind, cells) in &table {
         let by: Vec<String> = cells.values().map(|(right, all)| format!("{right}/{all}")).collect();
         println!("| {kind} | {} | {} |", share(cells.values()), by.join(" | "));
     }
-    println!("| all | {} | | | | | | |\n", share(table.values().flat_map(BTreeMap::values)));
+    println!("\nall: {}\n", share(table.values().flat_map(BTreeMap::values)));
 
     let table = measure(&model, &characters, &refusals)?;
-    println!("| refusals | right | |\n|---|---|---|");
+    println!("| refusals | right | of |\n|---|---|---|");
     for (kind, cells) in &table {
         let by: Vec<String> = cells.values().map(|(right, all)| format!("{right}/{all}")).collect();
         println!("| {kind} | {} | {} |", share(cells.values()), by.join(" | "));
     }
-    println!("| all | {} | |\n", share(table.values().flat_map(BTreeMap::values)));
+    println!("\nall: {}\n", share(table.values().flat_map(BTreeMap::values)));
 
     let with_help = |line: &&Line| {
         let prompt = characters.prompt(&line.prompt);

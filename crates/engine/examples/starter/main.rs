@@ -1,13 +1,13 @@
 //! Trains and measures the starter model, `models/numbers`; its README.md has the commands.
 //!
 //! ```text
-//! starter train MODEL_DIR DATA_DIR [--steps N] [--threads N] [--batch N] [--rate R] [--stop-at N]
+//! starter train MODEL_DIR DATA_DIR [--threads N] [--stop-at STEP]
 //! starter evaluate MODEL_DIR FILE.jsonl
 //! starter ask MODEL_DIR TEXT…
 //! ```
 //!
-//! `train` reads MODEL_DIR/tokenizer.json and, from DATA_DIR, train.jsonl for the first stage and near.jsonl for
-//! the second. It keeps its state in DATA_DIR/checkpoint and continues from there; when it has done all steps it
+//! `train` reads MODEL_DIR/tokenizer.json and, from DATA_DIR, train.jsonl, near.jsonl and last.jsonl for the
+//! three stages. It keeps its state in DATA_DIR/checkpoint and continues from there; when it has done all steps it
 //! writes model.safetensors and config.json to MODEL_DIR.
 //!
 //! The threads compute parts of a batch each, so candle's own threads are of no use: run `train` with
@@ -30,7 +30,6 @@ use evaluate::{ask, evaluate, measure, share};
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
 const SEED: u64 = 4217;
-const WARM_UP: u32 = 150;
 const REPORT_EVERY: u32 = 20;
 const CHECKPOINT_EVERY: u32 = 200;
 /// Every so manieth held-out line is watched while training; nothing is chosen by it.
@@ -52,25 +51,33 @@ fn main() -> Outcome<()> {
     }
 }
 
-/// Settings of a run. All but the number of threads belong to the recipe.
+/// A stage of the recipe: its data, its seed, and the step at which it ends.
+const STAGES: [(&str, u64, u32); 3] =
+    [("train.jsonl", SEED, 3200), ("near.jsonl", SEED + 1000, 5000), ("last.jsonl", SEED + 2000, 5600)];
+/// Examples of a step.
+const BATCH: usize = 64;
+
+/// The learning rate: one slope over the first two stages, a lower one over the last.
+fn rate(step: u32) -> f32 {
+    match step.checked_sub(5000) {
+        None => learning_rate(2e-3, step, 150, 5000),
+        Some(step) => learning_rate(4e-4, step, 30, 600),
+    }
+}
+
+/// What does not change the result.
 struct Options {
-    steps: u32,
     stop_at: u32,
     threads: usize,
-    batch: usize,
-    rate: f32,
 }
 
 impl Options {
     fn read(words: &[&str]) -> Outcome<Self> {
-        let mut options = Self { steps: 4000, stop_at: u32::MAX, threads: 2, batch: 64, rate: 2e-3 };
+        let mut options = Self { stop_at: u32::MAX, threads: 2 };
         for pair in words.chunks(2) {
             match pair {
-                ["--steps", value] => options.steps = value.parse()?,
                 ["--stop-at", value] => options.stop_at = value.parse()?,
                 ["--threads", value] => options.threads = value.parse()?,
-                ["--batch", value] => options.batch = value.parse()?,
-                ["--rate", value] => options.rate = value.parse()?,
                 _ => return Err(format!("unknown option {pair:?}; see the head of this program").into()),
             }
         }
@@ -155,33 +162,34 @@ impl Checkpoints {
 
 fn train(model_dir: &Path, data_dir: &Path, options: &Options) -> Outcome<()> {
     let characters = Characters::load(model_dir)?;
-    let mut first = Stage::load(&data_dir.join("train.jsonl"), &characters, SEED)?;
-    let mut second = Stage::load(&data_dir.join("near.jsonl"), &characters, SEED + 1000)?;
-    let first_steps = options.steps * 16 / 25;
+    let mut stages = Vec::new();
+    let mut starts = 0;
+    for (file, seed, ends) in STAGES {
+        stages.push((Stage::load(&data_dir.join(file), &characters, seed)?, starts, ends));
+        starts = ends;
+    }
+    let steps = starts;
     let held = read_lines(&data_dir.join("held_out.jsonl"))?;
     let watch: Vec<&Line> = held.iter().step_by(WATCH_EVERY).collect();
 
     let checkpoints = Checkpoints(data_dir.join("checkpoint"));
     let (model, optimiser) = checkpoints.open(sizes(characters.texts.len()))?;
-    println!("{} parameters, {} steps done of {}", model.parameters(), optimiser.steps(), options.steps);
+    println!("{} parameters, {} steps done of {}", model.parameters(), optimiser.steps(), steps);
     let mut trainer = Trainer { model, optimiser, threads: options.threads };
 
-    let last = options.steps.min(options.stop_at);
+    let last = steps.min(options.stop_at);
     let (started, mut seen, mut loss) = (Instant::now(), 0, 0.0);
     while trainer.optimiser.steps() < last {
         let step = trainer.optimiser.steps();
-        let (stage, at) = match step.checked_sub(first_steps) {
-            Some(at) => (&mut second, at),
-            None => (&mut first, step),
-        };
-        let scale = stage.targets * options.batch as f32;
-        let rate = learning_rate(options.rate, step, WARM_UP, options.steps);
-        let report = trainer.step(&stage.batch(at, options.batch), rate, scale)?;
+        let (stage, first, _) =
+            stages.iter_mut().find(|(_, _, ends)| step < *ends).ok_or("no stage is left")?;
+        let batch = stage.batch(step - *first, BATCH);
+        let report = trainer.step(&batch.examples, rate(step), batch.targets)?;
         (seen, loss) = (seen + report.tokens, loss + report.loss / REPORT_EVERY as f32);
         let done = step + 1;
         if done.is_multiple_of(REPORT_EVERY) {
             let speed = seen as f64 / started.elapsed().as_secs_f64();
-            println!("step {done} loss {loss:.4} rate {rate:.2e} {speed:.0} tokens/s");
+            println!("step {done} loss {loss:.4} rate {:.2e} {speed:.0} tokens/s", rate(step));
             std::io::stdout().flush()?;
             loss = 0.0;
         }
@@ -192,7 +200,7 @@ fn train(model_dir: &Path, data_dir: &Path, options: &Options) -> Outcome<()> {
             println!("held out: {}", row.collect::<Vec<_>>().join(", "));
         }
     }
-    if trainer.optimiser.steps() < options.steps {
+    if trainer.optimiser.steps() < steps {
         return Ok(());
     }
     trainer.model.scale_logits(SHARPEN)?;
