@@ -5,9 +5,9 @@
 //! dissemination and the authenticated database are Commonware's; ours are the application on top,
 //! the mempool, the index, durability, and the RPC.
 //!
-//! The life of a transaction: [`rpc`] → [`admission`] (checks, signatures) → [`pool`] → a block
-//! ([`app`], [`on_demand`]) → final, by the validators' certificate → state and outcomes durable
-//! ([`publish`], [`index`]) → the [`view`], the submitter, the followers.
+//! The life of a transaction: `rpc` → `admission` (checks, signatures) → `pool` → a block
+//! (`app`, `on_demand`) → final, by the validators' certificate → state and outcomes durable
+//! (`publish`, `index`) → the `view`, the submitter, the followers.
 //!
 //! [`Node::start`] runs all of it in this process. One validator is a committee of one: there is no
 //! other code path.

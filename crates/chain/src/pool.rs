@@ -221,7 +221,7 @@ impl Pool {
         self.state().expire(now);
     }
 
-    /// Takes transactions for a block. What is not [proposed](Taken::propose) goes back.
+    /// Takes transactions for a block. What is not proposed (`Taken::propose`) goes back.
     pub fn take(&self, count: usize, bytes: usize, now: Duration) -> Taken {
         let mut state = self.state();
         state.expire(now);
@@ -274,7 +274,7 @@ impl Pool {
     }
 
     /// A block was published: takes the waiters of its transactions, by their position. From here on
-    /// the pool does not know these transactions, and the [view](crate::view) does.
+    /// the pool does not know these transactions, and the view does.
     pub fn settle<'a>(
         &self,
         height: u64,

@@ -83,7 +83,7 @@ pub struct Reader {
 pub struct Queries(mpsc::Receiver<Query>);
 
 impl Reader {
-    /// A reader and the end that [`serve`] needs.
+    /// A reader and the end that `serve` needs.
     pub fn new(view: View) -> (Self, Queries) {
         let (queries, receiver) = mpsc::channel(QUEUE);
         (Self { queries, view }, Queries(receiver))
