@@ -25,7 +25,9 @@ mod pool;
 mod pool_tests;
 mod publish;
 mod query;
+mod restore;
 mod rpc;
+mod settings;
 #[cfg(test)]
 mod simulation;
 mod state;

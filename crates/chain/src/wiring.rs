@@ -12,17 +12,18 @@
 //! before the scan at start is done.
 
 use crate::{
-    app::{App, Headers, block_hash, now},
+    app::{App, Headers, now},
     block::Block,
-    catalog::Catalog,
     index::{Index, archive_config},
     on_demand::OnDemand,
     own_votes::{OwnVotes, Recall, Votes},
     pool::Pool,
     publish::{BACKLOG, Publisher, Tee},
-    query::{Queries, Reader, Sources, serve},
-    state::{self, Databases, Env, IoSizes, NoPeerState},
-    view::{Head, View},
+    query::{Reader, Sources, serve},
+    restore::restore,
+    settings::{Settings, epocher},
+    state::{Databases, Env, IoSizes},
+    view::View,
 };
 use commonware_broadcast::buffered;
 use commonware_consensus::{
@@ -33,34 +34,19 @@ use commonware_consensus::{
         resolver::p2p as marshal_resolver,
         standard::{Deferred, Standard},
     },
-    simplex::{
-        self, SkipBudget,
-        config::{Floor, ForwardPolicy, SkipPolicy},
-        elector::RoundRobin,
-    },
-    types::{Epoch, FixedEpocher, Height, ViewDelta},
+    simplex,
 };
 use commonware_cryptography::{
-    Digested, Digestible as _, Sha256, Signer as _, certificate::ConstantProvider,
-    certificate::Verifier as _, ed25519, sha256::Digest,
+    Digested, Digestible as _, Signer as _, certificate::Verifier as _, ed25519, sha256::Digest,
 };
-use commonware_glue::stateful::{
-    self, Config as StatefulConfig, Stateful, SyncPlan,
-    db::{DatabaseSet as _, SyncEngineConfig},
-};
+use commonware_glue::stateful::{self, Stateful, SyncPlan, db::DatabaseSet as _};
 use commonware_p2p::{Blocker, Provider, Receiver, Sender, max_message_size};
 use commonware_runtime::{Handle, Quota};
-use commonware_storage::archive::prunable;
-use commonware_utils::{NZDuration, NZU32, NZU64, NZUsize};
-use futures::{StreamExt as _, pin_mut};
-use gristmill_ledger::{Audit, Genesis, Record, scan};
-use gristmill_proof::{Header, Key, Scheme, Trust, Value};
-use gristmill_types::{BlockHash, decode};
-use std::{
-    num::{NonZeroU64, NonZeroUsize},
-    sync::Arc,
-    time::Duration,
-};
+use commonware_storage::{archive::prunable, translator::EightCap};
+use commonware_utils::NZU32;
+use gristmill_ledger::{Audit, Genesis};
+use gristmill_proof::{Certificate, Header, Scheme, Trust};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 use tokio::sync::mpsc;
 
 /// Channels of the network that a validator uses: votes, certificates, missing certificates,
@@ -69,12 +55,6 @@ pub(crate) const CHANNELS: u64 = 5;
 
 /// Messages per second that a peer may send on a channel.
 pub(crate) const QUOTA: Quota = Quota::per_second(NZU32!(4_096));
-
-/// The committee never changes yet, so the first epoch does not end.
-const EPOCH_LENGTH: NonZeroU64 = NZU64!(u64::MAX);
-const MAILBOX: NonZeroUsize = NZUsize!(128);
-/// Blocks that marshal delivers ahead of their acknowledgement.
-const PENDING_BLOCKS: NonZeroUsize = NZUsize!(16);
 
 /// When to wait and when to give up.
 #[derive(Clone, Copy, Debug)]
@@ -185,77 +165,28 @@ where
     let me = key.public_key();
     let scheme = Scheme::signer(trust.chain().as_bytes(), trust.committee().keys().clone(), key)
         .expect("the caller checked that the key is a validator's");
-    let provider = ConstantProvider::new(scheme.clone());
-    let strategy = env.strategy(cores);
-    let cache = io.cache();
+    let settings = Settings { prefix, io, cache: io.cache(), strategy: env.strategy(cores) };
     let [votes, certificates, fetch, backfill, broadcast] =
         <[_; 5]>::try_from(channels).unwrap_or_else(|_| panic!("a validator has {CHANNELS} channels"));
 
-    let resolver = marshal_resolver::init(
-        env.child("marshal_resolver"),
-        marshal_resolver::Config {
-            public_key: me.clone(),
-            peer_provider: peers.clone(),
-            blocker: blocker.clone(),
-            mailbox_size: MAILBOX,
-            fetch_timeout: NZDuration!(Duration::from_secs(2)),
-            fetch_retry_delay: Duration::from_millis(100),
-            priority_requests: false,
-            priority_responses: false,
-        },
-        backfill,
-    );
-    let (dissemination, buffer) = buffered::Engine::new(
-        env.child("broadcast"),
-        buffered::Config {
-            public_key: me.clone(),
-            mailbox_size: MAILBOX,
-            deque_size: 10,
-            priority: false,
-            codec_config: (),
-            peer_provider: peers.clone(),
-            strategy: strategy.clone(),
-        },
-    );
+    let resolver_settings = Settings::resolver(&me, &peers, &blocker);
+    let resolver = marshal_resolver::init(env.child("marshal_resolver"), resolver_settings, backfill);
+    let (dissemination, buffer) =
+        buffered::Engine::new(env.child("broadcast"), settings.broadcast(&me, &peers));
     dissemination.start(broadcast);
 
     let genesis_block = genesis_block::<E>(&genesis, &trust);
     let genesis_digest = genesis_block.digest();
     // Every validator executes every block from the beginning; copying a peer's state instead comes
     // with followers.
-    let plan = SyncPlan::init(env.child("plan"), prefix.clone()).await;
-    let certificate_codec = Scheme::certificate_codec_config_unbounded();
-    let finalizations = prunable::Archive::init(
-        env.child("finalizations"),
-        archive_config(&prefix, "finalizations", io, &cache, certificate_codec),
-    )
-    .await
-    .expect("the archive of certificates cannot be opened");
-    let blocks =
-        prunable::Archive::init(env.child("blocks"), archive_config(&prefix, "blocks", io, &cache, ()))
-            .await
-            .expect("the archive of blocks cannot be opened");
+    let plan = SyncPlan::init(env.child("plan"), settings.prefix.clone()).await;
+    let start = plan.marshal_start(Digested::precomputed(genesis_block.clone(), genesis_digest));
+    let (finalizations, blocks) = archives(&env, &settings).await;
     let (marshal_actor, marshal, floor) = MarshalActor::<_, Standard<Block>, _, _, _, _, _>::init(
         env.child("marshal"),
         finalizations,
         blocks,
-        marshal::Config {
-            provider: provider.clone(),
-            epocher: FixedEpocher::new(EPOCH_LENGTH),
-            start: plan.marshal_start(Digested::precomputed(genesis_block.clone(), genesis_digest)),
-            partition_prefix: prefix.clone(),
-            mailbox_size: MAILBOX,
-            view_retention: ViewDelta::new(10),
-            prunable_items_per_section: NZU64!(1_024),
-            page_cache: cache.clone(),
-            replay_buffer: io.buffer,
-            key_write_buffer: io.buffer,
-            value_write_buffer: io.buffer,
-            block_codec_config: (),
-            max_repair: NZUsize!(10),
-            max_pending_acks: PENDING_BLOCKS,
-            strategy: strategy.clone(),
-        },
+        settings.marshal(&scheme, start),
     )
     .await;
 
@@ -268,151 +199,72 @@ where
         headers.clone(),
         pool.clone(),
         applied_sender,
-        strategy.clone(),
+        settings.strategy.clone(),
     );
     let (stateful_actor, stateful) = Stateful::new(
         env.child("stateful"),
-        StatefulConfig {
-            application: app.clone(),
-            db_config: state::config(&prefix, io, &cache, strategy.clone()),
-            provider: pool.clone(),
-            marshal: (marshal.clone(), floor),
-            mailbox_size: MAILBOX,
-            plan,
-            resolvers: NoPeerState::default(),
-            sync_config: SyncEngineConfig {
-                fetch_batch_size: NZU64!(1_024),
-                apply_batch_size: NZU64!(1_024),
-                max_outstanding_requests: NZUsize!(8),
-            },
-            prune_config: None,
-            strategy: strategy.clone(),
-        },
+        settings.stateful(app.clone(), pool.clone(), (marshal.clone(), floor), plan),
     );
-    let deferred = Deferred::new(
-        env.child("deferred"),
-        stateful.clone(),
-        marshal.clone(),
-        FixedEpocher::new(EPOCH_LENGTH),
-    );
+    let deferred = Deferred::new(env.child("deferred"), stateful.clone(), marshal.clone(), epocher());
     marshal_actor.start(wrap(Tee::new(stateful.clone(), delivery_sender)), buffer, resolver);
     stateful_actor.start();
 
-    let index = Index::open(env.child("outcomes"), &prefix, io, &cache)
+    let index = Index::open(env.child("outcomes"), &settings.prefix, io, &settings.cache)
         .await
         .expect("the index of outcomes cannot be opened");
     let databases = stateful.subscribe_databases().await;
-    let sources =
-        Sources { databases: databases.clone(), marshal: marshal.clone(), index: index.clone(), headers };
+    let sources = Sources { databases, marshal: marshal.clone(), index: index.clone(), headers };
     let (view, audit) = restore(&sources, &genesis_block).await;
-    assert!(
-        audit.adds_up(),
-        "the stored state does not add up: {}; restore the data folder from a backup or another node",
-        audit.faults.first().map_or("an issuer's parts differ from its total", String::as_str)
-    );
     let publisher = Publisher { index, view: view.clone(), pool: pool.clone(), deliveries, applied };
-    env.child("publisher").spawn(move |_| publisher.run());
-    let (reader, queries): (Reader, Queries) = Reader::new(view.clone());
-    env.child("queries").spawn({
-        let sources = sources.clone();
-        move |env| serve(env, sources, queries)
-    });
-
-    env.child("expiry").spawn({
-        let pool = pool.clone();
-        move |env| async move {
-            loop {
-                env.sleep(Duration::from_secs(1)).await;
-                pool.expire(now(&env));
-            }
-        }
-    });
+    let reader = attend(&env, publisher, sources.clone());
 
     let gate = OnDemand::new(
         env.child("on_demand"),
         deferred.clone(),
         app,
-        marshal.clone(),
+        marshal,
         (pool, view.clone()),
         timing.idle,
     );
     let own_votes = Votes::new();
     let reporter = Recall::new(deferred.clone(), own_votes.clone());
     let votes = (votes.0, OwnVotes::new(env.child("own_votes"), votes.1, me, own_votes));
+    let engine_settings =
+        settings.engine(scheme, genesis_digest, timing, blocker, (gate, deferred, reporter));
     // The engine owns the root context: aborting its handle aborts every child started above.
-    let engine = simplex::Engine::new(
-        env,
-        simplex::Config {
-            scheme,
-            elector: RoundRobin::<Sha256>::default(),
-            blocker,
-            automaton: gate,
-            relay: deferred,
-            reporter,
-            strategy,
-            partition: format!("{prefix}-simplex"),
-            mailbox_size: MAILBOX,
-            epoch: Epoch::zero(),
-            floor: Floor::Genesis(genesis_digest),
-            replay_buffer: io.buffer,
-            write_buffer: io.buffer,
-            page_cache: cache,
-            leader_timeout: timing.leader,
-            certification_timeout: timing.certification,
-            timeout_retry: Duration::from_millis(500),
-            view_retention: ViewDelta::new(10),
-            skip: SkipPolicy::Enabled { timeout: timing.certification * 3, budget: SkipBudget::Participants },
-            fetch_timeout: NZDuration!(Duration::from_secs(2)),
-            fetch_retry_delay: Duration::from_secs(2),
-            forward: ForwardPolicy::Disabled,
-            track_historical_votes: false,
-        },
-    );
-    let engine = engine.start(votes, certificates, fetch);
+    let engine = simplex::Engine::new(env, engine_settings).start(votes, certificates, fetch);
     Validator { engine, sources, view, reader, audit }
 }
 
-/// Builds the view from what is stored, and audits the state on the way.
-async fn restore<E: Env>(sources: &Sources<E>, genesis: &Block) -> (View, Audit) {
-    let processed = sources.marshal.get_processed().await.map_or(0, |processed| processed.height().get());
-    let header = if processed == 0 {
-        genesis.header.clone()
-    } else {
-        let block = sources.marshal.get_block(Height::new(processed)).await;
-        block.expect("marshal keeps every block").inner().header.clone()
-    };
-    sources.headers.push(header.clone());
-    let head = Head {
-        height: processed,
-        hash: block_hash(&header.digest()),
-        time_ms: header.time_ms,
-        clock_ms: header.clock_ms,
-    };
-    let view = View::new(head);
-    for height in 1..=processed {
-        let unknown = BlockHash::new([0; 32]);
-        match sources.index.get(height, unknown).await.expect("the index of outcomes is damaged") {
-            Some(applied) => view.learn(&applied),
-            None => tracing::warn!(
-                height,
-                "the outcomes of a block are missing; its transactions cannot be found"
-            ),
+type Finalizations<E> = prunable::Archive<EightCap, E, Digest, Certificate>;
+type Blocks<E> = prunable::Archive<EightCap, E, Digest, Arc<Block>>;
+
+/// Opens the archives of certificates and blocks, which keep everything.
+async fn archives<E: Env>(env: &E, settings: &Settings) -> (Finalizations<E>, Blocks<E>) {
+    let Settings { prefix, io, cache, .. } = settings;
+    let codec = Scheme::certificate_codec_config_unbounded();
+    let config = archive_config(prefix, "finalizations", *io, cache, codec);
+    let finalizations = prunable::Archive::init(env.child("finalizations"), config)
+        .await
+        .expect("the archive of certificates cannot be opened");
+    let config = archive_config(prefix, "blocks", *io, cache, ());
+    let blocks = prunable::Archive::init(env.child("blocks"), config)
+        .await
+        .expect("the archive of blocks cannot be opened");
+    (finalizations, blocks)
+}
+
+/// Starts what serves the outside: publishing, answering questions, giving up late transactions.
+fn attend<E: Env>(env: &E, publisher: Publisher<E>, sources: Sources<E>) -> Reader {
+    let (reader, queries) = Reader::new(publisher.view.clone());
+    env.child("queries").spawn(move |env| serve(env, sources, queries));
+    let pool = publisher.pool.clone();
+    env.child("expiry").spawn(move |env| async move {
+        loop {
+            env.sleep(Duration::from_secs(1)).await;
+            pool.expire(now(&env));
         }
-    }
-    let mut catalog = Catalog::default();
-    let mut records = Vec::new();
-    {
-        let database = sources.databases.read().await;
-        let stream = database.stream_range(..);
-        pin_mut!(stream);
-        while let Some(entry) = stream.next().await {
-            let (_, value): (Key, Value) = entry.expect("the state cannot be read");
-            let record = decode::<Record>(&value).expect("a state value is not a record");
-            catalog.insert(record.clone());
-            records.push(record);
-        }
-    }
-    let audit = scan(records);
-    view.restore(head, catalog);
-    (view, audit)
+    });
+    env.child("publisher").spawn(move |_| publisher.run());
+    reader
 }

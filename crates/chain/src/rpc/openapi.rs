@@ -37,3 +37,26 @@ pub fn document() -> utoipa::openapi::OpenApi {
 pub(super) async fn serve() -> Json<utoipa::openapi::OpenApi> {
     Json(document())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::document;
+
+    #[test]
+    fn describes_every_route() {
+        let document = serde_json::to_value(document()).unwrap();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1"));
+        let described: Vec<&String> = document["paths"].as_object().unwrap().keys().collect();
+        // The routes as the router's own text lists them, so that none is forgotten here.
+        let routes: Vec<&str> = include_str!("../rpc.rs")
+            .lines()
+            .filter_map(|line| line.trim().strip_prefix(".route(\"")?.split_once('"'))
+            .map(|(path, _)| path)
+            .filter(|path| *path != "/openapi.json")
+            .collect();
+        assert_eq!(routes.len(), 13);
+        for route in routes {
+            assert!(described.iter().any(|path| *path == route), "{route} is not described");
+        }
+    }
+}
