@@ -83,6 +83,11 @@ impl App {
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
             app.tidying.lock().unwrap_or_else(PoisonError::into_inner).remove(&channel);
+            if done && !app.orphaned(&channel).is_empty() {
+                // One came in after the last look.
+                app.tidy(channel, peer, challenge);
+                return;
+            }
             if !done {
                 app.warn(format!(
                     "channel {} could not be brought in order with its processor; what is reserved on it stays reserved",
@@ -102,39 +107,53 @@ impl App {
         let copy = peer.copy(channel).await?;
         self.adopt(channel, &copy).await?;
         for lane in self.orphaned(channel) {
-            let held = copy.lanes.iter().find(|of| of.lane == lane);
-            let latest = self.accounts.lock().payer(channel)?.latest(lane).cloned();
-            match (held, latest) {
-                (Some(held), Some(latest)) if held.voucher.body.0.seq >= latest.body.0.seq => {
-                    if let Some(receipt) = held
-                        .receipt
-                        .as_ref()
-                        .filter(|receipt| receipt.body.last && receipt.body.seq >= latest.body.0.seq)
-                    {
-                        self.close_request(channel, lane, receipt, peer, challenge).await?;
-                    }
-                }
-                // The processor never got the last voucher: with it, it can answer with a receipt.
-                (_, Some(latest)) => {
-                    let fetched;
-                    let challenge = match challenge {
-                        Some(challenge) => challenge,
-                        None => {
-                            fetched = self.challenge_again(channel, peer, &latest.body.0.model).await?;
-                            &fetched
-                        }
-                    };
-                    peer.pay(challenge, &Action::Voucher(latest)).await?;
-                }
-                // Nothing was signed for the request.
-                (_, None) => {
-                    self.accounts.lock().payer(channel)?.cancel(lane)?;
-                    self.settled(channel, lane);
-                }
+            // A lane that fails must not keep those behind it from being brought in order.
+            if let Err(error) = self.tidy_lane(channel, lane, &copy, peer, challenge).await {
+                tracing::debug!(%error, %channel, lane, "a lane is not in order yet");
             }
         }
         let in_doubt = self.accounts.lock().payer(channel)?.in_doubt().len();
         Ok(in_doubt == 0 && self.orphaned(channel).is_empty())
+    }
+
+    /// Ends the request of an orphaned lane, as far as the processor's copy allows.
+    async fn tidy_lane(
+        &self,
+        channel: &ChannelId,
+        lane: u32,
+        copy: &ChannelCopy,
+        peer: &Peer,
+        challenge: Option<&Challenge>,
+    ) -> Result<(), BuyError> {
+        let held = copy.lanes.iter().find(|of| of.lane == lane);
+        let latest = self.accounts.lock().payer(channel)?.latest(lane).cloned();
+        match (held, latest) {
+            (Some(held), Some(latest)) if held.voucher.body.0.seq >= latest.body.0.seq => {
+                let seq = latest.body.0.seq;
+                match held.receipt.as_ref().filter(|receipt| receipt.body.last && receipt.body.seq >= seq) {
+                    Some(receipt) => self.close_request(channel, lane, receipt, peer, challenge).await,
+                    None => Ok(()),
+                }
+            }
+            // The processor never got the last voucher: with it, it can answer with a receipt.
+            (_, Some(latest)) => {
+                let claim = latest.body.0;
+                let action = Action::Voucher(latest);
+                match challenge.filter(|challenge| challenge.quote_hash() == claim.quote) {
+                    Some(challenge) => peer.pay(challenge, &action).await,
+                    None => {
+                        let challenge = self.challenge_again(channel, peer, &claim.model).await?;
+                        peer.pay(&challenge, &action).await
+                    }
+                }
+            }
+            // Nothing was signed for the request.
+            (_, None) => {
+                self.accounts.lock().payer(channel)?.cancel(lane)?;
+                self.settled(channel, lane);
+                Ok(())
+            }
+        }
     }
 
     /// Takes over what a crash made us forget, as far as it is signed.
