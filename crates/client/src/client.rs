@@ -111,7 +111,7 @@ impl Client {
     /// A client of the node at the URL that knows of the ledger only its id: the genesis is fetched
     /// from the node, and must hash to the id.
     pub async fn connect(url: &str, chain: ChainId) -> Result<Self, ClientError> {
-        // The trust is a placeholder until the genesis is checked; nothing is verified with it.
+        // Whom to trust follows from the genesis, so this one answer is checked by its hash alone.
         let fail = |reason: String| ClientError::Url { url: url.to_owned(), reason };
         let http = http().map_err(|error| fail(error.to_string()))?;
         let answer: GenesisAnswer =
