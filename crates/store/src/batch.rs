@@ -14,6 +14,7 @@ const MAX_NAME: usize = 128;
 pub(crate) enum Write {
     Append { log: String, record: Vec<u8> },
     Replace { log: String, records: Vec<Vec<u8>> },
+    Remove { log: String },
     Sql { sql: &'static str, parameters: Vec<Value> },
 }
 
@@ -44,6 +45,14 @@ impl Batch {
     pub fn replace(mut self, log: &str, records: Vec<Vec<u8>>) -> Self {
         self.count(log, records.iter().map(Vec::len).sum());
         self.writes.push(Write::Replace { log: log.to_owned(), records });
+        self
+    }
+
+    /// Removes a log with all its records, as if it had never been.
+    #[must_use]
+    pub fn remove(mut self, log: &str) -> Self {
+        self.count(log, 0);
+        self.writes.push(Write::Remove { log: log.to_owned() });
         self
     }
 

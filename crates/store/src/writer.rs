@@ -84,7 +84,8 @@ pub(crate) struct Writer {
 
 /// What one batch came to within an open transaction.
 struct Written {
-    heads: HashMap<String, Log>,
+    /// Where each log stands; none for one that was removed.
+    heads: HashMap<String, Option<Log>>,
     records: u64,
 }
 
@@ -172,7 +173,12 @@ impl Writer {
                 Ok(written) => {
                     self.execute("RELEASE batch")?;
                     *records = records.saturating_add(written.records);
-                    self.heads.extend(written.heads);
+                    for (name, head) in written.heads {
+                        match head {
+                            Some(head) => self.heads.insert(name, head),
+                            None => self.heads.remove(&name),
+                        };
+                    }
                     accepted.push(done);
                 }
                 Err(error @ (StoreError::Refused { .. } | StoreError::TooLarge { .. })) => {
@@ -205,7 +211,7 @@ impl Writer {
                     let mut head = self.head(&written, &log)?;
                     self.append(&mut head, &record)?;
                     self.set_head(&head)?;
-                    written.heads.insert(log, head);
+                    written.heads.insert(log, Some(head));
                     written.records = written.records.saturating_add(1);
                 }
                 Write::Replace { log, records } => {
@@ -216,8 +222,14 @@ impl Writer {
                         self.append(&mut head, record)?;
                     }
                     self.set_head(&head)?;
-                    written.heads.insert(log, head);
+                    written.heads.insert(log, Some(head));
                     written.records = written.records.saturating_add(records.len() as u64);
+                }
+                Write::Remove { log } => {
+                    let head = self.head(&written, &log)?;
+                    self.statement("DELETE FROM gristmill_record WHERE log = ?1", params![head.id])?;
+                    self.statement("DELETE FROM gristmill_log WHERE id = ?1", params![head.id])?;
+                    written.heads.insert(log, None);
                 }
                 Write::Sql { sql, parameters } => {
                     self.statement(sql, params_from_iter(parameters))?;
@@ -229,11 +241,15 @@ impl Writer {
 
     /// Where a log stands within the open transaction; a new log begins at its root.
     fn head(&self, written: &Written, name: &str) -> Result<Log, StoreError> {
-        if let Some(head) = written.heads.get(name).or_else(|| self.heads.get(name)) {
-            return Ok(head.clone());
-        }
-        if let Some(log) = log::find(&self.path, &self.connection, name)? {
-            return Ok(log);
+        let known = match written.heads.get(name) {
+            Some(written) => written.clone(),
+            None => match self.heads.get(name) {
+                Some(head) => Some(head.clone()),
+                None => log::find(&self.path, &self.connection, name)?,
+            },
+        };
+        if let Some(head) = known {
+            return Ok(head);
         }
         let root: Chain = log::root(name);
         self.statement(

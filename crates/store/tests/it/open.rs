@@ -50,6 +50,24 @@ async fn a_replaced_log_goes_on() {
     assert_eq!(store.load("log").unwrap()[0].row, 13);
 }
 
+#[tokio::test]
+async fn a_removed_log_is_gone_and_its_name_is_free() {
+    let folder = Folder::new();
+    let store = folder.open();
+    store.append("log/a", vec![1]).await.unwrap();
+    store.append("log/b", vec![2]).await.unwrap();
+    store.write(Batch::new().append("log/a", vec![3]).remove("log/a")).await.unwrap();
+    assert_eq!(store.logs("log/").unwrap(), ["log/b"]);
+    assert!(store.load("log/a").unwrap().is_empty());
+    let again = Batch::new().append("log/a", vec![4]).remove("log/a").append("log/a", vec![5]);
+    store.write(again).await.unwrap();
+    store.append("log/a", vec![6]).await.unwrap();
+    drop(store);
+    let rows = folder.open().load("log/a").unwrap();
+    let found: Vec<_> = rows.into_iter().map(|row| (row.row, row.record)).collect();
+    assert_eq!(found, [(1, vec![5]), (2, vec![6])]);
+}
+
 #[test]
 fn the_schema_moves_forward_only() {
     let folder = Folder::new();
