@@ -29,7 +29,7 @@
 //! | payer | payee |
 //! |---|---|
 //! | [`Payer::start`]: lane, hard cap, reservation | |
-//! | [`Payer::voucher`] for prompt and first window, [`Payer::order`] | [`Payee::accept`], [`Payee::order`] |
+//! | [`Payer::voucher`] for prompt and first window, [`Payer::order`] | [`Payee::authenticate`], [`Payee::accept`], [`Payee::order`] |
 //! | [`Payer::delivered`] counts what arrived | [`Payee::spend`] before each delivery |
 //! | [`Payer::voucher`] when half of the window is used | [`Payee::accept`] |
 //! | [`Payer::receipt`] verifies | [`Payee::receipt`] |
@@ -73,7 +73,7 @@ pub use budget::{BudgetRecord, Budgets, KeyId, KeyUse, LaneRef};
 pub use copy::{ChannelCopy, LaneCopy};
 pub use error::{BudgetError, Code, MeterError, PayeeError, PayerError, ReplayError};
 pub use meter::{Ask, Meter};
-pub use payee::{Accepted, Payee, PayeeRecord, ReceiptParts, Settlement, Spend};
+pub use payee::{Accepted, Authentic, Payee, PayeeRecord, ReceiptParts, Settlement, Spend};
 pub use payer::{
     LaneUse, Observed, Payer, PayerRecord, Plan, Received, Reconciled, Reconciliation, Reserve, Standing,
     Started,

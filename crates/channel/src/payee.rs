@@ -13,6 +13,7 @@ mod deliver;
 mod settle;
 mod state;
 
+pub use accept::Authentic;
 pub use deliver::{ReceiptParts, Spend};
 pub use settle::Settlement;
 pub use state::PayeeRecord;
@@ -50,6 +51,8 @@ struct Paid {
 struct Live {
     paid: Paid,
     used: Usage,
+    /// When the last request was taken on, in Unix time; 0 after a restart.
+    ordered_ms: u64,
     delivery: Option<Delivery>,
     /// The last receipt and approval that are confirmed: all that others may see of them.
     receipt: Option<Signed<Receipt>>,
@@ -140,7 +143,10 @@ impl Payee {
                     live.approval = Some(approval);
                 }
             }
-            PayeeRecord::Opened { .. } | PayeeRecord::Ledger(_) | PayeeRecord::Checkpoint(_) => {}
+            PayeeRecord::Opened { .. }
+            | PayeeRecord::Ledger(_)
+            | PayeeRecord::Checkpoint(_)
+            | PayeeRecord::Retiring { .. } => {}
         }
     }
 

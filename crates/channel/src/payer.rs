@@ -36,9 +36,11 @@ use crate::{
     error::{PayerError, ReplayError},
     meter::Meter,
     pending::Pending,
-    view::{Keys, LedgerView},
+    view::{Keys, LedgerView, Phase, sum},
 };
-use gristmill_types::{Amount, ChannelId, ChannelTerms, Claim, Receipt, SecretKey, Signed, Usage, Voucher};
+use gristmill_types::{
+    Amount, ChannelId, ChannelTerms, Claim, Quote, Receipt, SecretKey, Signed, Usage, Voucher,
+};
 use state::{Lane, State};
 use std::collections::{BTreeMap, VecDeque};
 
@@ -94,17 +96,18 @@ pub struct LaneUse {
     pub budget: Option<KeyId>,
     /// The most that may come to be spent, at least `spent`.
     pub reserved: Amount,
-    /// What the receipts say was spent.
+    /// What the receipts say was spent, or what the ledger paid out if that is more.
     pub spent: Amount,
 }
 
 /// What a new view of the ledger meant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Observed {
-    /// Lanes that are retired; their budgets' entries can be closed.
+    /// Lanes that are over, by the floor or with the channel, and what they came to; their budgets'
+    /// entries can be closed with it.
     pub retired: Vec<LaneUse>,
-    /// Lanes on which more was paid out than the receipts say, and how much in all. Charge the
-    /// budget with it.
+    /// Lanes on which more was paid out than the receipts say, and how much in all. It counts as
+    /// spent from now on.
     pub overclaimed: Vec<(u32, Amount)>,
 }
 
@@ -234,24 +237,47 @@ impl Payer {
                 observed.overclaimed.push((*lane, *settled));
             }
         }
-        for (lane, of) in &self.state.lanes {
-            if !view.has_lane(*lane) {
-                observed.retired.push(of.lane_use(*lane));
-            }
-        }
+        let over = |lane: u32| view.phase == Phase::Closed || !view.has_lane(lane);
+        observed.retired = self.lane_uses().into_iter().filter(|of| over(of.lane)).collect();
+        self.charge_unknown(&view, &mut observed.retired);
         let pending = self.change(PayerRecord::Ledger(view)).map_err(|_| PayerError::StaleView)?;
         self.live.retain(|lane, _| self.state.lanes.contains_key(lane));
         Ok((observed, Some(pending)))
     }
 
+    /// Charges what the ledger paid out on lanes that are over, beyond what their receipts say: the
+    /// ledger keeps one sum for them. It is put down to the lanes with a voucher that no receipt answers,
+    /// then to the others, as far as they were reserved.
+    fn charge_unknown(&self, view: &LedgerView, over: &mut [LaneUse]) {
+        let Some((now, before)) = view.retired().zip(self.state.view.retired()) else { return };
+        let paid = now.saturating_sub(before);
+        let known = sum(over.iter().map(|of| of.spent)).unwrap_or(paid);
+        let mut unknown = paid.saturating_sub(known);
+        over.sort_by_key(|of| self.is_answered(of.lane));
+        for of in over {
+            let part = unknown.min(of.reserved.saturating_sub(of.spent));
+            of.spent = of.spent.checked_add(part).unwrap_or(of.spent);
+            unknown = unknown.saturating_sub(part);
+        }
+    }
+
+    /// Whether the last receipt answers every voucher that may have been signed on the lane.
+    fn is_answered(&self, lane: u32) -> bool {
+        let (Some(of), Some(live)) = (self.state.lanes.get(&lane), self.live.get(&lane)) else {
+            return false;
+        };
+        live.known && live.last().is_none_or(|last| of.answered(last.seq))
+    }
+
     /// What each lane means to its budget.
     pub fn lane_uses(&self) -> Vec<LaneUse> {
-        self.state.lanes.iter().map(|(lane, of)| of.lane_use(*lane)).collect()
+        let view = &self.state.view;
+        self.state.lanes.iter().map(|(lane, of)| of.lane_use(*lane, view.settled_on(*lane))).collect()
     }
 
     /// What a lane means to its budget.
     pub fn lane_use(&self, lane: u32) -> Result<LaneUse, PayerError> {
-        Ok(self.lane(lane)?.lane_use(lane))
+        Ok(self.lane(lane)?.lane_use(lane, self.state.view.settled_on(lane)))
     }
 
     /// Lanes that must be reconciled before they can be used.
@@ -284,6 +310,16 @@ impl Payer {
             .flatten()
             .filter(|receipt| receipt.body.seq >= claim.seq && receipt.body.spent < claim.amount)
             .min_by_key(|receipt| receipt.body.spent)
+    }
+
+    /// The quote that a lane is pinned to, unless only the processor's copy showed the lane.
+    pub fn quote(&self, lane: u32) -> Option<&Signed<Quote>> {
+        self.state.lanes.get(&lane)?.quote.as_deref()
+    }
+
+    /// The lane's use by the last receipt.
+    pub fn receipted(&self, lane: u32) -> Usage {
+        self.state.lanes.get(&lane).map(|of| of.usage).unwrap_or_default()
     }
 
     /// What of the deposit is not reserved and was not paid out.

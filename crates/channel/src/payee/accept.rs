@@ -5,9 +5,43 @@ use crate::{
     error::PayeeError,
     view::{accepts, sum},
 };
-use gristmill_types::{Amount, Approval, Claim, Quote, QuoteHash, Signed, Voucher};
+use gristmill_types::{Amount, Approval, Claim, Digest, Order, Quote, QuoteHash, Signed, Voucher};
+
+/// A voucher with its order whose signatures are the payer's, made by [`Payee::authenticate`].
+#[derive(Clone, Debug)]
+pub struct Authentic {
+    voucher: Signed<Voucher>,
+    order: Signed<Order>,
+}
+
+impl Authentic {
+    /// The order.
+    pub(super) const fn order(&self) -> &Signed<Order> {
+        &self.order
+    }
+}
 
 impl Payee {
+    /// Finds out, before anything is computed for a request, whether it comes from the payer and can
+    /// start a delivery at all. Changes nothing; [`accept_authentic`](Self::accept_authentic) and
+    /// [`order_authentic`](Self::order_authentic) do, and look at everything but the signatures again.
+    pub fn authenticate(
+        &self,
+        voucher: &Signed<Voucher>,
+        order: &Signed<Order>,
+        body: &Digest,
+    ) -> Result<Authentic, PayeeError> {
+        let claim = &voucher.body.0;
+        self.check_address(claim)?;
+        if order.body.lane != claim.lane || order.body.voucher != voucher.body.hash() {
+            return Err(PayeeError::WrongVoucher);
+        }
+        self.check_order(&order.body, claim, body)?;
+        voucher.verify_strict(&self.keys.voucher).map_err(|_| PayeeError::BadSignature)?;
+        order.verify_strict(&self.keys.voucher).map_err(|_| PayeeError::BadSignature)?;
+        Ok(Authentic { voucher: voucher.clone(), order: order.clone() })
+    }
+
     /// Accepts a voucher. `find_quote` gives the own quote of that hash, and is asked for the first
     /// voucher of a lane only. `clock_ms` is the ledger's time.
     ///
@@ -19,11 +53,33 @@ impl Payee {
         find_quote: impl FnOnce(&QuoteHash) -> Option<Quote>,
         clock_ms: u64,
     ) -> Result<Accepted, PayeeError> {
+        let verify =
+            |payee: &Self| voucher.verify_strict(&payee.keys.voucher).map_err(|_| PayeeError::BadSignature);
+        self.admit(voucher, find_quote, clock_ms, verify)
+    }
+
+    /// Accepts a voucher whose signature was checked before.
+    pub fn accept_authentic(
+        &mut self,
+        authentic: &Authentic,
+        find_quote: impl FnOnce(&QuoteHash) -> Option<Quote>,
+        clock_ms: u64,
+    ) -> Result<Accepted, PayeeError> {
+        self.admit(&authentic.voucher, find_quote, clock_ms, |_| Ok(()))
+    }
+
+    fn admit(
+        &mut self,
+        voucher: &Signed<Voucher>,
+        find_quote: impl FnOnce(&QuoteHash) -> Option<Quote>,
+        clock_ms: u64,
+        verify: impl FnOnce(&Self) -> Result<(), PayeeError>,
+    ) -> Result<Accepted, PayeeError> {
         let claim = &voucher.body.0;
         self.check_address(claim)?;
         accepts(self.state.view.phase, clock_ms)?;
-        if !self.state.view.has_lane(claim.lane) {
-            return Err(PayeeError::WrongLane { lane: claim.lane, floor: self.state.view.floor });
+        if !self.state.takes(claim.lane) {
+            return Err(PayeeError::WrongLane { lane: claim.lane, floor: self.state.retiring });
         }
         let quote = match self.state.lanes.get(&claim.lane) {
             Some(lane) => {
@@ -47,7 +103,7 @@ impl Payee {
             None => Some(self.check_quote(claim, find_quote)?),
         };
         self.check_sum(claim)?;
-        voucher.verify_strict(&self.keys.voucher).map_err(|_| PayeeError::BadSignature)?;
+        verify(self)?;
         let used = self.live.get(&claim.lane).map(|live| live.used).unwrap_or_default();
         let record = PayeeRecord::Voucher { voucher: voucher.clone(), quote: quote.map(Box::new), used };
         let pending = self.change(record).map_err(|_| PayeeError::Backwards)?;

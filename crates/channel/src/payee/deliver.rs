@@ -1,13 +1,13 @@
 //! Requests: taken on, delivered while paid, answered with a receipt.
 
-use super::{Delivery, Payee, PayeeRecord};
+use super::{Authentic, Delivery, Payee, PayeeRecord};
 use crate::{
     error::{MeterError, PayeeError},
     meter::Ask,
     pending::Pending,
     view::Phase,
 };
-use gristmill_types::{Amount, AuditCommitment, Digest, Order, Receipt, SecretKey, Signed, Usage};
+use gristmill_types::{Amount, AuditCommitment, Claim, Digest, Order, Receipt, SecretKey, Signed, Usage};
 
 /// Whether a delivery is paid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,41 +50,67 @@ impl Payee {
         ask: Ask,
         now_ms: u64,
     ) -> Result<Pending<PayeeRecord>, PayeeError> {
-        let inner = &order.body;
-        if inner.chain != self.state.terms.chain {
+        let verify =
+            |payee: &Self| order.verify_strict(&payee.keys.voucher).map_err(|_| PayeeError::BadSignature);
+        self.begin(order, body, ask, now_ms, verify)
+    }
+
+    /// Takes on a request whose signatures and body were checked before.
+    pub fn order_authentic(
+        &mut self,
+        authentic: &Authentic,
+        ask: Ask,
+        now_ms: u64,
+    ) -> Result<Pending<PayeeRecord>, PayeeError> {
+        let order = authentic.order();
+        self.begin(order, &order.body.body, ask, now_ms, |_| Ok(()))
+    }
+
+    /// What an order and the claim that it goes with have to be, whatever is asked for.
+    pub(super) fn check_order(&self, order: &Order, claim: &Claim, body: &Digest) -> Result<(), PayeeError> {
+        if order.chain != self.state.terms.chain {
             return Err(PayeeError::WrongChain);
         }
-        if inner.channel != self.id {
+        if order.channel != self.id {
             return Err(PayeeError::WrongChannel);
         }
         if self.state.view.phase != Phase::Open {
             return Err(PayeeError::Closed);
         }
+        if let Some(lane) = self.state.lanes.get(&order.lane) {
+            if lane.ordered_seq >= claim.seq {
+                return Err(PayeeError::AlreadyDelivered);
+            }
+            if lane.request.is_some() {
+                return Err(PayeeError::LaneBusy { lane: order.lane });
+            }
+        }
+        if order.body != *body { Err(PayeeError::WrongBody) } else { Ok(()) }
+    }
+
+    fn begin(
+        &mut self,
+        order: &Signed<Order>,
+        body: &Digest,
+        ask: Ask,
+        now_ms: u64,
+        verify: impl FnOnce(&Self) -> Result<(), PayeeError>,
+    ) -> Result<Pending<PayeeRecord>, PayeeError> {
+        let inner = &order.body;
         let lane = self.state.lanes.get(&inner.lane).ok_or(PayeeError::UnknownLane { lane: inner.lane })?;
         let claim = lane.voucher.body.0;
         if inner.voucher != lane.voucher.body.hash() {
             return Err(PayeeError::WrongVoucher);
         }
-        if lane.ordered_seq >= claim.seq {
-            return Err(PayeeError::AlreadyDelivered);
-        }
-        if lane.request.is_some() {
-            return Err(PayeeError::LaneBusy { lane: inner.lane });
-        }
-        if inner.body != *body {
-            return Err(PayeeError::WrongBody);
-        }
+        self.check_order(inner, &claim, body)?;
         let quote = self.state.quote_of(lane).ok_or(PayeeError::WrongQuote)?;
         if now_ms > quote.valid_until_ms {
             return Err(PayeeError::QuoteExpired { valid_until_ms: quote.valid_until_ms });
         }
-        let live = self.live.entry(inner.lane).or_default();
-        let meter = self
-            .state
-            .meter(lane, ask, live.used)
-            .ok_or(PayeeError::WrongQuote)?
-            .map_err(PayeeError::Meter)?;
-        let spent = meter.cost(&live.used)?;
+        let used = self.live.get(&inner.lane).map_or(lane.used, |live| live.used);
+        let meter =
+            self.state.meter(lane, ask, used).ok_or(PayeeError::WrongQuote)?.map_err(PayeeError::Meter)?;
+        let spent = meter.cost(&used)?;
         let cap = spent.checked_add(inner.max_amount).ok_or(PayeeError::Overflow)?;
         let first = meter.promise()?;
         let required = meter.cost(&first)?;
@@ -92,7 +118,9 @@ impl Payee {
         if found < required || !claim.usage.covers(&first) {
             return Err(PayeeError::TooSmall { found, required });
         }
-        order.verify_strict(&self.keys.voucher).map_err(|_| PayeeError::BadSignature)?;
+        verify(self)?;
+        let live = self.live.entry(inner.lane).or_default();
+        live.ordered_ms = now_ms;
         live.delivery = Some(Delivery { meter, cap, started: false });
         let record = PayeeRecord::Ordered { order: order.clone(), ask };
         self.change(record).map_err(|_| PayeeError::UnknownLane { lane: inner.lane })

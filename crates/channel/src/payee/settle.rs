@@ -1,8 +1,18 @@
 //! What can be claimed on the ledger, and what the counterparty may see.
 
-use super::Payee;
-use crate::copy::{ChannelCopy, LaneCopy};
+use super::{Payee, PayeeRecord, state::Lane};
+use crate::{
+    copy::{ChannelCopy, LaneCopy},
+    error::PayeeError,
+    pending::Pending,
+    view::LANES,
+};
 use gristmill_types::{Amount, Approval, Receipt, Signed, Voucher};
+
+/// With so many lanes left, idle ones are given up before their quote ends.
+const SCARCE: u32 = LANES / 4;
+/// How long a lane is without a request before it counts as idle, in milliseconds.
+const IDLE_MS: u64 = 10_000;
 
 /// What a lane has to claim. An honest payee claims what its receipts say, and nothing beyond.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,18 +56,43 @@ impl Payee {
         claims.collect()
     }
 
-    /// The floor to ask for when settling: all lanes below are done (nothing in flight, all paid
-    /// out, quote expired). Never above the highest lane in use plus one.
-    pub fn retirable(&self, now_ms: u64) -> u32 {
-        let done = |lane: &u32| {
-            let Some(of) = self.state.lanes.get(lane) else { return true };
-            let expired = self.state.quote_of(of).is_none_or(|quote| quote.valid_until_ms < now_ms);
-            let paid = self.spent(*lane).is_ok_and(|(_, cost)| cost <= self.state.view.settled_on(*lane));
-            expired && paid && of.request.is_none()
-        };
+    /// Gives up the lowest lanes as far as they are done: nothing in flight, answered, all paid out,
+    /// and not needed any more. That is so when the lane's quote has ended, or when three quarters of
+    /// the lanes are taken and this one has been idle for a while: a payer that comes back to it just
+    /// then is refused, has lost nothing, and takes a fresh lane. `now_ms` is Unix time.
+    pub fn retire(&mut self, now_ms: u64) -> Result<Option<Pending<PayeeRecord>>, PayeeError> {
+        let (from, lanes) = (self.state.retiring, &self.state.lanes);
+        let crowded = self.lanes_left() <= SCARCE;
+        // A number that is missing between may be on its way here; it is given up with a later one.
+        let done = lanes.range(from..).take_while(|(lane, of)| self.is_done(**lane, of, now_ms, crowded));
+        let to = done.last().map_or(from, |(lane, _)| lane.saturating_add(1));
+        if to <= from {
+            return Ok(None);
+        }
+        self.change(PayeeRecord::Retiring { to }).map(Some).map_err(|_| PayeeError::StaleView)
+    }
+
+    /// The floor to ask the ledger for when settling: lanes below are given up.
+    pub const fn retiring(&self) -> u32 {
+        self.state.retiring
+    }
+
+    /// How many lanes no voucher has come for yet.
+    pub fn lanes_left(&self) -> u32 {
         let floor = self.state.view.floor;
         let end = self.state.lanes.keys().next_back().map_or(floor, |lane| lane.saturating_add(1));
-        (floor..end).find(|lane| !done(lane)).unwrap_or(end)
+        LANES.saturating_sub(end.saturating_sub(floor))
+    }
+
+    fn is_done(&self, lane: u32, of: &Lane, now_ms: u64, crowded: bool) -> bool {
+        let ended = self.state.quote_of(of).is_none_or(|quote| quote.valid_until_ms < now_ms);
+        let ordered_ms = self.live.get(&lane).map_or(0, |live| live.ordered_ms);
+        let idle = crowded && ordered_ms.saturating_add(IDLE_MS) <= now_ms;
+        let settled = self.state.view.settled_on(lane);
+        let paid = self.spent(lane).is_ok_and(|(_, cost)| cost <= settled);
+        let seq = of.voucher.body.0.seq;
+        let answered = of.receipt.as_ref().is_some_and(|r| r.body.last && r.body.seq >= seq);
+        (ended || idle) && paid && answered && of.request.is_none()
     }
 
     /// What the payer may see to reconcile. Of the payee's own word only what is durable; of the

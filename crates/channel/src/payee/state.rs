@@ -45,6 +45,11 @@ pub enum PayeeRecord {
     Approval(Signed<Approval>),
     /// All that came before, in one record.
     Checkpoint(Box<State>),
+    /// Lanes below are given up: no voucher is taken on them any more.
+    Retiring {
+        /// The floor that the ledger is asked for.
+        to: u32,
+    },
 }
 
 /// What is durable of one channel. Opaque outside of this crate.
@@ -52,6 +57,8 @@ pub enum PayeeRecord {
 pub struct State {
     pub(super) terms: ChannelTerms,
     pub(super) view: LedgerView,
+    /// Lanes below are given up, though the ledger may not know it yet.
+    pub(super) retiring: u32,
     pub(super) quotes: BTreeMap<QuoteHash, Quote>,
     pub(super) lanes: BTreeMap<u32, Lane>,
 }
@@ -92,6 +99,7 @@ impl Lane {
         Live {
             paid: Paid { seq: claim.seq, amount: claim.amount, usage: claim.usage },
             used: self.used,
+            ordered_ms: 0,
             delivery: None,
             receipt: self.receipt.clone(),
             approval: self.approval.clone(),
@@ -101,7 +109,13 @@ impl Lane {
 
 impl State {
     pub(super) const fn new(terms: ChannelTerms, view: LedgerView) -> Self {
-        Self { terms, view, quotes: BTreeMap::new(), lanes: BTreeMap::new() }
+        let retiring = view.floor;
+        Self { terms, view, retiring, quotes: BTreeMap::new(), lanes: BTreeMap::new() }
+    }
+
+    /// Whether vouchers are taken on the lane.
+    pub(super) const fn takes(&self, lane: u32) -> bool {
+        lane >= self.retiring && self.view.has_lane(lane)
     }
 
     /// The quote of a lane.
@@ -138,6 +152,7 @@ impl State {
                 if !view.follows(&self.view) {
                     return Err("the ledger's view goes back");
                 }
+                self.retiring = self.retiring.max(view.floor);
                 self.view = view;
                 self.lanes.retain(|lane, _| self.view.has_lane(*lane));
                 self.drop_unused_quotes();
@@ -162,6 +177,13 @@ impl State {
                 lane.receipt = Some(*receipt);
                 Ok(())
             }
+            PayeeRecord::Retiring { to } => {
+                if to < self.retiring {
+                    return Err("a lane that was given up comes back");
+                }
+                self.retiring = to;
+                Ok(())
+            }
             PayeeRecord::Approval(approval) => {
                 let lane = approval.body.0.lane;
                 self.lane(lane)?.approval = Some(approval);
@@ -177,7 +199,7 @@ impl State {
         used: Usage,
     ) -> Result<(), &'static str> {
         let claim = voucher.body.0;
-        if !self.view.has_lane(claim.lane) {
+        if !self.takes(claim.lane) {
             return Err("a voucher is for a lane that is not open");
         }
         if let Some(lane) = self.lanes.get_mut(&claim.lane) {

@@ -148,7 +148,8 @@ impl Payer {
         let rebinds = of.budget != Some(plan.budget);
         let mut pending = None;
         if rebinds || !covers(of, live, cap, plan.ask) {
-            let held = if rebinds { of.spent } else { of.lane_use(lane).reserved };
+            let of_budget = of.lane_use(lane, self.state.view.settled_on(lane));
+            let held = if rebinds { of_budget.spent } else { of_budget.reserved };
             let reserved = Reserve {
                 seq: self.next_seq(of, live)?.checked_add(seqs(plan.ask)).ok_or(PayerError::Overflow)?,
                 amount: self.reservation(of.reserved.amount, held, cap, plan)?,

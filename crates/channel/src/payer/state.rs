@@ -3,7 +3,7 @@
 use super::{LaneUse, Live};
 use crate::{
     budget::KeyId,
-    view::{LedgerView, sum},
+    view::{LedgerView, Phase, sum},
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 use gristmill_types::{Amount, ChannelTerms, ModelId, Quote, QuoteHash, Receipt, Signed, Usage, Voucher};
@@ -209,10 +209,12 @@ impl Lane {
     }
 
     /// What can come to be spent: the reservation, unless the lane is quiet and a receipt caps it.
-    pub(super) fn lane_use(&self, lane: u32) -> LaneUse {
+    /// What the ledger paid out is spent, whatever the receipts say.
+    pub(super) fn lane_use(&self, lane: u32, settled: Amount) -> LaneUse {
         let capped = self.quiet && (self.voucher.is_none() || self.answered(self.voucher_seq()));
-        let reserved = if capped { self.spent } else { self.reserved.amount.max(self.spent) };
-        LaneUse { lane, budget: self.budget, reserved, spent: self.spent }
+        let spent = self.spent.max(settled);
+        let reserved = if capped { spent } else { self.reserved.amount.max(spent) };
+        LaneUse { lane, budget: self.budget, reserved, spent }
     }
 
     /// The volatile part as it stands after a restart.
@@ -263,7 +265,8 @@ impl State {
                 }
                 self.next_lane = self.next_lane.max(view.floor);
                 self.view = view;
-                self.lanes.retain(|lane, _| self.view.has_lane(*lane));
+                let closed = self.view.phase == Phase::Closed;
+                self.lanes.retain(|lane, _| !closed && self.view.has_lane(*lane));
                 Ok(())
             }
             PayerRecord::Lane { lane, quote, budget, reserved } => {

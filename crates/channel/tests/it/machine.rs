@@ -33,6 +33,8 @@ struct Net {
     wire: Vec<Message>,
     /// What the ledger really says; a crash may forget having seen it.
     ledger: LedgerView,
+    /// Lanes that were retired.
+    retired: u32,
     /// Every voucher that was ever signed.
     signed: BTreeSet<VoucherHash>,
     /// Requests that the payer has placed: lane → first number, tokens received.
@@ -57,6 +59,7 @@ impl Net {
             payee_disk: vec![],
             wire: vec![],
             ledger: LedgerView::opened(grains(8_000)),
+            retired: 0,
             signed: BTreeSet::new(),
             receiving: BTreeMap::new(),
             sending: BTreeMap::new(),
@@ -102,6 +105,7 @@ impl Net {
                 self.ledger.deposit = self.ledger.deposit.checked_add(grains(more.into())).unwrap();
                 self.observe();
             }
+            Op::Retire => self.retire(),
             Op::Trim => {
                 let records = self.payer.trim_idle();
                 self.payer_commit(records, None);
@@ -219,7 +223,8 @@ impl Net {
                     self.payee_disk.push(PayeeCommit { records: vec![pending], sends: None, starts: None });
                 }
                 // A later receipt was signed meanwhile, or the last one forgotten in a crash.
-                Ok(Accepted::Duplicate) | Err(PayeeError::WrongApproval) => {}
+                Ok(Accepted::Duplicate) | Err(PayeeError::WrongApproval | PayeeError::UnknownLane { .. }) => {
+                }
                 Err(error) => panic!("{error}"),
             },
         }
@@ -229,7 +234,8 @@ impl Net {
         match self.payee.accept(voucher, |_| Some(quote()), 0) {
             Ok(Accepted::New(pending)) => Some(vec![pending]),
             Ok(Accepted::Duplicate) => Some(vec![]),
-            Err(PayeeError::OldSequence { .. }) => None,
+            // The lane was given up meanwhile; nothing was delivered for the voucher.
+            Err(PayeeError::OldSequence { .. } | PayeeError::WrongLane { .. }) => None,
             Err(error) => panic!("an honest voucher was refused: {error}"),
         }
     }
@@ -293,7 +299,9 @@ impl Net {
             for pending in commit.records {
                 self.payer.confirm(pending);
             }
-            if let Some((lane, ask)) = commit.places {
+            if let Some((lane, ask)) = commit.places
+                && self.payer.lane_use(lane).is_ok()
+            {
                 self.place(lane, ask);
             }
         }
@@ -374,11 +382,35 @@ impl Net {
         self.observe();
     }
 
+    /// The payee gives up lanes that are done, and raises the ledger's floor above them.
+    fn retire(&mut self) {
+        if let Some(pending) = self.payee.retire(VALID_UNTIL + 1).unwrap() {
+            self.payee_disk.push(PayeeCommit { records: vec![pending], sends: None, starts: None });
+            self.payee_disk(0);
+            self.retired += self.payee.retiring() - self.ledger.floor;
+            self.ledger.floor = self.payee.retiring();
+            self.ledger.lanes.retain(|lane, _| *lane >= self.payee.retiring());
+            self.observe();
+        }
+    }
+
     /// Both sides read the ledger.
     fn observe(&mut self) {
         let (observed, pending) = self.payer.observe(self.ledger.clone()).unwrap();
-        assert_eq!(observed.retired, []);
+        let mut budgets = Vec::new();
+        for of in observed.retired {
+            self.receiving.remove(&of.lane);
+            let at = LaneRef { channel: self.payer.id(), lane: of.lane };
+            if let Some(key) = of.budget {
+                budgets.push(self.budgets.adopt(at, key, of.spent, of.spent).unwrap().bytes());
+            }
+            budgets.extend(self.budgets.close(at).unwrap().map(|pending| pending.bytes()));
+        }
         self.payer_commit(pending.into_iter().collect(), None);
+        // One commit for the ledger's view and what it means to the budgets.
+        if let Some(commit) = self.payer_disk.last_mut() {
+            commit.budgets.splice(0..0, budgets);
+        }
         let records = self.payee.observe(self.ledger.clone()).unwrap().into_iter().collect();
         self.payee_disk.push(PayeeCommit { records, sends: None, starts: None });
     }
@@ -434,7 +466,8 @@ impl Net {
                 }
                 let receipt = of.receipt.unwrap();
                 self.receive(&receipt, false);
-                if self.payer.lane_use(of.lane).unwrap().spent != receipt.body.spent {
+                let open = self.payer.in_flight().contains(&of.lane);
+                if open || self.payer.lane_use(of.lane).unwrap().spent != receipt.body.spent {
                     self.receive(&receipt, true);
                 }
             }
@@ -473,8 +506,9 @@ impl Net {
         self.payee_disk(0);
         let spent =
             |uses: &[gristmill_channel::LaneUse]| uses.iter().map(|of| of.spent.grains()).sum::<u128>();
-        let total = spent(&self.payer.lane_uses());
-        assert_eq!(self.payee.view().settled.grains(), total, "paid out to the grain");
+        let total = self.payee.view().settled.grains();
+        let retired = total - self.ledger.lanes.values().map(|settled| settled.grains()).sum::<u128>();
+        assert_eq!(spent(&self.payer.lane_uses()) + retired, total, "paid out to the grain");
         let keys = LIMITS.map(|(key, _)| self.budgets.of(&key).unwrap());
         assert_eq!(keys.iter().map(|of| of.spent.grains()).sum::<u128>(), total, "charged to the grain");
         assert_eq!(keys.iter().map(|of| of.held.grains()).sum::<u128>(), 0, "nothing stays held");
@@ -519,7 +553,7 @@ proptest! {
 fn the_model_reaches_deep_states() {
     use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
     let mut runner = TestRunner::deterministic();
-    let (mut most_tokens, mut most_lanes, mut crashes_in_flight) = (0, 0, 0);
+    let (mut most_tokens, mut most_lanes, mut crashes_in_flight, mut retired) = (0, 0, 0, 0);
     for _ in 0..60 {
         let ops = prop::collection::vec(op(), 160).new_tree(&mut runner).unwrap().current();
         let mut net = Net::new();
@@ -533,9 +567,10 @@ fn the_model_reaches_deep_states() {
             most_tokens = most_tokens.max(tokens.sum::<u64>());
         }
         most_lanes = most_lanes.max(net.payee.copy().lanes.len());
+        retired += net.retired;
     }
     assert!(
-        most_tokens > 4 * WINDOW && most_lanes > 3 && crashes_in_flight > 10,
-        "{most_tokens} tokens, {most_lanes} lanes, {crashes_in_flight} crashes in flight"
+        most_tokens > 4 * WINDOW && most_lanes > 3 && crashes_in_flight > 10 && retired > 10,
+        "{most_tokens} tokens, {most_lanes} lanes, {retired} retired, {crashes_in_flight} crashes in flight"
     );
 }

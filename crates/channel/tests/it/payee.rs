@@ -257,22 +257,109 @@ fn lanes_settle_and_retire() {
     let mut world = World::new();
     let a = world.request(10, 100, 40);
     let spent = cost(&usage(10, 40, 1));
-    assert_eq!(world.payee.retirable(VALID_UNTIL + 1), 0, "not paid out");
+    assert_eq!(world.payee.retire(VALID_UNTIL + 1), Ok(None), "not paid out");
     let lanes = BTreeMap::from([(a, spent)]);
     let view = LedgerView { settled: spent, lanes, ..LedgerView::opened(grains(DEPOSIT)) };
     let pending = world.payee.observe(view.clone()).unwrap().unwrap();
     world.payee_does(pending);
     assert_eq!(world.payee.claims_to_settle(), []);
-    assert_eq!(world.payee.retirable(VALID_UNTIL), 0, "the quote still holds");
-    assert_eq!(world.payee.retirable(VALID_UNTIL + 1), 1);
+    assert_eq!(world.payee.retire(VALID_UNTIL), Ok(None), "the quote still holds");
+    let pending = world.payee.retire(VALID_UNTIL + 1).unwrap().unwrap();
+    world.payee_does(pending);
+    assert_eq!(world.payee.retiring(), 1);
+    // From now on it is refused, though the ledger does not know yet; and a restart remembers.
+    world.restart_payee();
+    let refused = Err(PayeeError::WrongLane { lane: a, floor: 1 });
+    let late = voucher(claim(a, 99, usage(100, 100, 5)));
+    assert_eq!(world.payee.accept(&late, |_| Some(quote()), 0), refused);
     let view = LedgerView { floor: 1, lanes: BTreeMap::new(), ..view };
     let pending = world.payee.observe(view).unwrap().unwrap();
     world.payee_does(pending);
     assert_eq!(world.payee.copy().lanes, []);
-    let late = world.payee.accept(&voucher(claim(a, 99, usage(100, 100, 5))), |_| Some(quote()), 0);
-    assert_eq!(late, Err(PayeeError::WrongLane { lane: a, floor: 1 }));
+    assert_eq!(world.payee.accept(&late, |_| Some(quote()), 0), refused);
     world.restart_payee();
     assert_eq!(world.payee.view().floor, 1);
+}
+
+/// The payee's ledger view with all that is owed paid out.
+fn all_paid(world: &mut World) {
+    let mut view = world.payee.view().clone();
+    for claim in world.payee.claims_to_settle() {
+        view.settled = view.settled.checked_add(claim.owed).unwrap();
+        view.lanes.insert(claim.lane, claim.receipt.body.spent);
+    }
+    if let Some(pending) = world.payee.observe(view).unwrap() {
+        world.payee_does(pending);
+    }
+}
+
+#[test]
+fn idle_lanes_retire_early_where_lanes_are_scarce() {
+    let mut world = World::new();
+    let lanes: Vec<u32> = (0..48).map(|_| world.start(1, 8)).collect();
+    for lane in &lanes {
+        world.place(*lane, b"{}", ask(1, 8));
+        world.stream(*lane, 1);
+    }
+    // Lane 2 goes on, lane 47 is not settled.
+    for lane in lanes.iter().filter(|lane| ![2, 47].contains(*lane)) {
+        world.finish(*lane);
+    }
+    all_paid(&mut world);
+    world.finish(47);
+    assert_eq!(world.payee.retire(NOW + 9_999), Ok(None), "not idle for long enough");
+    let pending = world.payee.retire(NOW + 10_000).unwrap().unwrap();
+    world.payee_does(pending);
+    assert_eq!(world.payee.retiring(), 2, "not above a request in flight");
+    world.stream(2, 1);
+    world.finish(2);
+    assert_eq!(world.payee.retire(NOW + 10_000), Ok(None), "not above what is not paid out");
+    all_paid(&mut world);
+    let pending = world.payee.retire(NOW + 10_000).unwrap().unwrap();
+    world.payee_does(pending);
+    assert_eq!(world.payee.retiring(), 48);
+}
+
+#[test]
+fn a_number_that_did_not_come_yet_is_not_given_up_alone() {
+    let mut world = World::new();
+    let (first, second) = (world.start(1, 8), world.start(1, 8));
+    world.place(second, b"{}", ask(1, 8));
+    world.stream(second, 1);
+    assert_eq!(world.payee.retire(VALID_UNTIL + 1), Ok(None));
+    world.place(first, b"{}", ask(1, 8));
+}
+
+#[test]
+fn what_does_not_come_from_the_payer_is_found_out_before_anything_is_computed() {
+    let mut world = World::new();
+    let lane = world.start(1, 8);
+    let good = world.payer.voucher(lane).unwrap();
+    let order = order_for(&good, b"{}", grains(10_000));
+    let body = sha256(&[b"{}"]);
+    let by_other = Signed::sign(good.body, &secret(66));
+    let bad = Err(PayeeError::BadSignature);
+    assert_eq!(world.payee.authenticate(&by_other, &order, &body).map(drop), bad);
+    let order_by_other = Signed::sign(order.body.clone(), &secret(66));
+    assert_eq!(world.payee.authenticate(&good, &order_by_other, &body).map(drop), bad);
+    let other = sha256(&[b"{ }"]);
+    assert_eq!(world.payee.authenticate(&good, &order, &other).map(drop), Err(PayeeError::WrongBody));
+    let foreign = order_for(&voucher(claim(lane, 9, usage(1, 8, 1))), b"{}", grains(10_000));
+    assert_eq!(world.payee.authenticate(&good, &foreign, &body).map(drop), Err(PayeeError::WrongVoucher));
+
+    let authentic = world.payee.authenticate(&good, &order, &body).unwrap();
+    assert_eq!(world.payee.copy().lanes, [], "nothing has changed");
+    let Accepted::New(pending) = world.payee.accept_authentic(&authentic, |_| Some(quote()), 0).unwrap()
+    else {
+        panic!("new")
+    };
+    world.payee_does(pending);
+    let pending = world.payee.order_authentic(&authentic, ask(1, 8), NOW).unwrap();
+    world.payee_does(pending);
+    assert_eq!(world.payee.spend(lane, 1, 0), Ok(Spend::Paid));
+    let again = world.payee.authenticate(&good, &order, &body).map(drop);
+    assert_eq!(again, Err(PayeeError::AlreadyDelivered));
+    assert_eq!(world.payee.order_authentic(&authentic, ask(1, 8), NOW), Err(PayeeError::AlreadyDelivered));
 }
 
 #[test]

@@ -346,8 +346,7 @@ fn a_closing_channel_starts_nothing() {
     view.phase = Phase::Closed;
     let (_, pending) = world.payer.observe(view).unwrap();
     world.payer_does(pending.unwrap());
-    world.payer.delivered(lane, WINDOW, 0).unwrap();
-    assert_eq!(world.payer.voucher(lane), Err(PayerError::Closed));
+    assert_eq!(world.payer.voucher(lane), Err(PayerError::UnknownLane { lane }));
     assert_eq!(world.payer.observe(LedgerView::opened(grains(DEPOSIT))).unwrap_err(), PayerError::StaleView);
 }
 
@@ -362,6 +361,27 @@ fn an_overclaim_on_the_ledger_is_reported() {
     let view = LedgerView { settled, lanes, ..LedgerView::opened(grains(DEPOSIT)) };
     let (observed, _pending) = world.payer.observe(view).unwrap();
     assert_eq!(observed.overclaimed, [(lane, more), (9, grains(1))]);
+    let of = world.payer.lane_use(lane).unwrap();
+    assert_eq!(of.spent, more, "what was paid out is spent");
+    assert_eq!(world.payer.owed(lane), Ok(spent), "the receipts say what they said");
+}
+
+#[test]
+fn lanes_are_over_with_the_channel_and_pay_for_what_is_not_known() {
+    let mut world = World::new();
+    let known = world.request(10, 100, 5);
+    let unknown = world.start_for(BOB, 10, 100);
+    world.payer.voucher(unknown).unwrap();
+    let spent = world.payer.lane_use(known).unwrap().spent;
+    let settled = spent.checked_add(grains(40)).unwrap();
+    let view = LedgerView { settled, phase: Phase::Closed, ..LedgerView::opened(grains(DEPOSIT)) };
+    let (observed, pending) = world.payer.observe(view).unwrap();
+    world.payer_does(pending.unwrap());
+    let retired: Vec<_> = observed.retired.iter().map(|of| (of.lane, of.spent)).collect();
+    assert_eq!(retired, [(unknown, grains(40)), (known, spent)]);
+    assert_eq!(world.payer.lane_uses(), []);
+    world.restart_payer();
+    assert_eq!((world.payer.lane_uses(), world.payer.in_doubt()), (vec![], vec![]));
 }
 
 #[test]

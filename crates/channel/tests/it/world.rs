@@ -11,7 +11,7 @@ use gristmill_types::{
 
 pub(crate) const WINDOW: u64 = 16;
 pub(crate) const NOW: u64 = 1_000;
-pub(crate) const VALID_UNTIL: u64 = 2_000;
+pub(crate) const VALID_UNTIL: u64 = 1_000_000;
 pub(crate) const DEPOSIT: u128 = 1_000_000;
 pub(crate) const ANN: KeyId = KeyId(Digest::new([1; 32]));
 pub(crate) const BOB: KeyId = KeyId(Digest::new([2; 32]));

@@ -20,6 +20,7 @@ pub(super) enum Op {
     Reconcile,
     Settle { at_once: bool },
     TopUp { grains: u8 },
+    Retire,
     Trim,
 }
 
@@ -40,6 +41,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         2 => Just(Op::Reconcile),
         1 => any::<bool>().prop_map(|at_once| Op::Settle { at_once }),
         1 => any::<u8>().prop_map(|grains| Op::TopUp { grains }),
+        2 => Just(Op::Retire),
         1 => Just(Op::Trim),
     ]
 }
