@@ -4,9 +4,9 @@
 //! leaves both or none.
 
 use crate::error::{BuyError, StartError};
-use gristmill_channel::{BudgetError, Budgets, KeyId, KeyUse, LaneRef, Payer, PayerRecord, Pending};
+use gristmill_channel::{BudgetError, Budgets, KeyId, KeyUse, LaneRef, LaneUse, Payer, PayerRecord, Pending};
 use gristmill_store::{Batch, Store, Ticket, rusqlite::types::Value};
-use gristmill_types::{AccountId, Amount, ChannelId, SecretKey};
+use gristmill_types::{AccountId, Amount, ChannelId, SecretKey, encode};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -14,6 +14,8 @@ use std::{
 
 const BUDGETS: &str = "budgets";
 const CHANNEL_PREFIX: &str = "channel/";
+/// A log with so many records is replaced by one that holds all of them.
+const LONG: usize = 1_024;
 
 /// All that the gateway promised and may spend.
 pub(crate) struct Accounts {
@@ -29,6 +31,8 @@ pub(crate) struct State {
     /// What the change under way writes, and confirms when that is durable.
     batch: Batch,
     pending: Vec<(ChannelId, Pending<PayerRecord>)>,
+    /// Records in each log, with those of the change under way.
+    records: BTreeMap<String, usize>,
 }
 
 /// Changes that are queued for the log and not yet durable.
@@ -43,16 +47,22 @@ impl Accounts {
     /// Rebuilds everything from the logs.
     pub(crate) fn load(store: Store, voucher_key: SecretKey) -> Result<Arc<Self>, StartError> {
         let broken = |log: &str, reason: String| StartError::Records { log: log.to_owned(), reason };
-        let budgets = Budgets::replay_bytes(store.load(BUDGETS)?)
-            .map_err(|error| broken(BUDGETS, error.to_string()))?;
+        let mut records = BTreeMap::new();
+        let mut load = |log: &str| -> Result<_, StartError> {
+            let rows = store.load(log)?;
+            records.insert(log.to_owned(), rows.len());
+            Ok(rows)
+        };
+        let budgets =
+            Budgets::replay_bytes(load(BUDGETS)?).map_err(|error| broken(BUDGETS, error.to_string()))?;
         let mut payers = BTreeMap::new();
         for log in store.logs(CHANNEL_PREFIX)? {
-            let payer = Payer::replay_bytes(store.load(&log)?, voucher_key.clone())
+            let payer = Payer::replay_bytes(load(&log)?, voucher_key.clone())
                 .map_err(|error| broken(&log, error.to_string()))?;
             payer.verify().map_err(|error| broken(&log, error.to_string()))?;
             payers.insert(payer.id(), payer);
         }
-        let state = Mutex::new(State { budgets, payers, batch: Batch::new(), pending: Vec::new() });
+        let state = Mutex::new(State { budgets, payers, batch: Batch::new(), pending: Vec::new(), records });
         Ok(Arc::new(Self { state, store, voucher_key }))
     }
 
@@ -74,6 +84,7 @@ impl Accounts {
         let slot = self.store.slot().await?;
         let mut state = self.lock();
         let result = act(&mut state);
+        state.shorten();
         // What changed before an error is changed, and its record is written all the same.
         let batch = std::mem::take(&mut state.batch);
         let pending = std::mem::take(&mut state.pending);
@@ -170,12 +181,44 @@ impl State {
         self.pending.push((*channel, pending));
     }
 
-    /// Ends the budgets' counting of a lane that is retired.
-    pub(crate) fn close_lane(&mut self, channel: &ChannelId, lane: u32) -> Result<(), BuyError> {
-        if let Some(pending) = self.budgets.close(LaneRef { channel: *channel, lane })? {
+    /// Ends the budgets' counting of a lane that is over, with what it came to.
+    pub(crate) fn close_lane(&mut self, channel: &ChannelId, of: &LaneUse) -> Result<(), BuyError> {
+        let at = LaneRef { channel: *channel, lane: of.lane };
+        if let Some(key) = of.budget {
+            let pending = self.budgets.adopt(at, key, of.spent, of.spent)?;
+            self.append(BUDGETS, pending.bytes());
+        }
+        if let Some(pending) = self.budgets.close(at)? {
             self.append(BUDGETS, pending.bytes());
         }
         Ok(())
+    }
+
+    /// Forgets a channel that the ledger has closed. Its receipts stay, and its record on the ledger.
+    pub(crate) fn forget(&mut self, channel: &ChannelId) {
+        if self.payers.remove(channel).is_some() {
+            let log = log_of(channel);
+            self.batch = std::mem::take(&mut self.batch).remove(&log);
+            self.records.remove(&log);
+        }
+    }
+
+    /// Replaces long logs by one record each, in the commit under way.
+    fn shorten(&mut self) {
+        let long: Vec<String> =
+            self.records.iter().filter(|(_, records)| **records > LONG).map(|(log, _)| log.clone()).collect();
+        for log in long {
+            let whole = if log == BUDGETS {
+                encode(&self.budgets.checkpoint())
+            } else {
+                let Some(payer) = self.payers.values().find(|payer| log_of(&payer.id()) == log) else {
+                    continue;
+                };
+                encode(&payer.checkpoint())
+            };
+            self.batch = std::mem::take(&mut self.batch).replace(&log, vec![whole]);
+            self.records.insert(log, 1);
+        }
     }
 
     /// Writes a row of the gateway's own tables in the same commit.
@@ -184,6 +227,7 @@ impl State {
     }
 
     fn append(&mut self, log: &str, record: Vec<u8>) {
+        *self.records.entry(log.to_owned()).or_default() += 1;
         self.batch = std::mem::take(&mut self.batch).append(log, record);
     }
 }

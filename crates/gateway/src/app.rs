@@ -6,17 +6,18 @@ use crate::{
     event::Event,
     market::{Market, Seller},
     peer::Peer,
+    receipts::Traffic,
 };
 use gristmill_client::{Client, Sender};
 use gristmill_ledger::Genesis;
 use gristmill_store::Store;
 use gristmill_types::ChannelId;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex},
     time::{SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, broadcast};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A running gateway.
@@ -31,8 +32,10 @@ pub(crate) struct App {
     pub(crate) market: Market,
     /// One opening or top-up at a time.
     pub(crate) funding: tokio::sync::Mutex<()>,
-    /// Lanes whose request was given up before its receipt came.
-    pub(crate) orphans: Mutex<BTreeSet<(ChannelId, u32)>>,
+    /// Lanes whose request was given up before its receipt came, and what went over them.
+    pub(crate) orphans: Mutex<BTreeMap<(ChannelId, u32), Traffic>>,
+    /// Requests that may wait for a lane.
+    pub(crate) waiting: Semaphore,
     /// Channels that are being brought in order.
     pub(crate) tidying: Mutex<BTreeSet<ChannelId>>,
     /// Vouchers and approvals on their way.

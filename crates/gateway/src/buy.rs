@@ -5,7 +5,7 @@
 
 use crate::{
     accounts::Queued, app::App, error::BuyError, event::Event, keys::random_digest, market::Seller,
-    peer::Peer, receipts::Entry,
+    peer::Peer, receipts::Traffic,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
@@ -21,13 +21,22 @@ use gristmill_net::{
 };
 use gristmill_tokenizer::{ChatMessage, Tokenizer, Transcript};
 use gristmill_types::{
-    Amount, ChannelId, Digest, ProcessorNonce, Receipt, Sampling, Signable as _, Signed, Usage, sha256,
+    Amount, ChannelId, Digest, ProcessorNonce, Receipt, Sampling, Signable as _, Usage, sha256,
 };
 use std::{
     pin::Pin,
     sync::Arc,
     time::{Duration, Instant},
 };
+
+/// How often a request is placed anew when the processor refuses it before its first token, and the
+/// pause before each but the first.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// How long a request waits for a lane where all are taken, and how often it looks.
+const LANE_PATIENCE: Duration = Duration::from_secs(15);
+const LANE_PAUSE: Duration = Duration::from_millis(50);
 
 /// A processor may ask for a voucher this often.
 const ASKED_TOO_OFTEN: Duration = Duration::from_millis(50);
@@ -59,24 +68,18 @@ pub(crate) struct Purchase {
     app: Arc<App>,
     peer: Peer,
     challenge: Arc<Challenge>,
-    model: String,
     channel: ChannelId,
     lane: u32,
-    body: Bytes,
-    salt: Digest,
+    traffic: Traffic,
     consumer_nonce: Digest,
     fixed_seed: bool,
     sampling: Sampling,
-    prompt_ids: Vec<u32>,
-    spent_before: Amount,
     events: Events,
     tokenizer: Arc<Tokenizer>,
     transcript: Transcript,
     /// No more tokens can come.
     over: bool,
     started: Option<Option<ProcessorNonce>>,
-    ids: Vec<u32>,
-    text: String,
     finish: Option<FinishReason>,
     failure: Option<BuyError>,
     metered: Instant,
@@ -104,16 +107,24 @@ pub(crate) async fn buy(
     seller: &Seller,
 ) -> Result<Purchase, BuyError> {
     let peer = app.peer(seller);
-    match place(app, key, request, seller, &peer).await {
-        // A challenge that the processor no longer knows costs one more round trip, nothing else.
-        Err(BuyError::Refused { problem, .. })
-            if problem.code.contains("challenge") || problem.code.contains("expired") =>
-        {
-            app.market.forget_challenge(seller);
-            place(app, key, request, seller, &peer).await
+    let mut tries = 0;
+    loop {
+        match place(app, key, request, seller, &peer).await {
+            // Nothing was delivered. The challenge may have ended, or the processor gave up the lane:
+            // the ledger shows us that within a moment.
+            Err(BuyError::Refused { problem, .. }) if tries < TRIES && may_pass(&problem.code) => {
+                app.market.forget_challenge(seller);
+                tokio::time::sleep(PAUSE * tries).await;
+                tries += 1;
+            }
+            other => return other,
         }
-        other => other,
     }
+}
+
+/// Whether a refusal may be over when the request is placed anew.
+fn may_pass(code: &str) -> bool {
+    ["invalid-challenge", "payment-expired", "verification-failed"].contains(&code)
 }
 
 async fn place(
@@ -124,7 +135,7 @@ async fn place(
     peer: &Peer,
 ) -> Result<Purchase, BuyError> {
     let mut prepared = prepare(app, request, seller, peer).await?;
-    let (channel, lane, spent_before) = reserve(app, key, &mut prepared).await?;
+    let (channel, lane, before) = reserve(app, key, &mut prepared).await?;
     let Prepared { challenge, tokenizer, prompt_ids, request, sampling, .. } = prepared;
     let body = Bytes::from(request.to_body());
     let salt = random_digest()?;
@@ -139,6 +150,14 @@ async fn place(
         let order = payer.order(lane, sha256(&[&body]), consumer_nonce, salt)?;
         PlacedOrder { terms: *payer.terms(), voucher, order }
     };
+    let traffic = Traffic {
+        model: seller.name.clone(),
+        body: body.clone(),
+        salt,
+        prompt_ids,
+        before,
+        ..Traffic::default()
+    };
     // From here on the processor may hold a voucher: whatever happens, the lane is brought in order.
     let guard = LaneGuard {
         app: Arc::clone(app),
@@ -146,33 +165,27 @@ async fn place(
         challenge: Arc::clone(&challenge),
         channel,
         lane,
-        armed: true,
+        traffic: Some(traffic),
     };
-    let answer = peer.order(&challenge, &Action::Order(Box::new(placed)), body.clone()).await?;
-    guard.disarm();
+    let answer = peer.order(&challenge, &Action::Order(Box::new(placed)), body).await?;
+    let traffic = guard.disarm();
     let events = sse::read(answer.bytes_stream(), sse::MAX_EVENT_BYTES)
         .map(|event| event.map_err(|error| error.to_string()));
     Ok(Purchase {
         app: Arc::clone(app),
         peer: peer.clone(),
         challenge,
-        model: seller.name.clone(),
         channel,
         lane,
-        body,
-        salt,
+        traffic,
         consumer_nonce,
         fixed_seed: request.seed.is_some(),
         transcript: Transcript::new(Arc::clone(&tokenizer), &sampling.stop)?,
         tokenizer,
         over: false,
         sampling,
-        prompt_ids,
-        spent_before,
         events: Box::pin(events),
         started: None,
-        ids: Vec::new(),
-        text: String::new(),
         finish: None,
         failure: None,
         metered: Instant::now(),
@@ -226,7 +239,7 @@ async fn reserve(
     app: &Arc<App>,
     key: KeyId,
     prepared: &mut Prepared,
-) -> Result<(ChannelId, u32, Amount), BuyError> {
+) -> Result<(ChannelId, u32, (Usage, Amount)), BuyError> {
     let quote = &prepared.challenge.quote().body;
     let capped = prepared.ask.affordable(&quote.prices, &Usage::default(), app.config.max_request);
     match capped {
@@ -244,12 +257,24 @@ async fn reserve(
         }
     }
     let mut funded = false;
+    let until = Instant::now() + LANE_PATIENCE;
+    let mut place = None;
     loop {
         let channel = app.channel_for(&prepared.challenge).await?;
         match start(app, key, prepared, &channel).await {
-            Ok((lane, spent, queued)) => {
+            Ok((lane, before, queued)) => {
                 queued.durable().await?;
-                return Ok((channel, lane, spent));
+                return Ok((channel, lane, before));
+            }
+            // The processor gives up idle lanes when they become scarce.
+            Err(BuyError::Payer(PayerError::NoLane)) if Instant::now() < until => {
+                if place.is_none() {
+                    place = app.waiting.try_acquire().ok();
+                }
+                if place.is_none() {
+                    return Err(PayerError::NoLane.into());
+                }
+                tokio::time::sleep(LANE_PAUSE).await;
             }
             Err(BuyError::Payer(PayerError::DepositTooSmall { needed, .. })) if !funded => {
                 funded = true;
@@ -272,7 +297,7 @@ async fn start(
     key: KeyId,
     prepared: &Prepared,
     channel: &ChannelId,
-) -> Result<(u32, Amount, Queued), BuyError> {
+) -> Result<(u32, (Usage, Amount), Queued), BuyError> {
     let started = app.accounts.change(|state| {
         let room = state.key(&key).map_or(Amount::ZERO, |of| of.room());
         let plan = Plan {
@@ -286,12 +311,12 @@ async fn start(
         };
         let payer = state.payer(channel)?;
         let started = payer.start(&plan)?;
-        let spent = payer.lane_use(started.lane)?.spent;
+        let before = (payer.receipted(started.lane), payer.owed(started.lane)?);
         state.record(channel, started.lane, started.pending)?;
-        Ok((started.lane, spent))
+        Ok((started.lane, before))
     });
-    let ((lane, spent), queued) = started.await?;
-    Ok((lane, spent, queued))
+    let ((lane, before), queued) = started.await?;
+    Ok((lane, before, queued))
 }
 
 impl Prepared {
@@ -367,7 +392,7 @@ impl Purchase {
         if self.started.is_some() {
             return Err(self.misbehaved("it started twice"));
         }
-        let own = u32::try_from(self.prompt_ids.len()).unwrap_or(u32::MAX);
+        let own = u32::try_from(self.traffic.prompt_ids.len()).unwrap_or(u32::MAX);
         if start.prompt_tokens != own {
             return Err(self.misbehaved(format!(
                 "it counts {} prompt tokens where its tokenizer gives {own}",
@@ -404,8 +429,8 @@ impl Purchase {
             let payer = accounts.payer(&self.channel)?;
             if payer.delivered(self.lane, tokens, millis)? { Some(payer.voucher(self.lane)?) } else { None }
         };
-        self.ids.extend_from_slice(ids);
-        self.text.push_str(text);
+        self.traffic.ids.extend_from_slice(ids);
+        self.traffic.text.push_str(text);
         if let Some(voucher) = voucher {
             self.send(Action::Voucher(voucher));
         }
@@ -455,12 +480,18 @@ impl Purchase {
         Ok(())
     }
 
-    /// Sends without holding up the stream. A voucher that gets lost is asked for again.
+    /// Sends without holding up the stream. A voucher that gets lost is asked for again; an approval is
+    /// sent again, and once more at the next start.
     fn send(&self, action: Action) {
         let (peer, challenge) = (self.peer.clone(), Arc::clone(&self.challenge));
+        let pauses: &[u64] = if matches!(action, Action::Approve(_)) { &[0, 1, 5] } else { &[0] };
         self.app.tasks.spawn(async move {
-            if let Err(error) = peer.pay(&challenge, &action).await {
-                tracing::debug!(%error, "a payment did not arrive");
+            for pause in pauses {
+                tokio::time::sleep(Duration::from_secs(*pause)).await;
+                match peer.pay(&challenge, &action).await {
+                    Ok(()) => return,
+                    Err(error) => tracing::debug!(%error, "a payment did not arrive"),
+                }
             }
         });
     }
@@ -470,8 +501,8 @@ impl Purchase {
         let Some(signed) = receipt.signed else { return Err(self.misbehaved("its receipt is not signed")) };
         let complete = self.check_commitments(&signed.body);
         let id = signed.body.digest();
-        let cost = signed.body.spent.saturating_sub(self.spent_before);
-        let entry = self.entry(id, cost, &signed)?;
+        let cost = signed.body.spent.saturating_sub(self.traffic.before.1);
+        let now_ms = self.app.now_ms();
         let ((), queued) = self
             .app
             .accounts
@@ -481,8 +512,11 @@ impl Purchase {
                     Received::New(pending) | Received::Evidence(pending) => Some(pending),
                     Received::Duplicate => None,
                 };
+                let entry = self.traffic.entry(payer, &signed, now_ms);
                 state.record(&self.channel, self.lane, pending)?;
-                entry.insert(state);
+                if let Some(entry) = entry {
+                    entry.insert(state);
+                }
                 Ok(())
             })
             .await?;
@@ -495,13 +529,13 @@ impl Purchase {
         let bought = Bought {
             receipt: id,
             finish: self.finish.unwrap_or(FinishReason::Error),
-            prompt_tokens: self.prompt_ids.len() as u64,
-            completion_tokens: self.ids.len() as u64,
+            prompt_tokens: self.traffic.prompt_ids.len() as u64,
+            completion_tokens: self.traffic.ids.len() as u64,
             cost,
         };
         self.app.emit(Event::Paid {
             receipt: id,
-            model: self.model.clone(),
+            model: self.traffic.model.clone(),
             processor: self.peer.processor(),
             prompt_tokens: bought.prompt_tokens,
             completion_tokens: bought.completion_tokens,
@@ -513,15 +547,15 @@ impl Purchase {
     /// The receipt commits to what was sent and to what arrived.
     fn check_commitments(&self, receipt: &Receipt) -> Result<(), BuyError> {
         let wrong = |what: &str| Err(self.misbehaved(format!("its receipt commits to {what}")));
-        if receipt.request != salted_digest(&self.salt, &self.body) {
+        if receipt.request != salted_digest(&self.traffic.salt, &self.traffic.body) {
             return wrong("another request");
         }
-        if receipt.response != salted_digest(&self.salt, self.text.as_bytes()) {
+        if receipt.response != salted_digest(&self.traffic.salt, self.traffic.text.as_bytes()) {
             return wrong("another answer");
         }
         let Some(audit) = &receipt.audit else { return wrong("no computation") };
-        let ids = |ids: &[u32]| salted_ids_digest(&self.salt, ids);
-        if audit.prompt_ids != ids(&self.prompt_ids) || audit.output_ids != ids(&self.ids) {
+        let ids = |ids: &[u32]| salted_ids_digest(&self.traffic.salt, ids);
+        if audit.prompt_ids != ids(&self.traffic.prompt_ids) || audit.output_ids != ids(&self.traffic.ids) {
             return wrong("other tokens");
         }
         if audit.sampling != self.sampling || audit.consumer_nonce != self.consumer_nonce {
@@ -535,36 +569,14 @@ impl Purchase {
         }
         Ok(())
     }
-
-    fn entry(&self, id: Digest, cost: Amount, receipt: &Signed<Receipt>) -> Result<Entry, BuyError> {
-        let mut accounts = self.app.accounts.lock();
-        let payer = accounts.payer(&self.channel)?;
-        let voucher = payer.signed(self.lane, receipt.body.seq).cloned();
-        Ok(Entry {
-            id,
-            created_ms: self.app.now_ms(),
-            model: self.model.clone(),
-            cost,
-            spent_before: self.spent_before,
-            prompt_tokens: self.prompt_ids.len() as u64,
-            completion_tokens: self.ids.len() as u64,
-            request: String::from_utf8_lossy(&self.body).into_owned(),
-            answer: self.text.clone(),
-            prompt_ids: self.prompt_ids.clone(),
-            output_ids: self.ids.clone(),
-            salt: self.salt,
-            terms: *payer.terms(),
-            quote: self.challenge.quote().clone(),
-            voucher: voucher.ok_or(BuyError::NoChannel)?,
-            receipt: receipt.clone(),
-        })
-    }
 }
 
 impl Drop for Purchase {
     fn drop(&mut self) {
         if !self.ended {
-            self.app.put_in_order(self.peer.clone(), Arc::clone(&self.challenge), self.channel, self.lane);
+            let traffic = std::mem::take(&mut self.traffic);
+            let challenge = Arc::clone(&self.challenge);
+            self.app.put_in_order(self.peer.clone(), challenge, self.channel, self.lane, traffic);
         }
     }
 }
@@ -576,19 +588,21 @@ struct LaneGuard {
     challenge: Arc<Challenge>,
     channel: ChannelId,
     lane: u32,
-    armed: bool,
+    /// Taken out when the answer has begun.
+    traffic: Option<Traffic>,
 }
 
 impl LaneGuard {
-    fn disarm(mut self) {
-        self.armed = false;
+    fn disarm(mut self) -> Traffic {
+        self.traffic.take().unwrap_or_default()
     }
 }
 
 impl Drop for LaneGuard {
     fn drop(&mut self) {
-        if self.armed {
-            self.app.put_in_order(self.peer.clone(), Arc::clone(&self.challenge), self.channel, self.lane);
+        if let Some(traffic) = self.traffic.take() {
+            let challenge = Arc::clone(&self.challenge);
+            self.app.put_in_order(self.peer.clone(), challenge, self.channel, self.lane, traffic);
         }
     }
 }

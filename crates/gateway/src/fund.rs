@@ -170,8 +170,17 @@ impl App {
                 if let Some(pending) = pending {
                     state.record_whole(channel, pending);
                 }
-                for lane in observed.retired {
-                    state.close_lane(channel, lane.lane)?;
+                for (lane, _) in &observed.overclaimed {
+                    // A lane that is not known here has nobody's budget.
+                    if state.payer(channel)?.lane_use(*lane).is_ok() {
+                        state.record(channel, *lane, None)?;
+                    }
+                }
+                for of in &observed.retired {
+                    state.close_lane(channel, of)?;
+                }
+                if state.payer(channel)?.view().phase == Phase::Closed {
+                    state.forget(channel);
                 }
                 Ok(observed.overclaimed)
             })
@@ -179,7 +188,7 @@ impl App {
         queued.durable().await?;
         for (lane, amount) in overclaimed {
             self.warn(format!(
-                "the processor was paid {amount} credits on lane {lane} of channel {}, more than its receipts say",
+                "the processor was paid {amount} credits on lane {lane} of channel {}, more than its receipts say; it counts as spent",
                 channel.short()
             ));
         }

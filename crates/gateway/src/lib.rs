@@ -28,5 +28,5 @@ mod watch;
 pub use config::Config;
 pub use error::StartError;
 pub use event::Event;
-pub use receipts::{Checked, Entry as ReceiptEntry, VerifyError, verify};
+pub use receipts::{Checked, Entry as ReceiptEntry, Kept, VerifyError, verify};
 pub use routes::{Handle, start};

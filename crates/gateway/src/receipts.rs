@@ -1,13 +1,15 @@
 //! Receipts that are kept, and what anybody can check of one without asking anyone.
 
-use crate::{accounts::State, error::BuyError};
+use crate::{accounts::State, error::BuyError, event::Event};
+use bytes::Bytes;
 use gristmill_audit::{Seed, ids_digest, salted_digest, salted_ids_digest, verify_nonce};
+use gristmill_channel::Payer;
 use gristmill_store::{
     Migration, Store, StoreError,
     rusqlite::{OptionalExtension as _, types::Value},
 };
 use gristmill_types::{
-    AccountId, Amount, ChannelTerms, Digest, PublicKey, Quote, Receipt, Signable as _, Signed, Voucher,
+    AccountId, Amount, ChannelTerms, Digest, PublicKey, Quote, Receipt, Signable as _, Signed, Usage, Voucher,
 };
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +23,100 @@ pub(crate) const SCHEMA: Migration = Migration {
     CREATE INDEX receipts_by_time ON receipts (created_ms);",
 };
 
+/// How much of an exchange is kept beside what both sides signed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kept {
+    /// The request and the answer that the receipt commits to.
+    Whole,
+    /// The request, and of the answer what arrived before it broke off.
+    Broken,
+    /// Neither: the gateway itself was interrupted.
+    Nothing,
+}
+
+/// What went between a client and a processor, as far as it got.
+#[derive(Clone, Debug)]
+pub(crate) struct Traffic {
+    /// The model's name as it was asked for.
+    pub(crate) model: String,
+    /// The request's body as the processor got it.
+    pub(crate) body: Bytes,
+    /// The salt of the receipt's digests.
+    pub(crate) salt: Digest,
+    /// The prompt's token ids.
+    pub(crate) prompt_ids: Vec<u32>,
+    /// The answer's token ids, and its text.
+    pub(crate) ids: Vec<u32>,
+    pub(crate) text: String,
+    /// What the lane had come to before.
+    pub(crate) before: (Usage, Amount),
+}
+
+/// Nothing is known.
+impl Default for Traffic {
+    fn default() -> Self {
+        Self {
+            model: String::new(),
+            body: Bytes::new(),
+            salt: Digest::new([0; 32]),
+            prompt_ids: Vec::new(),
+            ids: Vec::new(),
+            text: String::new(),
+            before: Default::default(),
+        }
+    }
+}
+
+impl Traffic {
+    /// The entry of a receipt for it; none where the voucher or the quote is not known any more.
+    pub(crate) fn entry(&self, payer: &Payer, receipt: &Signed<Receipt>, now_ms: u64) -> Option<Entry> {
+        let voucher = payer.signed(receipt.body.lane, receipt.body.seq)?;
+        self.adopted(payer, receipt, voucher, now_ms)
+    }
+
+    /// The same, with the voucher from the processor's copy.
+    pub(crate) fn adopted(
+        &self,
+        payer: &Payer,
+        receipt: &Signed<Receipt>,
+        voucher: &Signed<Voucher>,
+        now_ms: u64,
+    ) -> Option<Entry> {
+        let body = &receipt.body;
+        let said = body.audit.as_ref();
+        let ids = |ids: &[u32]| salted_ids_digest(&self.salt, ids);
+        let whole = body.request == salted_digest(&self.salt, &self.body)
+            && body.response == salted_digest(&self.salt, self.text.as_bytes())
+            && said.is_some_and(|said| said.output_ids == ids(&self.ids));
+        let kept = match () {
+            () if self.body.is_empty() => Kept::Nothing,
+            () if whole => Kept::Whole,
+            () => Kept::Broken,
+        };
+        let (usage, spent) = self.before;
+        Some(Entry {
+            id: body.digest(),
+            created_ms: now_ms,
+            kept,
+            model: self.model.clone(),
+            cost: body.spent.saturating_sub(spent),
+            spent_before: spent,
+            prompt_tokens: body.usage.input_tokens.saturating_sub(usage.input_tokens),
+            completion_tokens: body.usage.output_tokens.saturating_sub(usage.output_tokens),
+            request: String::from_utf8_lossy(&self.body).into_owned(),
+            answer: self.text.clone(),
+            prompt_ids: self.prompt_ids.clone(),
+            output_ids: self.ids.clone(),
+            salt: self.salt,
+            terms: *payer.terms(),
+            quote: payer.quote(body.lane)?.clone(),
+            voucher: voucher.clone(),
+            receipt: receipt.clone(),
+        })
+    }
+}
+
 /// A receipt with all that it is checked against: request, answer, and what both sides signed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -29,6 +125,8 @@ pub struct Entry {
     pub id: Digest,
     /// Unix time in milliseconds.
     pub created_ms: u64,
+    /// How much of request and answer is here.
+    pub kept: Kept,
     /// The model's name as it was asked for.
     pub model: String,
     /// What the request cost.
@@ -70,11 +168,24 @@ impl Entry {
         );
     }
 
+    /// What the owner is told.
+    pub(crate) fn paid(&self) -> Event {
+        Event::Paid {
+            receipt: self.id,
+            model: self.model.clone(),
+            processor: self.terms.payee,
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: self.completion_tokens,
+            cost: self.cost,
+        }
+    }
+
     /// A line of a listing.
     pub(crate) fn summary(&self) -> serde_json::Value {
         serde_json::json!({
             "id": self.id,
             "created_ms": self.created_ms,
+            "kept": self.kept,
             "model": self.model,
             "processor": self.terms.payee,
             "prompt_tokens": self.prompt_tokens,
@@ -155,8 +266,10 @@ pub struct Checked {
     pub spent: Amount,
     /// Of that, this request.
     pub cost: Amount,
+    /// How much of request and answer could be checked.
+    pub kept: Kept,
     /// What the draws came from: with the model's files, the answer can be computed again.
-    pub seed: String,
+    pub seed: Option<String>,
 }
 
 /// Checks a receipt by itself: every signature, and that request, answer, tokens, price, nonce and
@@ -205,17 +318,7 @@ pub fn verify(entry: &Entry) -> Result<Checked, VerifyError> {
     same(said.spent <= claim.amount && claim.usage.covers(&said.usage), "promise of the voucher")?;
     same(offered.prices.cost(&said.usage) == Some(said.spent), "price of the usage")?;
     same(entry.spent_before.checked_add(entry.cost) == Some(said.spent), "cost of the request")?;
-    same(said.request == salted_digest(&entry.salt, entry.request.as_bytes()), "request")?;
-    same(said.response == salted_digest(&entry.salt, entry.answer.as_bytes()), "answer")?;
-    let audit = said.audit.as_ref().ok_or(VerifyError::Mismatch("audit commitment"))?;
-    same(audit.prompt_ids == salted_ids_digest(&entry.salt, &entry.prompt_ids), "prompt's tokens")?;
-    same(audit.output_ids == salted_ids_digest(&entry.salt, &entry.output_ids), "answer's tokens")?;
-    same(entry.prompt_tokens == entry.prompt_ids.len() as u64, "number of prompt tokens")?;
-    same(entry.completion_tokens == entry.output_ids.len() as u64, "number of answer tokens")?;
-    if let Some(nonce) = &audit.processor_nonce {
-        same(verify_nonce(&offered.nonce_root, nonce), "processor's nonce")?;
-    }
-    let seed = Seed::from_commitment(audit, &ids_digest(&entry.prompt_ids), &offered.hash(), &offered.model);
+    let seed = exchange(entry)?;
     Ok(Checked {
         id: entry.id,
         chain: terms.chain,
@@ -224,6 +327,31 @@ pub fn verify(entry: &Entry) -> Result<Checked, VerifyError> {
         model: offered.model,
         spent: said.spent,
         cost: entry.cost,
-        seed: hex::encode(seed.as_bytes()),
+        kept: entry.kept,
+        seed: seed.map(|seed| hex::encode(seed.as_bytes())),
     })
+}
+
+/// Checks as much of request and answer as is kept; returns the seed of the draws.
+fn exchange(entry: &Entry) -> Result<Option<Seed>, VerifyError> {
+    let same = |holds: bool, what| if holds { Ok(()) } else { Err(VerifyError::Mismatch(what)) };
+    let (offered, said) = (&entry.quote.body, &entry.receipt.body);
+    // After a crash the processor states what it is owed, and commits to nothing.
+    let audit = match (&said.audit, entry.kept) {
+        (Some(audit), Kept::Whole | Kept::Broken) => audit,
+        (None, Kept::Whole) => return Err(VerifyError::Mismatch("audit commitment")),
+        (_, Kept::Nothing) | (None, Kept::Broken) => return Ok(None),
+    };
+    same(said.request == salted_digest(&entry.salt, entry.request.as_bytes()), "request")?;
+    same(audit.prompt_ids == salted_ids_digest(&entry.salt, &entry.prompt_ids), "prompt's tokens")?;
+    if let Some(nonce) = &audit.processor_nonce {
+        same(verify_nonce(&offered.nonce_root, nonce), "processor's nonce")?;
+    }
+    if entry.kept == Kept::Whole {
+        same(said.response == salted_digest(&entry.salt, entry.answer.as_bytes()), "answer")?;
+        same(audit.output_ids == salted_ids_digest(&entry.salt, &entry.output_ids), "answer's tokens")?;
+        same(entry.prompt_tokens == entry.prompt_ids.len() as u64, "number of prompt tokens")?;
+        same(entry.completion_tokens == entry.output_ids.len() as u64, "number of answer tokens")?;
+    }
+    Ok(Some(Seed::from_commitment(audit, &ids_digest(&entry.prompt_ids), &offered.hash(), &offered.model)))
 }

@@ -3,14 +3,20 @@
 //! The processor's copy is asked for until every lane is settled between the two sides. It is
 //! believed as far as its signatures go, and no further; see `gristmill-channel`.
 
-use crate::{app::App, error::BuyError, peer::Peer};
-use gristmill_channel::{ChannelCopy, PayerError, Phase, Received};
+use crate::{
+    app::App,
+    error::BuyError,
+    peer::Peer,
+    receipts::{Entry, Traffic},
+};
+use gristmill_channel::{ChannelCopy, Payer, PayerError, Phase, Received, Reconciled, Reconciliation};
 use gristmill_net::{
     openai::{ChatRequest, Message, Role},
     pay::{Action, Challenge, Expected},
 };
 use gristmill_types::{AccountId, ChannelId, ModelId, Receipt, Signed};
 use std::{
+    collections::BTreeMap,
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -29,12 +35,14 @@ impl App {
         challenge: Arc<Challenge>,
         channel: ChannelId,
         lane: u32,
+        traffic: Traffic,
     ) {
-        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).insert((channel, lane));
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).insert((channel, lane), traffic);
         self.tidy(channel, peer, Some(challenge));
     }
 
-    /// Sees in the background to all channels that a crash left in doubt.
+    /// Sees in the background to all channels: lanes that a crash left in doubt, and approvals that did
+    /// not arrive.
     pub(crate) async fn tidy_all(self: &Arc<Self>) -> Result<(), BuyError> {
         let channels: Vec<(ChannelId, AccountId)> = {
             let accounts = self.accounts.lock();
@@ -45,18 +53,17 @@ impl App {
                 .collect()
         };
         for (channel, payee) in channels {
-            if self.accounts.lock().payer(&channel)?.in_doubt().is_empty() {
-                continue;
-            }
+            let unclear = !self.accounts.lock().payer(&channel)?.in_doubt().is_empty();
             let listing = self.market.listing().await?;
             let processor = listing.processors.iter().find(|processor| processor.processor == payee);
             match processor.and_then(|processor| processor.endpoints.first()) {
                 Some(endpoint) => self.tidy(channel, Peer::new(self.http.clone(), payee, endpoint), None),
-                None => self.warn(format!(
+                None if unclear => self.warn(format!(
                     "processor {} has no endpoint; channel {} stays reserved until it has",
                     payee.short(),
                     channel.short()
                 )),
+                None => {}
             }
         }
         Ok(())
@@ -104,8 +111,14 @@ impl App {
         peer: &Peer,
         challenge: Option<&Challenge>,
     ) -> Result<bool, BuyError> {
+        if self.accounts.lock().payer(channel).is_err() {
+            // Closed meanwhile: nothing can be claimed on it.
+            self.forget_orphans(channel);
+            return Ok(true);
+        }
         let copy = peer.copy(channel).await?;
         self.adopt(channel, &copy).await?;
+        self.approve_again(channel, &copy, peer).await?;
         for lane in self.orphaned(channel) {
             // A lane that fails must not keep those behind it from being brought in order.
             if let Err(error) = self.tidy_lane(channel, lane, &copy, peer, challenge).await {
@@ -126,7 +139,20 @@ impl App {
         challenge: Option<&Challenge>,
     ) -> Result<(), BuyError> {
         let held = copy.lanes.iter().find(|of| of.lane == lane);
-        let latest = self.accounts.lock().payer(channel)?.latest(lane).cloned();
+        let latest = {
+            let mut accounts = self.accounts.lock();
+            let payer = accounts.payer(channel)?;
+            if payer.lane_use(lane).is_err() {
+                // The processor gave the lane up; nothing can be claimed on it.
+                None
+            } else {
+                Some(payer.latest(lane).cloned())
+            }
+        };
+        let Some(latest) = latest else {
+            self.settled(channel, lane);
+            return Ok(());
+        };
         match (held, latest) {
             (Some(held), Some(latest)) if held.voucher.body.0.seq >= latest.body.0.seq => {
                 let seq = latest.body.0.seq;
@@ -158,15 +184,23 @@ impl App {
 
     /// Takes over what a crash made us forget, as far as it is signed.
     async fn adopt(&self, channel: &ChannelId, copy: &ChannelCopy) -> Result<(), BuyError> {
+        let now_ms = self.now_ms();
         let (refused, queued) = self
             .accounts
             .change(|state| {
-                let result = state.payer(channel)?.reconcile(copy);
+                let payer = state.payer(channel)?;
+                let before: BTreeMap<u32, Traffic> =
+                    copy.lanes.iter().map(|of| (of.lane, forgotten(payer, of.lane))).collect();
+                let result = payer.reconcile(copy);
+                let entries = entries(payer, copy, &result, &before, now_ms);
                 for pending in result.pending {
                     state.record_whole(channel, pending);
                 }
                 for (lane, _) in result.lanes {
                     state.record(channel, lane, None)?;
+                }
+                for entry in entries {
+                    entry.insert(state);
                 }
                 Ok(result.refused)
             })
@@ -180,11 +214,42 @@ impl App {
 
     fn orphaned(&self, channel: &ChannelId) -> Vec<u32> {
         let orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
-        orphans.iter().filter(|(of, _)| of == channel).map(|(_, lane)| *lane).collect()
+        orphans.keys().filter(|(of, _)| of == channel).map(|(_, lane)| *lane).collect()
     }
 
     fn settled(&self, channel: &ChannelId, lane: u32) {
         self.orphans.lock().unwrap_or_else(PoisonError::into_inner).remove(&(*channel, lane));
+    }
+
+    fn forget_orphans(&self, channel: &ChannelId) {
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, _), _| of != channel);
+    }
+
+    /// Sends approvals again that the processor's copy lacks: otherwise it waits for the ledger's grace.
+    async fn approve_again(
+        &self,
+        channel: &ChannelId,
+        copy: &ChannelCopy,
+        peer: &Peer,
+    ) -> Result<(), BuyError> {
+        for of in &copy.lanes {
+            let approval = {
+                let mut accounts = self.accounts.lock();
+                let payer = accounts.payer(channel)?;
+                payer.approve(of.lane).ok().filter(|approval| {
+                    let asked = of.receipt.as_ref().is_some_and(|receipt| {
+                        receipt.body.seq == approval.body.0.seq
+                            && receipt.body.spent == approval.body.0.amount
+                    });
+                    asked && of.approval.as_ref() != Some(approval)
+                })
+            };
+            if let Some(approval) = approval {
+                let challenge = self.challenge_again(channel, peer, &approval.body.0.model).await?;
+                peer.pay(&challenge, &Action::Approve(approval)).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Ends a request with the receipt that the stream did not bring. What it counts beyond what
@@ -197,7 +262,12 @@ impl App {
         peer: &Peer,
         challenge: Option<&Challenge>,
     ) -> Result<(), BuyError> {
-        let (verified, queued) = self
+        let traffic = {
+            let orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+            orphans.get(&(*channel, lane)).cloned().unwrap_or_default()
+        };
+        let now_ms = self.now_ms();
+        let ((verified, entry), queued) = self
             .accounts
             .change(|state| {
                 let payer = state.payer(channel)?;
@@ -211,12 +281,19 @@ impl App {
                     Received::Evidence(pending) => (Some(pending), false),
                     Received::Duplicate => (None, false),
                 };
+                let entry = traffic.entry(payer, receipt, now_ms).filter(|entry| !entry.cost.is_zero());
                 state.record(channel, lane, pending)?;
-                Ok(verified)
+                if let Some(entry) = &entry {
+                    entry.insert(state);
+                }
+                Ok((verified, entry))
             })
             .await?;
         queued.durable().await?;
         self.settled(channel, lane);
+        if let Some(entry) = entry {
+            self.emit(entry.paid());
+        }
         if verified && let Some(challenge) = challenge {
             let approval = self.accounts.lock().payer(channel)?.approve(lane)?;
             peer.pay(challenge, &Action::Approve(approval)).await?;
@@ -252,4 +329,30 @@ impl App {
         };
         peer.challenge(request.to_body().into(), &expected, self.now_ms()).await
     }
+}
+
+/// What is left of the traffic on a lane after a crash: where it stood.
+fn forgotten(payer: &Payer, lane: u32) -> Traffic {
+    let model = payer.quote(lane).map(|quote| quote.body.model.to_string()).unwrap_or_default();
+    let before = (payer.receipted(lane), payer.owed(lane).unwrap_or_default());
+    Traffic { model, before, ..Traffic::default() }
+}
+
+/// Entries for the receipts that a comparison brought in.
+fn entries(
+    payer: &Payer,
+    copy: &ChannelCopy,
+    result: &Reconciliation,
+    before: &BTreeMap<u32, Traffic>,
+    now_ms: u64,
+) -> Vec<Entry> {
+    let adopted = result.lanes.iter().filter_map(|(lane, outcome)| match outcome {
+        Reconciled::Adopted { .. } | Reconciled::Ahead { .. } => Some(*lane),
+        Reconciled::Agreed | Reconciled::Behind | Reconciled::Unseen | Reconciled::Open => None,
+    });
+    let entries = adopted.filter_map(|lane| {
+        let of = copy.lanes.iter().find(|of| of.lane == lane)?;
+        before.get(&lane)?.adopted(payer, of.receipt.as_ref()?, &of.voucher, now_ms)
+    });
+    entries.filter(|entry| !entry.cost.is_zero()).collect()
 }

@@ -35,7 +35,7 @@ use serde_json::{Value, json};
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
-    sync::{broadcast, oneshot},
+    sync::{Semaphore, broadcast, oneshot},
     task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -44,6 +44,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 const EVENTS: usize = 1024;
 /// How long approvals that are on their way may take when the gateway stops.
 const SEND_PATIENCE: Duration = Duration::from_secs(3);
+/// Requests that wait for a lane at most.
+const MAX_WAITING: usize = 256;
 /// Receipts in one listing at most.
 const MAX_RECEIPTS: u32 = 1_000;
 
@@ -76,7 +78,8 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
         store,
         accounts,
         funding: tokio::sync::Mutex::default(),
-        orphans: std::sync::Mutex::new(BTreeSet::new()),
+        orphans: std::sync::Mutex::default(),
+        waiting: Semaphore::new(MAX_WAITING),
         tidying: std::sync::Mutex::new(BTreeSet::new()),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),

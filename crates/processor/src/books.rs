@@ -1,23 +1,33 @@
 //! The books: the payee's side of every channel, durable before it counts.
 
 use crate::error::{Refused, StartError};
-use gristmill_channel::{Accepted, Payee, PayeeError, PayeeRecord, Pending};
+use gristmill_channel::{Accepted, Payee, PayeeError, PayeeRecord, Pending, Phase};
 use gristmill_net::pay::Refusal;
 use gristmill_store::{Batch, Store, Ticket};
 use gristmill_types::ChannelId;
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
 };
 use tokio::sync::watch;
 
 /// Channels that are kept in memory at most. A channel costs its payer a deposit and a fee.
 const MAX_CHANNELS: usize = 100_000;
 
+/// A log with so many records is replaced by one that holds all of them.
+const LONG: usize = 512;
+
 /// One channel's book.
 pub(crate) struct Book {
     log: String,
     payee: Mutex<Payee>,
+    /// Records in the log; changed under the payee's lock.
+    records: AtomicUsize,
+    /// Whether the log was removed; set under the payee's lock.
+    gone: AtomicBool,
     /// Counts confirmed changes, so that a delivery that waits for a voucher notices it.
     changes: watch::Sender<u64>,
     store: Store,
@@ -32,8 +42,15 @@ pub(crate) struct Queued {
 }
 
 impl Book {
-    fn new(payee: Payee, store: Store) -> Self {
-        Self { log: log_of(&payee.id()), payee: Mutex::new(payee), changes: watch::Sender::new(0), store }
+    fn new(payee: Payee, records: usize, store: Store) -> Self {
+        Self {
+            log: log_of(&payee.id()),
+            payee: Mutex::new(payee),
+            records: AtomicUsize::new(records),
+            gone: AtomicBool::new(false),
+            changes: watch::Sender::new(0),
+            store,
+        }
     }
 
     /// The machine. A panic elsewhere while it was held leaves it at a whole change or before one.
@@ -48,12 +65,21 @@ impl Book {
     ) -> Result<(T, Queued), Refused> {
         let slot = self.store.slot().await?;
         let mut payee = self.payee();
+        if self.gone.load(Ordering::Relaxed) {
+            return Err(PayeeError::Closed.into());
+        }
         let (value, pending) = act(&mut payee)?;
         let ticket = if pending.is_empty() {
             None
         } else {
-            let batch =
-                pending.iter().fold(Batch::new(), |batch, record| batch.append(&self.log, record.bytes()));
+            let records = self.records.load(Ordering::Relaxed).saturating_add(pending.len());
+            let batch = if records > LONG {
+                self.records.store(1, Ordering::Relaxed);
+                Batch::new().replace(&self.log, vec![gristmill_types::encode(&payee.checkpoint())])
+            } else {
+                self.records.store(records, Ordering::Relaxed);
+                pending.iter().fold(Batch::new(), |batch, record| batch.append(&self.log, record.bytes()))
+            };
             Some(slot.write(batch))
         };
         drop(payee);
@@ -102,12 +128,14 @@ impl Books {
         let mut open = HashMap::new();
         for log in store.logs(LOG_PREFIX)? {
             let broken = |reason: String| StartError::Records { channel: log.clone(), reason };
-            let payee = Payee::replay_bytes(store.load(&log)?).map_err(|error| broken(error.to_string()))?;
+            let rows = store.load(&log)?;
+            let records = rows.len();
+            let payee = Payee::replay_bytes(rows).map_err(|error| broken(error.to_string()))?;
             if log != log_of(&payee.id()) {
                 return Err(broken("the log is another channel's".to_owned()));
             }
             payee.verify().map_err(|error| broken(error.to_string()))?;
-            open.insert(payee.id(), Arc::new(Book::new(payee, store.clone())));
+            open.insert(payee.id(), Arc::new(Book::new(payee, records, store.clone())));
         }
         Ok(Self { store, open: RwLock::new(open) })
     }
@@ -128,7 +156,7 @@ impl Books {
             if open.len() >= MAX_CHANNELS {
                 return Err(Refusal::Internal("this processor keeps no more channels".to_owned()).into());
             }
-            let book = Arc::new(Book::new(payee, self.store.clone()));
+            let book = Arc::new(Book::new(payee, 1, self.store.clone()));
             let ticket = slot.write(Batch::new().append(&book.log, first.bytes()));
             let channel = book.payee().id();
             open.insert(channel, Arc::clone(&book));
@@ -137,6 +165,23 @@ impl Books {
         let book = Arc::clone(&queued.book);
         queued.durable().await?;
         Ok(book)
+    }
+
+    /// Forgets a channel that the ledger has closed, unless something still runs on it: nothing can be
+    /// claimed on it any more, and its record stays on the ledger. Says whether it is forgotten.
+    pub(crate) async fn forget(&self, book: &Arc<Book>) -> Result<bool, Refused> {
+        let slot = self.store.slot().await?;
+        let ticket = {
+            let payee = book.payee();
+            if payee.view().phase != Phase::Closed || !payee.is_idle() {
+                return Ok(false);
+            }
+            self.open.write().unwrap_or_else(PoisonError::into_inner).remove(&payee.id());
+            book.gone.store(true, Ordering::Relaxed);
+            slot.write(Batch::new().remove(&book.log))
+        };
+        ticket.await?;
+        Ok(true)
     }
 
     /// All books.

@@ -28,6 +28,8 @@ pub struct Config {
     pub voucher_patience: Duration,
     /// How long a channel with something to settle stays quiet before its claims go to the ledger.
     pub settle_after: Duration,
+    /// How long approved claims wait at most on a channel that is never quiet.
+    pub settle_at_latest: Duration,
     /// How long a receipt waits for its approval before the claim goes to the ledger without one.
     pub approval_patience: Duration,
 }
@@ -52,6 +54,7 @@ impl Config {
             quote_validity: Duration::from_secs(24 * 60 * 60),
             voucher_patience: Duration::from_secs(10),
             settle_after: Duration::from_millis(500),
+            settle_at_latest: Duration::from_secs(30),
             approval_patience: Duration::from_secs(60),
         }
     }

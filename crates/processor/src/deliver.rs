@@ -245,7 +245,6 @@ impl Delivery {
         };
         let (signed, queued) = self.book.change(sign).await?;
         queued.durable().await?;
-        self.app.wake_settlement();
         let (usage_before, cost_before) = self.before;
         Ok(Signing {
             usage_of_request: since(&signed.body.usage, &usage_before),

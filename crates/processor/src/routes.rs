@@ -296,11 +296,6 @@ impl App {
     pub(crate) fn emit(&self, event: Event) {
         drop(self.events.send(event));
     }
-
-    /// Has the books looked over soon.
-    pub(crate) fn wake_settlement(&self) {
-        self.settlement.notify_one();
-    }
 }
 
 fn router(app: Arc<App>) -> Router {
@@ -394,9 +389,6 @@ async fn try_payment(app: &Arc<App>, credential: &Credential) -> Result<PaymentR
         other => other?,
     };
     queued.durable().await?;
-    if matches!(credential.action(), Action::Approve(_)) {
-        app.wake_settlement();
-    }
     let payee = book.payee();
     let (_, spent) = payee.spent(claim.lane)?;
     Ok(PaymentReceipt {

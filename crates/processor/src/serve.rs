@@ -11,7 +11,7 @@ use crate::{
 use axum::response::Response;
 use bytes::Bytes;
 use gristmill_audit::{Seed, ids_digest, salted_digest, salted_ids_digest, user_seed_nonce};
-use gristmill_channel::{Ask, LedgerView, Payee};
+use gristmill_channel::{Ask, Authentic, LedgerView, Payee, Phase};
 use gristmill_engine::{Job, StartError};
 use gristmill_net::{
     http::RequestId,
@@ -76,9 +76,11 @@ async fn serve(
     };
     app.cashier.check(&credential, &quote.offer, app.now_ms())?;
     placed.check_body(&body)?;
-    let prepared = prepare(model, quote, &request, placed)?;
     let book = app.book(&placed.terms).await?;
-    start(app, book, &credential, placed, prepared, &body, id).await
+    // Nothing is computed for anybody but the payer.
+    let authentic = book.payee().authenticate(&placed.voucher, &placed.order, &placed.order.body.body)?;
+    let prepared = prepare(model, quote, &request, placed)?;
+    start(app, book, &credential, placed, &authentic, prepared, &body, id).await
 }
 
 /// Counts the prompt's tokens and fixes all that decides the answer.
@@ -139,6 +141,7 @@ async fn start(
     book: Arc<Book>,
     credential: &Credential,
     placed: &PlacedOrder,
+    authentic: &Authentic,
     prepared: Prepared,
     body: &[u8],
     id: RequestId,
@@ -148,8 +151,8 @@ async fn start(
         let find = |hash: &_| app.find_quote(hash).map(|quote| quote.signed.body.clone());
         let lane = placed.voucher.body.0.lane;
         let mut pending: Vec<_> =
-            record_of(payee.accept(&placed.voucher, find, clock_ms)?).into_iter().collect();
-        let ordered = payee.order(&placed.order, &placed.order.body.body, prepared.ask, app.now_ms());
+            record_of(payee.accept_authentic(authentic, find, clock_ms)?).into_iter().collect();
+        let ordered = payee.order_authentic(authentic, prepared.ask, app.now_ms());
         match ordered {
             Ok(order) => pending.push(order),
             // The voucher was taken all the same, and its record must not be lost.
@@ -235,6 +238,9 @@ impl App {
         let view: LedgerView = view.ok_or_else(|| {
             Refusal::NoChannel("the ledger has no such channel, or it is not final yet".to_owned())
         })?;
+        if view.phase == Phase::Closed {
+            return Err(Refusal::Closed("the channel is closed; open another".to_owned()).into());
+        }
         let (payee, first) =
             Payee::open(*terms, view).map_err(|error| Refusal::Payload(error.to_string()))?;
         self.books.open(payee, first).await

@@ -1,12 +1,13 @@
 //! Bringing what was earned to the ledger.
 //!
-//! Approved claims pay at once and go together once a channel has been quiet for a moment. A receipt
+//! Approved claims pay at once and go together once a channel has been quiet for a moment, and on one
+//! that is never quiet every now and then. A receipt
 //! that nobody approves is claimed with its voucher after some patience; it carries the receipt, so
 //! it claims what was spent and no grain more, and is withdrawn when the ledger's grace is over. A
 //! closing channel takes no further tokens (see `deliver.rs`), is settled at once, and is closed when
-//! nothing is running or pending on it any more.
+//! nothing is running or pending on it any more; its book is forgotten then.
 
-use crate::{books::Book, error::Refused, event::Event, routes::App};
+use crate::{books::Book, config::Config, error::Refused, event::Event, routes::App};
 use gristmill_channel::{LedgerView, Phase, ReceiptParts, Settlement};
 use gristmill_client::{ChannelRecords, ClientError, ledger_view, schema::Inclusion};
 use gristmill_ledger::{
@@ -17,7 +18,7 @@ use gristmill_ledger::{
 };
 use gristmill_types::{Amount, ChannelId, ChannelTerms, Digest, LineId, ModelId, encode};
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -28,20 +29,34 @@ const ROUND: Duration = Duration::from_millis(250);
 const REREAD: Duration = Duration::from_secs(5);
 /// Bytes of claims in one transaction at most; the rest of its bound is for terms and envelope.
 const BATCH_BYTES: usize = MAX_TX_BYTES - 4 * 1024;
+/// With fewer fresh lanes left the floor is raised even where there is nothing to claim.
+const LANES_LOW: u32 = 8;
 /// The fee may be this part of a settlement at most, unless the channel is closing.
 const FEE_DIVISOR: u128 = 2;
 
 /// What the settling task remembers of a channel between two rounds.
 #[derive(Default)]
 struct Memory {
-    /// Claimable amounts as last seen, and since when they have not changed.
-    seen: Option<(Amount, Amount, Instant)>,
+    /// What the approvals pay.
+    approved: Option<Waiting>,
+    /// Receipts without an approval: lane, number, since when.
+    unapproved: BTreeMap<u32, (u64, Instant)>,
     /// Pending claims on the ledger: lane, line, ledger time of maturity.
     pending: Vec<(u32, LineId, u64)>,
     read: Option<Instant>,
     retry_at: Option<Instant>,
     /// Claims, by lane and number, that the ledger refused: sending them again would only cost fees.
     refused: BTreeSet<(u32, u64)>,
+}
+
+/// An amount that waits to be claimed.
+#[derive(Clone, Copy)]
+struct Waiting {
+    amount: Amount,
+    /// Since when it is not zero.
+    since: Instant,
+    /// Since when it has not changed.
+    changed: Instant,
 }
 
 impl Memory {
@@ -51,6 +66,48 @@ impl Memory {
         let refused = self.refused.contains(&(claim.lane, claim.voucher.body.0.seq));
         !refused && (!pending || claim.approval.is_some())
     }
+
+    /// Notes what can be claimed now.
+    fn note(&mut self, claims: &[Settlement], now: Instant) {
+        let amount = total(claims.iter().map(|claim| claim.at_once));
+        self.approved = match self.approved {
+            _ if amount.is_zero() => None,
+            Some(known) if known.amount == amount => Some(known),
+            Some(known) => Some(Waiting { amount, changed: now, ..known }),
+            None => Some(Waiting { amount, since: now, changed: now }),
+        };
+        let before = std::mem::take(&mut self.unapproved);
+        for claim in claims.iter().filter(|claim| claim.owed > claim.at_once) {
+            let seq = claim.receipt.body.seq;
+            let since = before.get(&claim.lane).filter(|(of, _)| *of == seq).map_or(now, |(_, since)| *since);
+            self.unapproved.insert(claim.lane, (seq, since));
+        }
+    }
+
+    /// Whether what is approved has waited long enough: the channel is quiet, or it never is.
+    fn is_due(&self, config: &Config, now: Instant) -> bool {
+        self.approved.is_some_and(|of| {
+            now.duration_since(of.changed) >= config.settle_after
+                || now.duration_since(of.since) >= config.settle_at_latest
+        })
+    }
+
+    /// Lanes whose approval has not come in the time that it is given.
+    fn late(&self, patience: Duration, now: Instant) -> BTreeSet<u32> {
+        let late = self.unapproved.iter().filter(|(_, (_, since))| now.duration_since(*since) >= patience);
+        late.map(|(lane, _)| *lane).collect()
+    }
+}
+
+fn total(amounts: impl Iterator<Item = Amount>) -> Amount {
+    amounts.fold(Amount::ZERO, |sum, amount| sum.checked_add(amount).unwrap_or(sum))
+}
+
+/// What a look at a channel came to.
+enum Round {
+    Open,
+    /// The channel is closed and forgotten.
+    Over,
 }
 
 /// Runs until the processor stops.
@@ -69,9 +126,13 @@ pub(crate) async fn run(app: Arc<App>) {
                 continue;
             }
             memory.retry_at = None;
-            if let Err(error) = round(&app, &book, memory, false).await {
-                tracing::warn!(%channel, ?error, "a channel could not be settled; trying again");
-                memory.retry_at = Some(Instant::now() + REREAD);
+            match round(&app, &book, memory, false).await {
+                Ok(Round::Open) => {}
+                Ok(Round::Over) => drop(memories.remove(&channel)),
+                Err(error) => {
+                    tracing::warn!(%channel, ?error, "a channel could not be settled; trying again");
+                    memory.retry_at = Some(Instant::now() + REREAD);
+                }
             }
         }
     }
@@ -87,10 +148,10 @@ pub(crate) async fn settle_all(app: &Arc<App>) {
     }
 }
 
-async fn round(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory, now: bool) -> Result<(), Refused> {
+async fn round(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory, now: bool) -> Result<Round, Refused> {
     let phase = book.payee().view().phase;
     if phase == Phase::Closed {
-        return Ok(());
+        return Ok(if app.books.forget(book).await? { Round::Over } else { Round::Open });
     }
     answer_open_vouchers(app, book).await?;
     let closing = matches!(phase, Phase::Closing { .. });
@@ -100,34 +161,49 @@ async fn round(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory, now: bool)
         reread(app, book, memory).await?;
     }
     withdraw_matured(app, book, memory).await?;
-    let mut claims = book.payee().claims_to_settle();
-    claims.retain(|claim| memory.is_new(claim));
-    let sum = |of: fn(&Settlement) -> Amount| {
-        claims.iter().fold(Amount::ZERO, |sum, claim| sum.checked_add(of(claim)).unwrap_or(sum))
-    };
-    let (at_once, owed) = (sum(|claim| claim.at_once), sum(|claim| claim.owed));
-    let quiet = match memory.seen {
-        Some((a, o, since)) if (a, o) == (at_once, owed) => since.elapsed(),
-        _ => {
-            memory.seen = Some((at_once, owed, Instant::now()));
-            Duration::ZERO
-        }
-    };
-    let fee = app.genesis.params.fees.settle;
-    let worth =
-        |amount: Amount| closing || amount.grains() >= fee.grains().saturating_mul(FEE_DIVISOR).max(1);
-    let approved =
-        !at_once.is_zero() && worth(at_once) && (now || closing || quiet >= app.config.settle_after);
-    let waited = owed > at_once && worth(owed) && (closing || quiet >= app.config.approval_patience);
-    if approved || waited {
-        submit_claims(app, book, &claims, waited, memory).await?;
-        memory.seen = None;
-        reread(app, book, memory).await?;
-    }
+    settle(app, book, memory, closing, now || closing).await?;
     let idle = book.payee().is_idle();
     let left = book.payee().claims_to_settle().iter().any(|claim| memory.is_new(claim));
     if closing && idle && !left && memory.pending.is_empty() && memory.read.is_some() {
         close(app, book, memory).await?;
+    }
+    Ok(Round::Open)
+}
+
+/// Claims what is approved, when it is time or `now`, and what waited in vain for its approval.
+async fn settle(
+    app: &Arc<App>,
+    book: &Arc<Book>,
+    memory: &mut Memory,
+    closing: bool,
+    now: bool,
+) -> Result<(), Refused> {
+    let mut claims = book.payee().claims_to_settle();
+    claims.retain(|claim| memory.is_new(claim));
+    let at = Instant::now();
+    memory.note(&claims, at);
+    let patience = if closing { Duration::ZERO } else { app.config.approval_patience };
+    let mut late = memory.late(patience, at);
+    let fee = app.genesis.params.fees.settle;
+    let worth =
+        |amount: Amount| closing || amount.grains() >= fee.grains().saturating_mul(FEE_DIVISOR).max(1);
+    let (mut at_once, mut owed) = (Amount::ZERO, Amount::ZERO);
+    for claim in &claims {
+        let sum = if late.contains(&claim.lane) { &mut owed } else { &mut at_once };
+        let amount = if late.contains(&claim.lane) { claim.owed } else { claim.at_once };
+        *sum = sum.checked_add(amount).unwrap_or(*sum);
+    }
+    if !worth(owed) {
+        late.clear();
+    }
+    let approved = !at_once.is_zero() && worth(at_once) && (now || memory.is_due(&app.config, at));
+    if approved || !late.is_empty() {
+        submit_claims(app, book, &claims, &late, memory).await?;
+        reread(app, book, memory).await?;
+    } else if claims.is_empty() && !closing && book.payee().lanes_left() < LANES_LOW {
+        // A payer that waits for a lane brings no claim with which the floor could rise.
+        submit(app, book, Vec::new()).await.map_err(ledger)?;
+        reread(app, book, memory).await?;
     }
     Ok(())
 }
@@ -157,13 +233,13 @@ async fn submit_claims(
     app: &Arc<App>,
     book: &Arc<Book>,
     claims: &[Settlement],
-    unapproved_too: bool,
+    late: &BTreeSet<u32>,
     memory: &mut Memory,
 ) -> Result<(), Refused> {
     let mut items = Vec::new();
     for claim in claims {
         let line = app.line_of(&claim.voucher.body.0.model).await?;
-        let item = match (&claim.approval, unapproved_too && claim.owed > claim.at_once) {
+        let item = match (&claim.approval, late.contains(&claim.lane)) {
             (Some(approval), false) => {
                 SettleClaim { line, proof: ClaimProof::Approval(approval.clone()), receipt: None }
             }
@@ -226,7 +302,10 @@ fn batches(items: Vec<SettleClaim>) -> Vec<Vec<SettleClaim>> {
 
 async fn submit(app: &Arc<App>, book: &Arc<Book>, claims: Vec<SettleClaim>) -> Result<(), ClientError> {
     let terms = *book.payee().terms();
-    let floor = app.retirable(book).await.unwrap_or_default();
+    let floor = app.retire(book).await.unwrap_or_default();
+    if claims.is_empty() && floor.is_none() {
+        return Ok(());
+    }
     let inclusion = app.sender.send(Settle { terms, claims, floor }).await?;
     app.report(&terms, &inclusion);
     Ok(())
@@ -322,10 +401,13 @@ impl App {
     }
 
     /// The floor to raise with the next settlement, where lanes are done with.
-    async fn retirable(&self, book: &Arc<Book>) -> Result<Option<RaiseFloor>, Refused> {
+    async fn retire(&self, book: &Arc<Book>) -> Result<Option<RaiseFloor>, Refused> {
+        let now_ms = self.now_ms();
+        let ((), queued) = book.change(|payee| Ok(((), payee.retire(now_ms)?.into_iter().collect()))).await?;
+        queued.durable().await?;
         let (channel, floor, to) = {
             let payee = book.payee();
-            (payee.id(), payee.view().floor, payee.retirable(self.now_ms()))
+            (payee.id(), payee.view().floor, payee.retiring())
         };
         if to <= floor {
             return Ok(None);

@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use gristmill_audit::{Seed, ids_digest};
 use gristmill_engine::{CandleEngine, CandleOptions, Engine as _, F32_TOLERANCE, Replay};
-use gristmill_gateway::{Checked, ReceiptEntry, verify};
+use gristmill_gateway::{Checked, Kept, ReceiptEntry, verify};
 use gristmill_types::Amount;
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -71,10 +71,11 @@ async fn list(home: &Home, output: Output, limit: u32) -> Result<()> {
                     tokens("prompt_tokens"),
                     tokens("completion_tokens"),
                     Amount::from_grains(text("cost").parse().unwrap_or_default()).to_string(),
+                    if receipt["kept"] == "whole" { "" } else { "broke off" }.to_owned(),
                 ]
             })
             .collect();
-        table(&["receipt", "model", "processor", "in", "out", "credits"], &rows)
+        table(&["receipt", "model", "processor", "in", "out", "credits", ""], &rows)
     })
 }
 
@@ -83,7 +84,7 @@ async fn show(home: &Home, output: Output, id: &str) -> Result<()> {
     output.show(&entry, || {
         format!(
             "receipt    {}\nmodel      {} (version {})\nprocessor  {}\npayer      {}\ntokens     {} in, {} out\n\
-             cost       {} credits\nspent      {} credits on lane {} of channel {}\n\n{}\n\n{}",
+             cost       {} credits\nspent      {} credits on lane {} of channel {}\nkept       {}\n\n{}\n\n{}",
             entry.id,
             entry.model,
             entry.quote.body.model,
@@ -95,10 +96,19 @@ async fn show(home: &Home, output: Output, id: &str) -> Result<()> {
             entry.receipt.body.spent,
             entry.receipt.body.lane,
             entry.receipt.body.channel.short(),
+            kept(entry.kept),
             dim(&entry.request),
             entry.answer,
         )
     })
+}
+
+fn kept(kept: Kept) -> &'static str {
+    match kept {
+        Kept::Whole => "request and answer, as the receipt commits to them",
+        Kept::Broken => "the request, and what arrived of the answer before it broke off",
+        Kept::Nothing => "neither request nor answer: the gateway was interrupted",
+    }
 }
 
 async fn check(output: Output, file: &std::path::Path, model: Option<PathBuf>) -> Result<()> {
@@ -123,6 +133,7 @@ async fn check(output: Output, file: &std::path::Path, model: Option<PathBuf>) -
     let value = json!({"holds": true, "receipt": checked, "recomputed": recomputed});
     output.show(&value, || {
         let computed = match recomputed {
+            None if checked.kept != Kept::Whole => kept(checked.kept).to_owned(),
             None => "not computed again; with the model: --model DIR".to_owned(),
             Some(tokens) => format!("all {tokens} tokens computed again, and equal"),
         };
@@ -135,6 +146,12 @@ async fn check(output: Output, file: &std::path::Path, model: Option<PathBuf>) -
 
 /// Computes the answer again from prompt, seed and model; returns the number of tokens.
 async fn recompute(entry: &ReceiptEntry, checked: &Checked, folder: PathBuf) -> Result<usize> {
+    if checked.kept != Kept::Whole {
+        let text = "the answer cannot be computed again: it broke off, and not all of it is here";
+        return Err(Failure::new(text)
+            .next("check it without --model: signatures and price hold by themselves")
+            .into());
+    }
     models::check(&folder, &checked.model)?;
     let engine = CandleEngine::open(&folder, &CandleOptions::default())?;
     let audit = entry.receipt.body.audit.as_ref().context("the receipt has no audit commitment")?;
