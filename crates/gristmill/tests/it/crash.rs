@@ -45,14 +45,19 @@ async fn reconciled(exchange: &Exchange) {
         let (spent, settled) = (grains(&channel["spent"]), grains(&channel["settled"]));
         let key = grains(&exchange.json(&["status"])["key"]["spent"]);
         let said = receipts(exchange, channel["id"].as_str().unwrap()).await;
+        let listed = exchange.json(&["receipt", "list", "--limit", "1000"])["receipts"].clone();
+        let bought: u128 = listed.as_array().unwrap().iter().map(|of| grains(&of["cost"])).sum();
         // The processor's earnings and the modeler's royalties are what the ledger paid out.
         let in_order =
             channel["in_doubt"] == 0 && spent == said && spent == key && (1..=spent).contains(&settled);
-        if in_order {
+        if in_order && bought == spent {
             break;
         }
         tries += 1;
-        assert!(tries < 150, "gateway {spent}, key {key}, processor {said}, settled {settled}: {channel}");
+        assert!(
+            tries < 150,
+            "gateway {spent}, key {key}, receipts {bought}, processor {said}, settled {settled}: {channel}"
+        );
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     assert_eq!(exchange.json(&["ledger", "supply"])["adds_up"], true);
@@ -93,5 +98,15 @@ async fn clients_that_vanish() {
     let answer = exchange.json(&["ask", "Spell 2 in English"]);
     assert_eq!(answer["answer"], "two");
     reconciled(&exchange).await;
+    // What broke off has a receipt that holds, too.
+    let listed = exchange.json(&["receipt", "list"])["receipts"].clone();
+    assert!(listed.as_array().unwrap().len() > 1, "{listed}");
+    for of in listed.as_array().unwrap() {
+        let receipt = exchange.json(&["receipt", "show", of["id"].as_str().unwrap()]);
+        let file = folder.path().join("receipt.json");
+        std::fs::write(&file, receipt.to_string()).unwrap();
+        let verified = exchange.json(&["receipt", "verify", file.to_str().unwrap()]);
+        assert_eq!(verified["receipt"]["kept"], of["kept"]);
+    }
     exchange.stop();
 }
