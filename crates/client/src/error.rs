@@ -89,6 +89,12 @@ impl ClientError {
         }
     }
 
+    /// Whether the transaction's number is not the account's next: somebody else sent for the account.
+    /// Such a transaction had no effect and cost nothing; sign it anew.
+    pub fn is_stale_nonce(&self) -> bool {
+        matches!(self.code(), Some("nonce_used" | "nonce_ahead" | "nonce_taken"))
+    }
+
     /// Whether the same call may succeed later.
     pub const fn is_temporary(&self) -> bool {
         match self {

@@ -77,10 +77,18 @@ impl Sender {
         }
     }
 
-    /// Signs, submits and waits.
+    /// Signs, submits and waits. Where somebody else sent for the account in the meantime, it signs
+    /// once more.
     pub async fn send(&self, body: impl Into<Body>) -> Result<Inclusion, ClientError> {
-        let tx = self.prepare(body).await?;
-        self.submit(&tx).await
+        let body = body.into();
+        let tx = self.prepare(body.clone()).await?;
+        match self.submit(&tx).await {
+            Err(error) if error.is_stale_nonce() => {
+                let tx = self.prepare(body).await?;
+                self.submit(&tx).await
+            }
+            other => other,
+        }
     }
 
     /// Forgets the counted nonce, after transactions were sent for the account by other means.

@@ -67,10 +67,8 @@ impl App {
             open_nonce,
         };
         let open = |nonce| Body::from(OpenChannel { terms: terms(nonce), deposit });
-        let tx = self.sender.prepare_with(open).await?;
+        let tx = self.carry_out(open).await?;
         let (channel, transaction) = (terms(tx.body.nonce).id(), tx_hash(&tx));
-        self.remember(&tx).await?;
-        self.complete(&tx).await?;
         self.emit(Event::ChannelOpened { channel, processor: quote.processor, deposit, transaction });
         Ok(channel)
     }
@@ -93,11 +91,24 @@ impl App {
             return Err(BuyError::Empty { balance: available, needed, processor: terms.payee });
         }
         let amount = needed.max(self.config.deposit.min(available));
-        let tx = self.sender.prepare(TopUp { terms, amount }).await?;
-        self.remember(&tx).await?;
-        self.complete(&tx).await?;
+        let tx = self.carry_out(|_| Body::from(TopUp { terms, amount })).await?;
         self.emit(Event::ChannelToppedUp { channel: *channel, amount, transaction: tx_hash(&tx) });
         Ok(())
+    }
+
+    /// Signs a transaction, writes it down, and sees it through. Where somebody else sent for the account
+    /// in the meantime, it signs once more: the first had no effect.
+    async fn carry_out(&self, body: impl Fn(u64) -> Body) -> Result<SignedTx, BuyError> {
+        let mut again = true;
+        loop {
+            let tx = self.sender.prepare_with(&body).await?;
+            self.remember(&tx).await?;
+            match self.complete(&tx).await {
+                Ok(()) => return Ok(tx),
+                Err(BuyError::Ledger(error)) if again && error.is_stale_nonce() => again = false,
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// What the account can put into a channel after the fee.

@@ -313,7 +313,8 @@ async fn submit(app: &Arc<App>, book: &Arc<Book>, claims: Vec<SettleClaim>) -> R
 
 /// Whether the ledger said no, and would say no again.
 fn is_refusal(error: &ClientError) -> bool {
-    matches!(error, ClientError::Rejected { .. } | ClientError::Refused { status: 400..=499, .. })
+    !error.is_stale_nonce()
+        && matches!(error, ClientError::Rejected { .. } | ClientError::Refused { status: 400..=499, .. })
 }
 
 async fn withdraw_matured(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory) -> Result<(), Refused> {
