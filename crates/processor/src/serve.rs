@@ -37,6 +37,7 @@ struct Prepared {
     nonce: Option<ProcessorNonce>,
     seed: Seed,
     ask: Ask,
+    authentic: Authentic,
 }
 
 /// Answers `POST /v1/chat/completions`.
@@ -79,8 +80,8 @@ async fn serve(
     let book = app.book(&placed.terms).await?;
     // Nothing is computed for anybody but the payer.
     let authentic = book.payee().authenticate(&placed.voucher, &placed.order, &placed.order.body.body)?;
-    let prepared = prepare(model, quote, &request, placed)?;
-    start(app, book, &credential, placed, &authentic, prepared, &body, id).await
+    let prepared = prepare(model, quote, &request, placed, authentic)?;
+    start(app, book, &credential, placed, prepared, &body, id).await
 }
 
 /// Counts the prompt's tokens and fixes all that decides the answer.
@@ -89,6 +90,7 @@ fn prepare(
     quote: Arc<OwnQuote>,
     request: &ChatRequest,
     placed: &PlacedOrder,
+    authentic: Authentic,
 ) -> Result<Prepared, Refused> {
     let messages: Vec<ChatMessage> = request
         .messages
@@ -127,7 +129,7 @@ fn prepare(
             (Seed::joint(&nonce.nonce, &consumer_nonce, &quote.hash, &prompt, &model.id), Some(nonce))
         }
     };
-    Ok(Prepared { model, quote, prompt_ids, sampling, nonce, seed, ask })
+    Ok(Prepared { model, quote, prompt_ids, sampling, nonce, seed, ask, authentic })
 }
 
 /// Processing time that a request of so many output tokens may take where time is priced.
@@ -141,7 +143,6 @@ async fn start(
     book: Arc<Book>,
     credential: &Credential,
     placed: &PlacedOrder,
-    authentic: &Authentic,
     prepared: Prepared,
     body: &[u8],
     id: RequestId,
@@ -151,8 +152,8 @@ async fn start(
         let find = |hash: &_| app.find_quote(hash).map(|quote| quote.signed.body.clone());
         let lane = placed.voucher.body.0.lane;
         let mut pending: Vec<_> =
-            record_of(payee.accept_authentic(authentic, find, clock_ms)?).into_iter().collect();
-        let ordered = payee.order_authentic(authentic, prepared.ask, app.now_ms());
+            record_of(payee.accept_authentic(&prepared.authentic, find, clock_ms)?).into_iter().collect();
+        let ordered = payee.order_authentic(&prepared.authentic, prepared.ask, app.now_ms());
         match ordered {
             Ok(order) => pending.push(order),
             // The voucher was taken all the same, and its record must not be lost.

@@ -340,7 +340,7 @@ fn what_does_not_come_from_the_payer_is_found_out_before_anything_is_computed() 
     let by_other = Signed::sign(good.body, &secret(66));
     let bad = Err(PayeeError::BadSignature);
     assert_eq!(world.payee.authenticate(&by_other, &order, &body).map(drop), bad);
-    let order_by_other = Signed::sign(order.body.clone(), &secret(66));
+    let order_by_other = Signed::sign(order.body, &secret(66));
     assert_eq!(world.payee.authenticate(&good, &order_by_other, &body).map(drop), bad);
     let other = sha256(&[b"{ }"]);
     assert_eq!(world.payee.authenticate(&good, &order, &other).map(drop), Err(PayeeError::WrongBody));
