@@ -163,10 +163,16 @@ impl Payee {
         Ok((used, cost))
     }
 
-    /// Whether nothing is being delivered and every voucher is answered by a receipt: all that can be
-    /// claimed is known.
+    /// Whether nothing is being delivered and every voucher is answered by a receipt that is durable:
+    /// all that can be claimed is known.
     pub fn is_idle(&self) -> bool {
-        self.live.values().all(|live| live.delivery.is_none()) && self.unanswered().is_empty()
+        self.state.lanes.iter().all(|(lane, of)| {
+            self.live.get(lane).is_some_and(|live| {
+                let seq = of.voucher.body.0.seq;
+                let answered = live.receipt.as_ref().is_some_and(|r| r.body.last && r.body.seq >= seq);
+                live.delivery.is_none() && answered
+            })
+        })
     }
 
     /// The highest amount that is promised on the lane.

@@ -321,6 +321,21 @@ fn idle_lanes_retire_early_where_lanes_are_scarce() {
 }
 
 #[test]
+fn a_channel_is_not_idle_before_its_last_receipt_is_durable() {
+    let mut world = World::new();
+    assert!(world.payee.is_idle());
+    let lane = world.start(1, 8);
+    world.place(lane, b"{}", ask(1, 8));
+    assert!(!world.payee.is_idle());
+    world.stream(lane, 1);
+    let (_, pending) = world.payee.receipt(lane, parts(true), &receipt_key()).unwrap();
+    assert_eq!(world.payee.claims_to_settle(), [], "nothing can be claimed yet");
+    assert!(!world.payee.is_idle(), "whoever closes the channel now loses what was delivered");
+    world.payee_does(pending);
+    assert!(world.payee.is_idle() && world.payee.claims_to_settle().len() == 1);
+}
+
+#[test]
 fn a_number_that_did_not_come_yet_is_not_given_up_alone() {
     let mut world = World::new();
     let (first, second) = (world.start(1, 8), world.start(1, 8));
