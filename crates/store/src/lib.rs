@@ -120,6 +120,16 @@ impl Drop for Inner {
     }
 }
 
+/// The writer's thread carries the file's name, as far as the system keeps it (15 bytes), so that a
+/// list of threads tells whose writer is busy.
+fn writer_name(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    // A thread's name must not hold a NUL.
+    let mut name = format!("store-{stem}").replace('\0', "");
+    name.truncate(name.floor_char_boundary(15));
+    name
+}
+
 impl Store {
     /// Opens or creates the file, brings its schema up to date, and starts the writer.
     ///
@@ -141,7 +151,7 @@ impl Store {
         let (queue, jobs) = mpsc::channel(QUEUE);
         let writer = Writer::new(path.clone(), opened, Arc::clone(&shared))?;
         let thread = std::thread::Builder::new()
-            .name("store-writer".into())
+            .name(writer_name(&path))
             .spawn(move || writer.run(jobs))
             .map_err(|error| StoreError::io(&path, &error))?;
         let readers = Readers::new(path.clone());

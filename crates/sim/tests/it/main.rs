@@ -1,0 +1,4 @@
+//! The exchange in one process, and what it is for.
+
+mod disputes;
+mod smoke;
