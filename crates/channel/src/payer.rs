@@ -233,7 +233,9 @@ impl Payer {
         }
         let mut observed = Observed::default();
         for (lane, settled) in &view.lanes {
-            if *settled > self.state.lanes.get(lane).map_or(Amount::ZERO, |of| of.spent) {
+            let known = self.state.lanes.get(lane).map_or(Amount::ZERO, |of| of.spent);
+            // Said once for each rise.
+            if *settled > known.max(self.state.view.settled_on(*lane)) {
                 observed.overclaimed.push((*lane, *settled));
             }
         }

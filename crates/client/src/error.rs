@@ -95,6 +95,11 @@ impl ClientError {
         matches!(self.code(), Some("nonce_used" | "nonce_ahead" | "nonce_taken"))
     }
 
+    /// Whether the ledger said no, and would say no again.
+    pub const fn is_final(&self) -> bool {
+        matches!(self, Self::Rejected { .. } | Self::Refused { status: 400 | 413, .. })
+    }
+
     /// Whether the same call may succeed later.
     pub const fn is_temporary(&self) -> bool {
         match self {

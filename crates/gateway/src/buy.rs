@@ -115,6 +115,7 @@ pub(crate) async fn buy(
             Err(BuyError::Refused { problem, .. }) if tries < TRIES && may_pass(&problem.code) => {
                 app.market.forget_challenge(seller);
                 tokio::time::sleep(PAUSE * tries).await;
+                app.look_at_payee(&seller.processor).await;
                 tries += 1;
             }
             other => return other,
@@ -508,7 +509,10 @@ impl Purchase {
             .accounts
             .change(|state| {
                 let payer = state.payer(&self.channel)?;
-                let pending = match payer.receipt(&signed)? {
+                // An answer that the receipt does not commit to is not approved.
+                let taken =
+                    if complete.is_ok() { payer.receipt(&signed)? } else { payer.dispute(&signed)? };
+                let pending = match taken {
                     Received::New(pending) | Received::Evidence(pending) => Some(pending),
                     Received::Duplicate => None,
                 };
@@ -521,7 +525,7 @@ impl Purchase {
             })
             .await?;
         queued.durable().await?;
-        // The lane is in order either way. An answer that the receipt does not commit to is not approved.
+        // The lane is in order either way.
         self.ended = true;
         complete?;
         let approval = self.app.accounts.lock().payer(&self.channel)?.approve(self.lane)?;

@@ -4,7 +4,7 @@
 //! crash: the ledger applies it at most once.
 
 use crate::{app::App, error::BuyError, event::Event};
-use gristmill_channel::{LedgerView, Payer, Phase};
+use gristmill_channel::{LedgerView, Payer, PayerError, Phase};
 use gristmill_client::ledger_view;
 use gristmill_ledger::{
     Body, SignedTx, decode_tx,
@@ -177,7 +177,11 @@ impl App {
         let (overclaimed, queued) = self
             .accounts
             .change(|state| {
-                let (observed, pending) = state.payer(channel)?.observe(view)?;
+                let (observed, pending) = match state.payer(channel)?.observe(view) {
+                    // Another task has seen a later block in the meantime.
+                    Err(PayerError::StaleView) => return Ok(Vec::new()),
+                    other => other?,
+                };
                 if let Some(pending) = pending {
                     state.record_whole(channel, pending);
                 }
@@ -192,6 +196,7 @@ impl App {
                 }
                 if state.payer(channel)?.view().phase == Phase::Closed {
                     state.forget(channel);
+                    self.forget_orphans(channel);
                 }
                 Ok(observed.overclaimed)
             })

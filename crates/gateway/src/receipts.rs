@@ -168,6 +168,13 @@ impl Entry {
         );
     }
 
+    /// Whether the receipt counts the tokens that are here, and commits to others.
+    pub(crate) fn contradicts(&self) -> bool {
+        self.kept == Kept::Broken
+            && self.receipt.body.audit.is_some()
+            && self.completion_tokens == self.output_ids.len() as u64
+    }
+
     /// What the owner is told.
     pub(crate) fn paid(&self) -> Event {
         Event::Paid {

@@ -15,6 +15,7 @@ use gristmill_net::{
     pay::{Action, Challenge, Expected},
 };
 use gristmill_types::{AccountId, ChannelId, ModelId, Receipt, Signed};
+use http::StatusCode;
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError},
@@ -24,8 +25,9 @@ use std::{
 /// The first pause between two tries; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// After so many tries the owner is told; the lane stays reserved, and the next start tries again.
+/// After so many tries the owner is told, and it is tried rarely.
 const TRIES: u32 = 60;
+const RARELY: Duration = Duration::from_secs(60);
 
 impl App {
     /// Sees in the background to a lane whose request was given up.
@@ -76,30 +78,30 @@ impl App {
         }
         tokio::spawn(async move {
             let mut pause = FIRST_PAUSE;
-            let mut done = false;
-            for _ in 0..TRIES {
+            for tries in 1_u32.. {
                 match app.tidy_once(&channel, &peer, challenge.as_deref()).await {
-                    Ok(true) => {
-                        done = true;
-                        break;
-                    }
+                    Ok(true) => break,
                     Ok(false) => {}
                     Err(error) => tracing::debug!(%error, %channel, "a channel is not in order yet"),
                 }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                if tries == TRIES {
+                    app.warn(format!(
+                        "channel {} could not be brought in order with its processor; what is reserved on it stays \
+                         reserved until it can",
+                        channel.short()
+                    ));
+                }
+                let longest = if tries < TRIES { LONGEST_PAUSE } else { RARELY };
+                pause = (pause * 2).min(longest);
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = app.stopping.cancelled() => break,
+                }
             }
             app.tidying.lock().unwrap_or_else(PoisonError::into_inner).remove(&channel);
-            if done && !app.orphaned(&channel).is_empty() {
+            if !app.orphaned(&channel).is_empty() && !app.stopping.is_cancelled() {
                 // One came in after the last look.
                 app.tidy(channel, peer, challenge);
-                return;
-            }
-            if !done {
-                app.warn(format!(
-                    "channel {} could not be brought in order with its processor; what is reserved on it stays reserved",
-                    channel.short()
-                ));
             }
         });
     }
@@ -116,10 +118,23 @@ impl App {
             self.forget_orphans(channel);
             return Ok(true);
         }
-        let copy = peer.copy(channel).await?;
+        // A processor that has no book has never seen a voucher of the channel.
+        let (copy, known) = match peer.copy(channel).await {
+            Err(BuyError::Api(error)) if error.status == StatusCode::NOT_FOUND => {
+                (ChannelCopy::default(), false)
+            }
+            copy => (copy?, true),
+        };
         self.adopt(channel, &copy).await?;
         self.approve_again(channel, &copy, peer).await?;
         for lane in self.orphaned(channel) {
+            if !known {
+                if self.accounts.lock().payer(channel)?.doubt(lane).is_err() {
+                    tracing::debug!(%channel, lane, "the lane is gone");
+                }
+                self.settled(channel, lane);
+                continue;
+            }
             // A lane that fails must not keep those behind it from being brought in order.
             if let Err(error) = self.tidy_lane(channel, lane, &copy, peer, challenge).await {
                 tracing::debug!(%error, %channel, lane, "a lane is not in order yet");
@@ -162,17 +177,10 @@ impl App {
                 }
             }
             // The processor never got the last voucher: with it, it can answer with a receipt.
-            (_, Some(latest)) => {
-                let claim = latest.body.0;
-                let action = Action::Voucher(latest);
-                match challenge.filter(|challenge| challenge.quote_hash() == claim.quote) {
-                    Some(challenge) => peer.pay(challenge, &action).await,
-                    None => {
-                        let challenge = self.challenge_again(channel, peer, &claim.model).await?;
-                        peer.pay(&challenge, &action).await
-                    }
-                }
-            }
+            (_, Some(latest)) => match challenge {
+                Some(challenge) => peer.pay(challenge, &Action::Voucher(latest)).await,
+                None => self.send_again(channel, peer, Action::Voucher(latest)).await,
+            },
             // Nothing was signed for the request.
             (_, None) => {
                 self.accounts.lock().payer(channel)?.cancel(lane)?;
@@ -221,7 +229,7 @@ impl App {
         self.orphans.lock().unwrap_or_else(PoisonError::into_inner).remove(&(*channel, lane));
     }
 
-    fn forget_orphans(&self, channel: &ChannelId) {
+    pub(crate) fn forget_orphans(&self, channel: &ChannelId) {
         self.orphans.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, _), _| of != channel);
     }
 
@@ -241,12 +249,14 @@ impl App {
                         receipt.body.seq == approval.body.0.seq
                             && receipt.body.spent == approval.body.0.amount
                     });
-                    asked && of.approval.as_ref() != Some(approval)
+                    let unpaid = payer.view().settled_on(of.lane) < approval.body.0.amount;
+                    asked && unpaid && of.approval.as_ref() != Some(approval)
                 })
             };
-            if let Some(approval) = approval {
-                let challenge = self.challenge_again(channel, peer, &approval.body.0.model).await?;
-                peer.pay(&challenge, &Action::Approve(approval)).await?;
+            let Some(approval) = approval else { continue };
+            // One that is not taken must not keep the rest from being brought in order.
+            if let Err(error) = self.send_again(channel, peer, Action::Approve(approval)).await {
+                tracing::debug!(%error, %channel, lane = of.lane, "an approval was not taken");
             }
         }
         Ok(())
@@ -271,9 +281,16 @@ impl App {
             .accounts
             .change(|state| {
                 let payer = state.payer(channel)?;
-                let (received, counted) = match payer.receipt(receipt) {
-                    Err(PayerError::Overcounted { .. }) => (payer.concede(receipt)?, false),
-                    other => (other?, true),
+                let entry = traffic.entry(payer, receipt, now_ms).filter(|entry| !entry.cost.is_zero());
+                // It counts just what arrived, and commits to something else.
+                let other = entry.as_ref().is_some_and(Entry::contradicts);
+                let (received, counted) = if other {
+                    (payer.dispute(receipt)?, false)
+                } else {
+                    match payer.receipt(receipt) {
+                        Err(PayerError::Overcounted { .. }) => (payer.concede(receipt)?, false),
+                        taken => (taken?, true),
+                    }
                 };
                 // One that was taken before was approved then, or refused for a reason.
                 let (pending, verified) = match received {
@@ -281,7 +298,6 @@ impl App {
                     Received::Evidence(pending) => (Some(pending), false),
                     Received::Duplicate => (None, false),
                 };
-                let entry = traffic.entry(payer, receipt, now_ms).filter(|entry| !entry.cost.is_zero());
                 state.record(channel, lane, pending)?;
                 if let Some(entry) = &entry {
                     entry.insert(state);
@@ -290,15 +306,26 @@ impl App {
             })
             .await?;
         queued.durable().await?;
-        self.settled(channel, lane);
         if let Some(entry) = entry {
             self.emit(entry.paid());
         }
-        if verified && let Some(challenge) = challenge {
+        if verified {
             let approval = self.accounts.lock().payer(channel)?.approve(lane)?;
-            peer.pay(challenge, &Action::Approve(approval)).await?;
+            let action = Action::Approve(approval);
+            // Where this fails, the next comparison sends it again.
+            match challenge {
+                Some(challenge) => peer.pay(challenge, &action).await?,
+                None => self.send_again(channel, peer, action).await?,
+            }
         }
+        self.settled(channel, lane);
         Ok(())
+    }
+
+    /// Sends a voucher or an approval under a challenge of its own, where the one of the request is gone.
+    async fn send_again(&self, channel: &ChannelId, peer: &Peer, action: Action) -> Result<(), BuyError> {
+        let challenge = self.challenge_again(channel, peer, &action.claim().model).await?;
+        peer.pay(&challenge, &action).await
     }
 
     /// A challenge for the lane's model, where the one of the request is gone.

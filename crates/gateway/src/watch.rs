@@ -94,6 +94,17 @@ impl App {
         Ok(())
     }
 
+    /// Looks at the channels to a processor again, to see the lanes that it gave up.
+    pub(crate) async fn look_at_payee(&self, processor: &AccountId) {
+        let channels: Vec<ChannelId> =
+            self.accounts.lock().payers_to(processor).map(gristmill_channel::Payer::id).collect();
+        for channel in channels {
+            if let Err(error) = self.look_at(&channel).await {
+                tracing::debug!(%error, %channel, "a channel could not be looked at");
+            }
+        }
+    }
+
     /// Looks at every channel once: for what happened while the gateway was away. One that fails does
     /// not keep the gateway from starting.
     pub(crate) async fn look_at_all(&self) {

@@ -41,11 +41,7 @@ use std::{
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use tokio::{
-    net::TcpListener,
-    sync::{Notify, broadcast},
-    task::JoinHandle,
-};
+use tokio::{net::TcpListener, sync::broadcast, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
 /// Events that wait for a slow listener at most.
@@ -76,7 +72,6 @@ pub(crate) struct App {
     pub(crate) lines: Mutex<HashMap<ModelId, LineId>>,
     /// Ledger time as last seen.
     pub(crate) clock_ms: AtomicU64,
-    pub(crate) settlement: Notify,
     pub(crate) stopping: CancellationToken,
     events: broadcast::Sender<Event>,
 }
@@ -126,7 +121,6 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
         terms,
         lines: Mutex::default(),
         clock_ms: AtomicU64::new(0),
-        settlement: Notify::new(),
         stopping: CancellationToken::new(),
         events: broadcast::Sender::new(EVENTS),
     });
@@ -191,7 +185,6 @@ async fn follow(app: Arc<App>) {
                 tracing::warn!(?error, %channel, "a channel could not be read; trying again");
                 changed.insert(channel);
             }
-            app.settlement.notify_one();
         }
     }
 }
@@ -374,7 +367,10 @@ async fn try_payment(app: &Arc<App>, credential: &Credential) -> Result<PaymentR
     let book = app.books.get(&claim.channel).ok_or_else(unknown)?;
     let accept = |payee: &mut gristmill_channel::Payee| {
         let accepted = match credential.action() {
-            Action::Voucher(voucher) => payee.accept(voucher, |_| None, app.ledger_clock_ms())?,
+            Action::Voucher(voucher) => {
+                let find = |hash: &_| app.find_quote(hash).map(|quote| quote.signed.body.clone());
+                payee.accept(voucher, find, app.ledger_clock_ms())?
+            }
             Action::Approve(approval) => payee.approve(approval)?,
             Action::Order(_) => return Ok(((), Vec::new())),
         };

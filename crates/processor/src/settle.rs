@@ -8,7 +8,7 @@
 //! nothing is running or pending on it any more; its book is forgotten then.
 
 use crate::{books::Book, config::Config, error::Refused, event::Event, routes::App};
-use gristmill_channel::{LedgerView, Phase, ReceiptParts, Settlement};
+use gristmill_channel::{LedgerView, Payee, PayeeError, Phase, ReceiptParts, Settlement};
 use gristmill_client::{ChannelRecords, ClientError, ledger_view, schema::Inclusion};
 use gristmill_ledger::{
     Event as LedgerEvent, keys,
@@ -29,8 +29,10 @@ const ROUND: Duration = Duration::from_millis(250);
 const REREAD: Duration = Duration::from_secs(5);
 /// Bytes of claims in one transaction at most; the rest of its bound is for terms and envelope.
 const BATCH_BYTES: usize = MAX_TX_BYTES - 4 * 1024;
-/// With fewer fresh lanes left the floor is raised even where there is nothing to claim.
+/// With fewer fresh lanes left the floor is raised even where nothing is worth claiming.
 const LANES_LOW: u32 = 8;
+/// A fee for that may be this part of what the channel has paid, each time.
+const ROOM_DIVISOR: u128 = 8;
 /// The fee may be this part of a settlement at most, unless the channel is closing.
 const FEE_DIVISOR: u128 = 2;
 
@@ -44,6 +46,11 @@ struct Memory {
     /// Pending claims on the ledger: lane, line, ledger time of maturity.
     pending: Vec<(u32, LineId, u64)>,
     read: Option<Instant>,
+    /// When it was last tried to make room, and how often that was paid for.
+    tried: Option<Instant>,
+    rooms: u128,
+    /// Whether the owner knows that the account cannot pay a fee.
+    warned: bool,
     retry_at: Option<Instant>,
     /// Claims, by lane and number, that the ledger refused: sending them again would only cost fees.
     refused: BTreeSet<(u32, u64)>,
@@ -116,7 +123,6 @@ pub(crate) async fn run(app: Arc<App>) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(ROUND) => {}
-            () = app.settlement.notified() => {}
             () = app.stopping.cancelled() => break,
         }
         for book in app.books.all() {
@@ -151,6 +157,7 @@ pub(crate) async fn settle_all(app: &Arc<App>) {
 async fn round(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory, now: bool) -> Result<Round, Refused> {
     let phase = book.payee().view().phase;
     if phase == Phase::Closed {
+        answer_open_vouchers(app, book).await?;
         return Ok(if app.books.forget(book).await? { Round::Over } else { Round::Open });
     }
     answer_open_vouchers(app, book).await?;
@@ -184,28 +191,62 @@ async fn settle(
     memory.note(&claims, at);
     let patience = if closing { Duration::ZERO } else { app.config.approval_patience };
     let mut late = memory.late(patience, at);
-    let fee = app.genesis.params.fees.settle;
-    let worth =
-        |amount: Amount| closing || amount.grains() >= fee.grains().saturating_mul(FEE_DIVISOR).max(1);
-    let (mut at_once, mut owed) = (Amount::ZERO, Amount::ZERO);
-    for claim in &claims {
-        let sum = if late.contains(&claim.lane) { &mut owed } else { &mut at_once };
-        let amount = if late.contains(&claim.lane) { claim.owed } else { claim.at_once };
-        *sum = sum.checked_add(amount).unwrap_or(*sum);
-    }
+    // Its voucher is pending already; an approval is taken beside it.
+    late.retain(|lane| !memory.pending.iter().any(|(of, _, _)| of == lane));
+    let part = |of: &Settlement| if late.contains(&of.lane) { of.owed } else { of.at_once };
+    let owed = total(claims.iter().filter(|of| late.contains(&of.lane)).map(part));
+    let at_once = total(claims.iter().filter(|of| !late.contains(&of.lane)).map(part));
+    let (scarce, unfinished) = {
+        let payee = book.payee();
+        (!closing && payee.lanes_left() < LANES_LOW, payee.retiring() > payee.view().floor)
+    };
+    let fee = app.genesis.params.fees.settle.grains();
+    let worth = |amount: Amount| closing || amount.grains() >= fee.saturating_mul(FEE_DIVISOR).max(1);
     if !worth(owed) {
         late.clear();
     }
     let approved = !at_once.is_zero() && worth(at_once) && (now || memory.is_due(&app.config, at));
     if approved || !late.is_empty() {
         submit_claims(app, book, &claims, &late, memory).await?;
-        reread(app, book, memory).await?;
-    } else if claims.is_empty() && !closing && book.payee().lanes_left() < LANES_LOW {
-        // A payer that waits for a lane brings no claim with which the floor could rise.
-        submit(app, book, Vec::new()).await.map_err(ledger)?;
-        reread(app, book, memory).await?;
+        memory.approved = None;
+        return reread(app, book, memory).await;
+    }
+    if (scarce || unfinished) && memory.tried.is_none_or(|tried| tried.elapsed() >= REREAD) {
+        memory.tried = Some(at);
+        make_room(app, book, memory, &claims, unfinished).await?;
     }
     Ok(())
+}
+
+/// Raises the floor for a payer that waits for a lane and therefore brings nothing that would be worth
+/// a fee. Whoever wants that has to have paid several times as much on the channel.
+async fn make_room(
+    app: &Arc<App>,
+    book: &Arc<Book>,
+    memory: &mut Memory,
+    claims: &[Settlement],
+    unfinished: bool,
+) -> Result<(), Refused> {
+    let fee = app.genesis.params.fees.settle.grains();
+    let (earned, freed) = {
+        let payee = book.payee();
+        let view = payee.view();
+        (view.settled.grains(), payee.retirable(app.now_ms()).saturating_sub(view.floor))
+    };
+    let affordable =
+        earned >= fee.saturating_mul(ROOM_DIVISOR).saturating_mul(memory.rooms.saturating_add(1));
+    let approved = claims.iter().any(|claim| !claim.at_once.is_zero());
+    if !affordable || !(approved || unfinished || freed >= LANES_LOW) {
+        return Ok(());
+    }
+    memory.rooms = memory.rooms.saturating_add(1);
+    if approved {
+        submit_claims(app, book, claims, &BTreeSet::new(), memory).await?;
+        memory.approved = None;
+    } else {
+        submit(app, book, Vec::new(), memory).await.map_err(ledger)?;
+    }
+    reread(app, book, memory).await
 }
 
 /// A voucher that came too late, or whose request a crash cut off, gets a receipt, so that the payer
@@ -253,16 +294,16 @@ async fn submit_claims(
         items.push(item);
     }
     for claims in batches(items) {
-        if let Err(error) = submit(app, book, claims.clone()).await {
+        if let Err(error) = submit(app, book, claims.clone(), memory).await {
             // One bad claim must not hold up the others: each is tried alone, once.
-            if !is_refusal(&error) {
+            if !error.is_final() {
                 return Err(ledger(error));
             }
             for claim in claims {
                 let of = *claim.proof.claim();
-                match submit(app, book, vec![claim]).await {
+                match submit(app, book, vec![claim], memory).await {
                     Ok(()) => {}
-                    Err(error) if is_refusal(&error) => {
+                    Err(error) if error.is_final() => {
                         memory.refused.insert((of.lane, of.seq));
                         app.emit(Event::Warning {
                             message: format!(
@@ -300,21 +341,32 @@ fn batches(items: Vec<SettleClaim>) -> Vec<Vec<SettleClaim>> {
     batches
 }
 
-async fn submit(app: &Arc<App>, book: &Arc<Book>, claims: Vec<SettleClaim>) -> Result<(), ClientError> {
+async fn submit(
+    app: &Arc<App>,
+    book: &Arc<Book>,
+    claims: Vec<SettleClaim>,
+    memory: &mut Memory,
+) -> Result<(), ClientError> {
     let terms = *book.payee().terms();
     let floor = app.retire(book).await.unwrap_or_default();
     if claims.is_empty() && floor.is_none() {
         return Ok(());
     }
-    let inclusion = app.sender.send(Settle { terms, claims, floor }).await?;
-    app.report(&terms, &inclusion);
+    let sent = app.sender.send(Settle { terms, claims, floor }).await;
+    if let Err(error) = &sent
+        && error.code() == Some("cannot_pay_fee")
+        && !std::mem::replace(&mut memory.warned, true)
+    {
+        let account = app.account();
+        app.emit(Event::Warning {
+            message: format!(
+                "what was earned cannot be settled: {error}. Send some credits to {account}; nothing is lost meanwhile"
+            ),
+        });
+    }
+    app.report(&terms, &sent?);
+    memory.warned = false;
     Ok(())
-}
-
-/// Whether the ledger said no, and would say no again.
-fn is_refusal(error: &ClientError) -> bool {
-    !error.is_stale_nonce()
-        && matches!(error, ClientError::Rejected { .. } | ClientError::Refused { status: 400..=499, .. })
 }
 
 async fn withdraw_matured(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory) -> Result<(), Refused> {
@@ -352,7 +404,13 @@ async fn reread(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory) -> Result
 }
 
 async fn observe(book: &Arc<Book>, view: LedgerView) -> Result<(), Refused> {
-    let ((), queued) = book.change(|payee| Ok(((), payee.observe(view)?.into_iter().collect()))).await?;
+    let observe = |payee: &mut Payee| match payee.observe(view) {
+        Ok(pending) => Ok(((), pending.into_iter().collect())),
+        // Another task has seen a later block in the meantime.
+        Err(PayeeError::StaleView) => Ok(((), Vec::new())),
+        Err(error) => Err(error),
+    };
+    let ((), queued) = book.change(observe).await?;
     queued.durable().await
 }
 

@@ -2,7 +2,8 @@
 //!
 //! This crate knows nothing of payments. It stores two kinds of things:
 //!
-//! - **Logs**: named sequences of opaque records that only grow. Every row carries a checksum that
+//! - **Logs**: named sequences of opaque records that grow, are replaced whole, or are
+//!   removed. Every row carries a checksum that
 //!   chains it to the row before; a changed, missing or reordered row is found when the log is
 //!   loaded, and named in the error.
 //! - **Tables** of the shell's own schema, written by small SQL statements, read on separate

@@ -47,7 +47,7 @@ fn truncate(hasher: Sha256) -> Chain {
 /// One verified record of a log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// Its number; numbers rise by one and are never used twice.
+    /// Its number; numbers rise by one, and go on when the log is replaced.
     pub row: u64,
     /// The record.
     pub record: Vec<u8>,

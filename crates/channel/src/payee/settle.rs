@@ -11,7 +11,7 @@ use gristmill_types::{Amount, Approval, Receipt, Signed, Voucher};
 
 /// With so many lanes left, idle ones are given up before their quote ends.
 const SCARCE: u32 = LANES / 4;
-/// How long a lane is without a request before it counts as idle, in milliseconds.
+/// How long after its last request was taken on an answered lane counts as idle, in milliseconds.
 const IDLE_MS: u64 = 10_000;
 
 /// What a lane has to claim. An honest payee claims what its receipts say, and nothing beyond.
@@ -61,15 +61,20 @@ impl Payee {
     /// the lanes are taken and this one has been idle for a while: a payer that comes back to it just
     /// then is refused, has lost nothing, and takes a fresh lane. `now_ms` is Unix time.
     pub fn retire(&mut self, now_ms: u64) -> Result<Option<Pending<PayeeRecord>>, PayeeError> {
+        let to = self.retirable(now_ms);
+        if to <= self.state.retiring {
+            return Ok(None);
+        }
+        self.change(PayeeRecord::Retiring { to }).map(Some).map_err(|_| PayeeError::StaleView)
+    }
+
+    /// Where [`retire`](Self::retire) would put the floor.
+    pub fn retirable(&self, now_ms: u64) -> u32 {
         let (from, lanes) = (self.state.retiring, &self.state.lanes);
         let crowded = self.lanes_left() <= SCARCE;
         // A number that is missing between may be on its way here; it is given up with a later one.
         let done = lanes.range(from..).take_while(|(lane, of)| self.is_done(**lane, of, now_ms, crowded));
-        let to = done.last().map_or(from, |(lane, _)| lane.saturating_add(1));
-        if to <= from {
-            return Ok(None);
-        }
-        self.change(PayeeRecord::Retiring { to }).map(Some).map_err(|_| PayeeError::StaleView)
+        done.last().map_or(from, |(lane, _)| lane.saturating_add(1))
     }
 
     /// The floor to ask the ledger for when settling: lanes below are given up.

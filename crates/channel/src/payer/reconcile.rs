@@ -50,6 +50,15 @@ pub struct Reconciliation {
 }
 
 impl Payer {
+    /// Gives up a request whose first voucher the processor never got, by all that it shows: the lane is
+    /// in doubt until it is compared, and then goes on above every number that was used.
+    pub fn doubt(&mut self, lane: u32) -> Result<(), PayerError> {
+        let live = self.live_mut(lane)?;
+        live.request = None;
+        live.known = false;
+        Ok(())
+    }
+
     /// Compares with the processor's copy, and adopts what our own signature proves on lanes that
     /// are in doubt. Lanes in use are only compared.
     pub fn reconcile(&mut self, copy: &ChannelCopy) -> Reconciliation {

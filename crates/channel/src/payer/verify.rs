@@ -20,18 +20,35 @@ pub enum Received {
     Duplicate,
 }
 
+/// How far a receipt is believed.
+#[derive(Clone, Copy)]
+enum Trust {
+    /// It must count no more than what arrived.
+    Full,
+    /// It may count up to what was promised.
+    Promise,
+    /// The same, and whatever it counts it is not approved.
+    None,
+}
+
 impl Payer {
     /// Takes a receipt if all of it is right: the signature, the voucher that it answers, model and
     /// quote, the cost recomputed from the quote's prices, and counts not above what arrived.
     pub fn receipt(&mut self, receipt: &Signed<Receipt>) -> Result<Received, PayerError> {
-        self.take(receipt, false)
+        self.take(receipt, Trust::Full)
     }
 
     /// Takes a receipt that counts more than what arrived, as long as it is within what was
     /// promised: the loss is at most a prompt and a window. It is not approved, so the processor
     /// waits for its money; but the lane goes on. For a stream that broke on the way.
     pub fn concede(&mut self, receipt: &Signed<Receipt>) -> Result<Received, PayerError> {
-        self.take(receipt, true)
+        self.take(receipt, Trust::Promise)
+    }
+
+    /// Takes a receipt whose counts may be right, but which does not commit to what arrived. It frees the
+    /// lane and caps what can be claimed; it is never approved.
+    pub fn dispute(&mut self, receipt: &Signed<Receipt>) -> Result<Received, PayerError> {
+        self.take(receipt, Trust::None)
     }
 
     /// Co-signs the lane's last receipt, which must be verified and durable. The same approval comes
@@ -54,7 +71,7 @@ impl Payer {
         Ok(Signed::sign(Approval(claim), &self.secret))
     }
 
-    fn take(&mut self, receipt: &Signed<Receipt>, concede: bool) -> Result<Received, PayerError> {
+    fn take(&mut self, receipt: &Signed<Receipt>, trust: Trust) -> Result<Received, PayerError> {
         let body = &receipt.body;
         let lane = body.lane;
         let of = self.lane(lane)?;
@@ -77,10 +94,10 @@ impl Payer {
             }
         }
         let counted = self.counted(lane)?;
-        let standing = match counted.covers(&body.usage) {
-            true => Standing::Verified,
-            false if concede => Standing::Conceded,
-            false => return Err(PayerError::Overcounted { claimed: body.usage, counted }),
+        let standing = match (counted.covers(&body.usage), trust) {
+            (true, Trust::Full | Trust::Promise) => Standing::Verified,
+            (true, Trust::None) | (false, Trust::Promise | Trust::None) => Standing::Conceded,
+            (false, Trust::Full) => return Err(PayerError::Overcounted { claimed: body.usage, counted }),
         };
         let pending = self.record(voucher, receipt, standing)?;
         let live = self.live_mut(lane)?;

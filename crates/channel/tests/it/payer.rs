@@ -290,6 +290,42 @@ fn conceding_is_bounded_by_the_promise_and_not_approved() {
 }
 
 #[test]
+fn a_disputed_receipt_frees_the_lane_and_is_never_approved() {
+    let mut world = World::new();
+    let lane = world.start(10, 100);
+    world.place(lane, b"{}", ask(10, 100));
+    world.stream(lane, 5);
+    let (receipt, pending) = world.payee.receipt(lane, parts(true), &receipt_key()).unwrap();
+    world.payee_does(pending);
+    let Received::New(pending) = world.payer.dispute(&receipt).unwrap() else { panic!("new") };
+    world.payer_does(pending);
+    assert_eq!(world.payer.in_flight(), [] as [u32; 0]);
+    for _ in 0..2 {
+        assert_eq!(world.payer.approve(lane), Err(PayerError::NothingToApprove { lane }));
+        assert_eq!(world.payer.lane_use(lane).unwrap().spent, receipt.body.spent);
+        world.restart_payer();
+    }
+}
+
+#[test]
+fn a_request_that_never_arrived_is_given_up_by_comparing() {
+    let mut world = World::new();
+    let lane = world.start(10, 100);
+    let lost = world.payer.voucher(lane).unwrap();
+    world.payer.doubt(lane).unwrap();
+    assert_eq!(world.payer.in_doubt(), [lane]);
+    let result = world.payer.reconcile(&Default::default());
+    assert_eq!(result.lanes, [(lane, gristmill_channel::Reconciled::Unseen)]);
+    for pending in result.pending {
+        world.payer_does(pending);
+    }
+    assert!(world.payer.lane_use(lane).unwrap().reserved.is_zero(), "what was reserved is free");
+    assert_eq!(world.start(10, 100), lane);
+    let next = world.payer.voucher(lane).unwrap();
+    assert!(next.body.0.seq > lost.body.0.seq, "the next receipt caps the lost one too");
+}
+
+#[test]
 fn of_contradicting_receipts_the_lowest_is_shown() {
     let mut world = World::new();
     let lane = world.start(10, 100);

@@ -143,18 +143,23 @@ impl Cashier {
     ///
     /// `offer` is the one of the route as it is asked now: for an order, the offer of the model named
     /// in the body; for a voucher or an approval, the one that the lane is pinned to. An order must
-    /// come before the quote ends. What pays for a request that began in time is taken at any time.
+    /// come before the quote ends. What pays for a request that began in time is taken at any time, and
+    /// under any challenge of ours: it names its quote itself, under the payer's signature, and the one
+    /// that the request began with may be gone.
     pub fn check(&self, credential: &Credential, offer: &Offer, now_ms: u64) -> Result<(), Refusal> {
         let echo = credential.echo();
         self.check_origin(echo)?;
-        check_request(&echo.request, offer)?;
-        // Covered by the HMAC and derived from the quote; compared nevertheless, so that this function
-        // holds even for a challenge that an older version of ours wrote otherwise.
-        if echo.expires.as_deref() != Some(offer.expires.as_str()) {
-            return Err(differs("expires", &offer.expires, echo.expires.as_deref().unwrap_or("nothing")));
-        }
-        if matches!(credential.action(), Action::Order(_)) && now_ms > offer.quote.body.valid_until_ms {
-            return Err(Refusal::Expired(offer.expires.clone()));
+        if matches!(credential.action(), Action::Order(_)) {
+            check_request(&echo.request, offer)?;
+            // Covered by the HMAC and derived from the quote; compared nevertheless, so that this
+            // function holds even for a challenge that an older version of ours wrote otherwise.
+            if echo.expires.as_deref() != Some(offer.expires.as_str()) {
+                let found = echo.expires.as_deref().unwrap_or("nothing");
+                return Err(differs("expires", &offer.expires, found));
+            }
+            if now_ms > offer.quote.body.valid_until_ms {
+                return Err(Refusal::Expired(offer.expires.clone()));
+            }
         }
         check_action(credential.action(), offer)
     }

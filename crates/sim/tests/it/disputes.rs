@@ -37,7 +37,7 @@ fn slowly() -> Script {
 }
 
 fn grains(value: &Value) -> u128 {
-    value.as_str().and_then(|text| text.parse().ok()).unwrap_or_default()
+    value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no amount: {value}"))
 }
 
 async fn channel(consumer: &Consumer) -> Result<Value> {
@@ -109,12 +109,13 @@ async fn a_receipt_that_nobody_approves_is_paid_after_the_grace() -> Result<()> 
     exchange.kill_gateway().await?;
     drop(stream);
     // The processor claims with voucher and receipt, waits for the ledger's grace, and withdraws.
-    let pending = eventually(|| async {
-        let lanes = records(&exchange, &id).await?.lanes;
-        lanes.first().and_then(|lane| lane.pending.clone()).context("nothing is pending yet")
+    let (pending, settled) = eventually(|| async {
+        let of = records(&exchange, &id).await?;
+        let pending = of.lanes.first().and_then(|lane| lane.pending.clone());
+        Ok((pending.context("nothing is pending yet")?, of.channel.settled))
     })
     .await?;
-    assert_eq!(records(&exchange, &id).await?.channel.settled, Amount::ZERO);
+    assert_eq!(settled, Amount::ZERO);
     let paid = eventually(|| async {
         let settled = records(&exchange, &id).await?.channel.settled;
         if settled.is_zero() { Err(anyhow::anyhow!("nothing is settled yet")) } else { Ok(settled) }
@@ -129,6 +130,7 @@ async fn a_receipt_that_nobody_approves_is_paid_after_the_grace() -> Result<()> 
     eventually(|| async {
         let (of, key) = (channel(&consumer).await?, consumer.get("/key").await?);
         let listed = consumer.get("/receipts").await?;
+        anyhow::ensure!(listed["total"] == 1, "{listed}");
         let right = of["in_doubt"] == 0
             && grains(&of["spent"]) == paid.grains()
             && grains(&key["spent"]) == paid.grains()

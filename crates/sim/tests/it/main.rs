@@ -1,4 +1,5 @@
 //! The exchange in one process, and what it is for.
 
 mod disputes;
+mod outages;
 mod smoke;
