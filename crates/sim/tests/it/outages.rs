@@ -56,6 +56,34 @@ async fn requests_to_a_processor_that_is_away_lock_nothing_for_good() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_processor_that_dies_in_mid_stream_loses_at_most_a_window() -> Result<()> {
+    let script = Script { pace: Duration::from_millis(3), ..Script::default() };
+    let mut exchange = Exchange::start(Options::instant(script)?).await?;
+    let consumer = exchange.consumer()?;
+    let mut stream = consumer.stream(&consumer.request("Go on")).await?;
+    let mut arrived = 0_u128;
+    while arrived < 200 {
+        let chunk = stream.next().await?.context("the stream goes on")?;
+        let text = chunk["choices"][0]["delta"]["content"].as_str().unwrap_or_default();
+        arrived += text.chars().count() as u128;
+    }
+    exchange.kill_processor().await?;
+    let rest = stream.rest().await;
+    assert!(rest.is_err(), "the client is told that the answer broke off");
+    exchange.start_processor().await?;
+    let end = until(&consumer, |of| of["settled"] == of["spent"] && of["spent"] != "0").await?;
+    assert_eq!(end["in_doubt"], 0);
+    // One token is one character here. What arrived between the last look and the kill is not counted.
+    let spent: u128 = end["spent"].as_str().context("an amount")?.parse()?;
+    let paid = (spent - 7 * 10_000) / 20_000;
+    assert!(paid + 64 >= arrived, "{paid} tokens are paid of at least {arrived}");
+    let listed = consumer.get("/receipts").await?;
+    assert_eq!(listed["receipts"][0]["cost"], end["spent"]);
+    assert!(exchange.ledger().supply().await?.adds_up);
+    exchange.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_approval_that_the_processor_forgot_is_sent_again() -> Result<()> {
     let mut options = Options::instant(answer())?;
     let settles = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
