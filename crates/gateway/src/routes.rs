@@ -88,6 +88,7 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
     let stopping = app.stopping.clone();
     let router = router(Arc::clone(&app));
     let server = tokio::spawn(async move {
+        let listener = gristmill_net::http::prompt(listener);
         axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await }).await
     });
     let watch = tokio::spawn(crate::watch::run(Arc::clone(&app)));

@@ -134,6 +134,7 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
     let router = router(Arc::clone(&app));
     let stopping = app.stopping.clone();
     let server = tokio::spawn(async move {
+        let listener = gristmill_net::http::prompt(listener);
         axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await }).await
     });
     let tasks = vec![tokio::spawn(settle::run(Arc::clone(&app))), tokio::spawn(follow(Arc::clone(&app)))];
