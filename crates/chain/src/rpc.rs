@@ -20,6 +20,7 @@ use axum::{
     Router,
     extract::DefaultBodyLimit,
     routing::{get, post},
+    serve::ListenerExt as _,
 };
 use error::RpcError;
 use gristmill_ledger::{Genesis, params::MAX_TX_BYTES};
@@ -108,6 +109,13 @@ pub(crate) async fn serve(listener: TcpListener, rpc: Rpc, mut stopping: watch::
     let stopped = async move {
         let _ = stopping.wait_for(|stop| *stop).await;
     };
+    // The stream of blocks consists of small writes, which must not wait for the reader's
+    // acknowledgement of the one before: that takes up to 40 ms.
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "a connection sends with delays");
+        }
+    });
     let served = axum::serve(listener, router(rpc)).with_graceful_shutdown(stopped).await;
     if let Err(error) = served {
         tracing::error!(%error, "the RPC server stopped");

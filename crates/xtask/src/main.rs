@@ -2,6 +2,7 @@
 //!
 //! It is not shipped and no crate depends on it.
 
+mod bench;
 mod check;
 mod tidy;
 mod workspace;
@@ -11,32 +12,51 @@ use std::process::ExitCode;
 struct Task {
     name: &'static str,
     about: &'static str,
-    run: fn() -> anyhow::Result<()>,
+    run: Run,
+}
+
+enum Run {
+    Plain(fn() -> anyhow::Result<()>),
+    /// With what follows the task's name.
+    With(fn(&[String]) -> anyhow::Result<()>),
 }
 
 const TASKS: &[Task] = &[
     Task {
         name: "check",
         about: "everything that CI runs: format, clippy, tidy, tests, docs",
-        run: check::run,
+        run: Run::Plain(check::run),
     },
-    Task { name: "tidy", about: "the rules of this repository that no other tool knows", run: tidy::run },
+    Task {
+        name: "tidy",
+        about: "the rules of this repository that no other tool knows",
+        run: Run::Plain(tidy::run),
+    },
+    Task {
+        name: "bench",
+        about: "measurements beside their peers: [paying|ledger|engine] [--json] [--quick]",
+        run: Run::With(bench::run),
+    },
 ];
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let task = match arguments.as_slice() {
-        [name] => TASKS.iter().find(|task| task.name == name),
-        _ => None,
-    };
-    let Some(task) = task else {
+    let task = arguments.split_first().and_then(|(name, rest)| {
+        let task = TASKS.iter().find(|task| task.name == name)?;
+        (rest.is_empty() || matches!(task.run, Run::With(_))).then_some((task, rest))
+    });
+    let Some((task, rest)) = task else {
         eprintln!("usage: cargo xtask TASK\n");
         for task in TASKS {
             eprintln!("  {:<8} {}", task.name, task.about);
         }
         return ExitCode::from(2);
     };
-    match (task.run)() {
+    let result = match task.run {
+        Run::Plain(run) => run(),
+        Run::With(run) => run(rest),
+    };
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("\nxtask: {error:#}");

@@ -3,7 +3,6 @@
 mod channels;
 mod fixture;
 mod kill;
-mod load;
 mod node;
 mod proofs;
 mod refusals;

@@ -1,0 +1,113 @@
+//! Tokens per second, beside what the memory's bandwidth allows.
+
+use crate::{
+    model,
+    report::{Figure, Report, median},
+};
+use anyhow::{Context as _, Result};
+use gristmill_audit::Seed;
+use gristmill_engine::{CandleEngine, Engine as _, Event, Job};
+use gristmill_types::Sampling;
+use std::{hint::black_box, time::Instant};
+
+const GROUP: &str = "engine: 100 M parameters, q8_0";
+const PREFILL: usize = 1_024;
+const OUTPUT: u32 = 128;
+/// What is read to measure the bandwidth: more than any cache holds.
+const BYTES: usize = 1 << 29;
+
+pub(crate) fn measure(report: &mut Report) -> Result<()> {
+    let threads = std::env::var("CANDLE_NUM_THREADS").ok().and_then(|count| count.parse().ok());
+    let threads: usize = threads.unwrap_or(report.machine.cores);
+    let engine = model::engine()?;
+    let repeats = report.times(7, 3);
+    decode(&engine, 1)?;
+    let mut rates: [Vec<f64>; 4] = Default::default();
+    // In turns, so that all see the same machine.
+    for _ in 0..repeats {
+        rates[0].push(bandwidth(threads)?);
+        rates[1].push(decode(&engine, 1)?);
+        rates[2].push(decode(&engine, 8)?);
+        rates[3].push(prefill(&engine)?);
+    }
+    let [read, one, eight, prefill] = &rates;
+    let limit = median(read) / model::weight_bytes();
+    let one = median(one);
+    let figure = Figure::new(GROUP, "decode at batch 1, tokens per second", one, "/s");
+    report.add(figure.beside("what the memory allows", limit));
+    let figure = Figure::new(GROUP, "decode at batch 8, tokens per second", median(eight), "/s");
+    report.add(figure.beside("batch 1", one));
+    let figure = Figure::new(GROUP, "prefill of 1024, tokens per second", median(prefill), "/s");
+    report.add(figure.beside("decode at batch 1", one));
+    let name = format!("memory read by {threads} thread(s)");
+    report.add(Figure::new(GROUP, name, median(read) / 1e9, "GB/s"));
+    let name = "weights read by a step";
+    report.add(Figure::new(GROUP, name, model::weight_bytes() / 1e6, "MB"));
+    Ok(())
+}
+
+fn job(prompt: usize, output: u32) -> Job {
+    // Ids of letters; the length of the prompt is what counts.
+    let prompt_ids = (0..prompt).map(|index| 40 + u32::try_from(index % 50).unwrap_or_default()).collect();
+    let sampling = Sampling { temperature_micros: 0, top_k: 1, max_tokens: output, stop: Vec::new() };
+    let window = usize::try_from(output).unwrap_or(usize::MAX);
+    Job { prompt_ids, sampling, seed: Seed::new([1; 32]), window, stop_at_eos: false }
+}
+
+/// Tokens per second while all answers of the batch run.
+fn decode(engine: &CandleEngine, batch: usize) -> Result<f64> {
+    let jobs = (0..batch).map(|_| engine.start(job(16, OUTPUT))).collect::<Result<Vec<_>, _>>()?;
+    let readers: Vec<_> = jobs
+        .into_iter()
+        .map(|mut answer| {
+            std::thread::spawn(move || {
+                let mut times = Vec::new();
+                while let Some(event) = answer.blocking_next() {
+                    if let Event::Piece { ids, .. } = event {
+                        times.extend(ids.iter().map(|_| Instant::now()));
+                    }
+                }
+                times
+            })
+        })
+        .collect();
+    let mut answers = Vec::new();
+    for reader in readers {
+        answers.push(reader.join().ok().context("a reader panicked")?);
+    }
+    let begun = answers.iter().filter_map(|times| times.first()).max().context("no answer came")?;
+    let ended = answers.iter().filter_map(|times| times.last()).min().context("no answer came")?;
+    let tokens = answers.iter().flatten().filter(|at| *at > begun && *at <= ended).count();
+    Ok(tokens as f64 / ended.duration_since(*begun).as_secs_f64())
+}
+
+fn prefill(engine: &CandleEngine) -> Result<f64> {
+    let started = Instant::now();
+    let mut answer = engine.start(job(PREFILL, 1))?;
+    answer.blocking_next().context("no answer came")?;
+    Ok(PREFILL as f64 / started.elapsed().as_secs_f64())
+}
+
+/// Bytes per second that so many threads read.
+fn bandwidth(threads: usize) -> Result<f64> {
+    let share = BYTES / 8 / threads.max(1);
+    let parts: Vec<Vec<u64>> = (0..threads.max(1)).map(|_| (0..share as u64).collect()).collect();
+    let started = Instant::now();
+    std::thread::scope(|scope| {
+        for part in &parts {
+            scope.spawn(move || black_box(sum(black_box(part))));
+        }
+    });
+    Ok((share * 8 * parts.len()) as f64 / started.elapsed().as_secs_f64())
+}
+
+/// Eight sums side by side, so that no addition waits for another.
+fn sum(part: &[u64]) -> [u64; 8] {
+    let mut sums = [0_u64; 8];
+    for chunk in part.chunks_exact(8) {
+        for (sum, value) in sums.iter_mut().zip(chunk) {
+            *sum = sum.wrapping_add(*value);
+        }
+    }
+    sums
+}
