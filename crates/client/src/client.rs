@@ -262,10 +262,11 @@ impl Client {
     /// The records under the keys (at most 65), each proven present or absent in the same state.
     pub async fn state(&self, keys: &[StateKey]) -> Result<Verified<Vec<Option<Record>>>, ClientError> {
         let names: Vec<String> = keys.iter().take(KEYS_AT_ONCE).map(ToString::to_string).collect();
+        // As of now: while the answer is on its way, others may hear of later blocks.
+        let seen = self.0.seen.load(Ordering::Relaxed);
         let answer: StateAnswer = self.get(&format!("/v1/state?key={}", names.join(","))).await?;
         let finality = Finality::from_bytes(&bytes(&answer.finality)?)?;
         let header = finality.verify(&self.0.trust)?;
-        let seen = self.0.seen.load(Ordering::Relaxed);
         if header.height.get() < seen {
             return Err(ClientError::Stale { height: header.height.get(), seen });
         }

@@ -44,7 +44,7 @@ pub enum ClientError {
     /// The proof is for something else than what was asked.
     #[error("the node proved something else than what was asked; use another node")]
     OtherProof,
-    /// The answer is older than what this client has seen.
+    /// The answer is older than what this client had seen when it asked.
     #[error(
         "the node answered from block {height}, although block {seen} was final before; try again or use another node"
     )]
