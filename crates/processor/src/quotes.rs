@@ -20,8 +20,9 @@ use std::{
 const NONCES: u32 = 1 << 14;
 /// A quote is replaced when so many nonces are left.
 const NONCES_LOW: u32 = 1 << 10;
-/// Ended quotes that are still recognised, so that a request under way is told so.
-const KEPT: usize = 64;
+/// How long a quote that has ended is still recognised, in milliseconds: requests under way end and are
+/// approved, and an approval that got lost is sent again.
+const KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// What a payer is told to put into a channel, as a hint.
 const SUGGESTED_DEPOSIT: Amount = Amount::from_credits(1);
@@ -62,6 +63,11 @@ impl OwnQuote {
         self.nonces.as_ref()?.reveal(index)
     }
 
+    /// Whether a nonce is left.
+    pub(crate) fn has_nonce(&self) -> bool {
+        self.nonces.is_some() && self.next.load(Ordering::Relaxed) < NONCES
+    }
+
     fn stale(&self, now_ms: u64, margin_ms: u64) -> bool {
         now_ms.saturating_add(margin_ms) > self.signed.body.valid_until_ms
             || self.next.load(Ordering::Relaxed) > NONCES - NONCES_LOW
@@ -83,7 +89,7 @@ pub(crate) struct Terms {
 #[derive(Default)]
 pub(crate) struct Quotes {
     current: HashMap<ModelId, Arc<OwnQuote>>,
-    known: Vec<Arc<OwnQuote>>,
+    known: HashMap<QuoteHash, Arc<OwnQuote>>,
 }
 
 impl Quotes {
@@ -95,22 +101,20 @@ impl Quotes {
     }
 
     /// Takes a new quote, which is durable, as the current one of its model.
-    pub(crate) fn replace(&mut self, quote: &Arc<OwnQuote>) {
+    pub(crate) fn replace(&mut self, quote: &Arc<OwnQuote>, now_ms: u64) {
         self.current.insert(quote.signed.body.model, Arc::clone(quote));
+        self.known.retain(|_, quote| is_known(&quote.signed, now_ms));
         self.remember(Arc::clone(quote));
     }
 
     /// Recognises a quote, of this run or an earlier one.
     pub(crate) fn remember(&mut self, quote: Arc<OwnQuote>) {
-        self.known.push(quote);
-        if self.known.len() > KEPT {
-            self.known.remove(0);
-        }
+        self.known.insert(quote.hash, quote);
     }
 
     /// The own quote of that hash.
     pub(crate) fn find(&self, hash: &QuoteHash) -> Option<Arc<OwnQuote>> {
-        self.known.iter().find(|quote| quote.hash == *hash).map(Arc::clone)
+        self.known.get(hash).map(Arc::clone)
     }
 }
 
@@ -118,6 +122,11 @@ impl Terms {
     fn validity_ms(&self) -> u64 {
         u64::try_from(self.validity.as_millis()).unwrap_or(u64::MAX)
     }
+}
+
+/// Whether a quote is in force, or ended so lately that it is still recognised.
+pub(crate) fn is_known(quote: &Signed<Quote>, now_ms: u64) -> bool {
+    now_ms <= quote.body.valid_until_ms.saturating_add(KEPT_MS)
 }
 
 /// A quote of an earlier run.

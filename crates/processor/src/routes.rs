@@ -5,7 +5,7 @@ use crate::{
     config::{Config, ServedModel},
     error::{Refused, StartError},
     event::Event,
-    quotes::{OwnQuote, Quotes, Terms, earlier, make},
+    quotes::{OwnQuote, Quotes, Terms, earlier, is_known, make},
     serve, settle,
     shelf::Shelf,
 };
@@ -28,7 +28,7 @@ use gristmill_net::{
     pay::{Action, Cashier, Credential, PAYMENT_RECEIPT, PaymentReceipt, Refusal},
     peer::{ChannelState, LaneState, Quotes as QuoteList},
 };
-use gristmill_store::Store;
+use gristmill_store::{Batch, Store};
 use gristmill_types::{AccountId, ChannelId, Digest, LineId, ModelId, QuoteHash, Signed};
 use serde_json::json;
 use std::{
@@ -54,6 +54,11 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 const SECRET_LOG: &str = "cashier";
 /// The log of quotes.
 const QUOTES_LOG: &str = "quotes";
+
+fn unix_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
 
 /// What all parts of a running processor share.
 pub(crate) struct App {
@@ -89,7 +94,7 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
     let store = Store::open(config.folder.join("processor.db"), &[])?;
     let secret = cashier_secret(&store).await?;
     let books = Books::load(store.clone())?;
-    let quotes = earlier_quotes(&store)?;
+    let quotes = earlier_quotes(&store).await?;
     let quotes_error = |error: &dyn std::fmt::Display| StartError::Quotes(error.to_string());
     let cashier =
         Cashier::new(&config.account.account().to_string(), &secret).map_err(|error| quotes_error(&error))?;
@@ -141,13 +146,21 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
     Ok(Handle { app, address, server, tasks })
 }
 
-/// The quotes of earlier runs, as far as they are still recognised.
-fn earlier_quotes(store: &Store) -> Result<Quotes, StartError> {
-    let mut quotes = Quotes::default();
-    for row in store.load(QUOTES_LOG)? {
-        let quote = Signed::from_bytes(&row.record).map_err(|error| StartError::Quotes(error.to_string()))?;
-        let quote = earlier(quote).map_err(|error| StartError::Quotes(error.to_string()))?;
-        quotes.remember(Arc::new(quote));
+/// The quotes of earlier runs, as far as they are still recognised. The others are forgotten.
+async fn earlier_quotes(store: &Store) -> Result<Quotes, StartError> {
+    let failed = |error: &dyn std::fmt::Display| StartError::Quotes(error.to_string());
+    let (mut quotes, mut kept) = (Quotes::default(), Vec::new());
+    let rows = store.load(QUOTES_LOG)?;
+    let before = rows.len();
+    for row in rows {
+        let quote = Signed::from_bytes(&row.record).map_err(|error| failed(&error))?;
+        if is_known(&quote, unix_ms()) {
+            quotes.remember(Arc::new(earlier(quote).map_err(|error| failed(&error))?));
+            kept.push(row.record);
+        }
+    }
+    if kept.len() < before {
+        store.write(Batch::new().replace(QUOTES_LOG, kept)).await?;
     }
     Ok(quotes)
 }
@@ -248,8 +261,7 @@ impl App {
 
     /// Unix time in milliseconds.
     pub(crate) fn now_ms(&self) -> u64 {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+        unix_ms()
     }
 
     /// Ledger time as last seen, in milliseconds.
@@ -273,7 +285,7 @@ impl App {
         let quote = make(&self.terms, model, self.now_ms()).map_err(|error| failed(&error))?;
         self.store.append(QUOTES_LOG, quote.signed.to_bytes()).await.map_err(|error| failed(&error))?;
         let quote = Arc::new(quote);
-        self.quotes().replace(&quote);
+        self.quotes().replace(&quote, self.now_ms());
         Ok(quote)
     }
 

@@ -20,7 +20,7 @@ use gristmill_net::{
     sse,
 };
 use gristmill_tokenizer::ChatMessage;
-use gristmill_types::{ProcessorNonce, Sampling};
+use gristmill_types::{Digest, ProcessorNonce, Sampling};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -34,10 +34,20 @@ struct Prepared {
     quote: Arc<OwnQuote>,
     prompt_ids: Vec<u32>,
     sampling: Sampling,
-    nonce: Option<ProcessorNonce>,
-    seed: Seed,
+    draw: Draw,
     ask: Ask,
     authentic: Authentic,
+}
+
+/// Where the answer's draws come from.
+enum Draw {
+    /// From the seed in the request.
+    Fixed(Seed),
+    /// From nonces of both sides. Ours is revealed once the order is accepted: a leaf is used up then.
+    Joint {
+        /// The digest of the prompt's tokens.
+        prompt: Digest,
+    },
 }
 
 /// Answers `POST /v1/chat/completions`.
@@ -114,7 +124,7 @@ fn prepare(
     };
     let prompt = ids_digest(&prompt_ids);
     let consumer_nonce = placed.order.body.consumer_nonce;
-    let (seed, nonce) = match request.seed {
+    let draw = match request.seed {
         Some(number) => {
             if consumer_nonce != user_seed_nonce(number) {
                 return Err(Refusal::Payload(
@@ -122,14 +132,31 @@ fn prepare(
                 )
                 .into());
             }
-            (Seed::fixed(&consumer_nonce, &prompt, &model.id), None)
+            Draw::Fixed(Seed::fixed(&consumer_nonce, &prompt, &model.id))
         }
-        None => {
-            let nonce = quote.nonce().ok_or_else(|| Refusal::Expired("its last nonce".to_owned()))?;
-            (Seed::joint(&nonce.nonce, &consumer_nonce, &quote.hash, &prompt, &model.id), Some(nonce))
-        }
+        None if quote.has_nonce() => Draw::Joint { prompt },
+        None => return Err(no_nonce()),
     };
-    Ok(Prepared { model, quote, prompt_ids, sampling, nonce, seed, ask, authentic })
+    Ok(Prepared { model, quote, prompt_ids, sampling, draw, ask, authentic })
+}
+
+/// No request can start under the quote any more.
+fn no_nonce() -> Refused {
+    Refusal::Expired("its last nonce".to_owned()).into()
+}
+
+impl Prepared {
+    /// The seed, and the nonce that it takes; none where the quote's last one was used meanwhile.
+    fn draw(&self, consumer_nonce: &Digest) -> Option<(Seed, Option<ProcessorNonce>)> {
+        match &self.draw {
+            Draw::Fixed(seed) => Some((*seed, None)),
+            Draw::Joint { prompt } => {
+                let (quote, model) = (&self.quote.hash, &self.model.id);
+                let nonce = self.quote.nonce()?;
+                Some((Seed::joint(&nonce.nonce, consumer_nonce, quote, prompt, model), Some(nonce)))
+            }
+        }
+    }
 }
 
 /// Processing time that a request of so many output tokens may take where time is priced.
@@ -177,14 +204,16 @@ async fn start(
         }
     };
     let lane = placed.voucher.body.0.lane;
-    let job = Job {
-        prompt_ids: prepared.prompt_ids.clone(),
-        sampling: prepared.sampling.clone(),
-        seed: prepared.seed,
-        window: usize::try_from(prepared.quote.signed.body.limits.window_tokens).unwrap_or(1),
-        stop_at_eos: true,
-    };
-    let generation = prepared.model.engine.start(job);
+    let drawn = prepared.draw(&placed.order.body.consumer_nonce);
+    let generation = drawn.as_ref().map(|(seed, _)| {
+        prepared.model.engine.start(Job {
+            prompt_ids: prepared.prompt_ids.clone(),
+            sampling: prepared.sampling.clone(),
+            seed: *seed,
+            window: usize::try_from(prepared.quote.signed.body.limits.window_tokens).unwrap_or(1),
+            stop_at_eos: true,
+        })
+    });
     // The prompt is being computed while this waits for the disk.
     queued.durable().await?;
     let delivery = Delivery {
@@ -199,20 +228,21 @@ async fn start(
         prompt_ids: salted_ids_digest(&placed.order.body.salt, &prepared.prompt_ids),
         prompt_tokens: u32::try_from(prepared.prompt_ids.len()).unwrap_or(u32::MAX),
         sampling: prepared.sampling,
-        nonce: prepared.nonce,
+        nonce: drawn.and_then(|(_, nonce)| nonce),
         id,
     };
-    let generation = match generation {
-        Ok(generation) => generation,
-        Err(error) => {
-            // Nothing was delivered: the receipt says so and frees the lane.
-            delivery.abandon().await?;
-            return Err(engine_error(&error).into());
+    let failed = match generation {
+        Some(Ok(generation)) => {
+            let (events, stream) = mpsc::channel(STREAM_BUFFER);
+            tokio::spawn(deliver(delivery, generation, events));
+            return Ok(sse::response(ReceiverStream::new(stream), sse::KEEP_ALIVE));
         }
+        Some(Err(error)) => engine_error(&error).into(),
+        None => no_nonce(),
     };
-    let (events, stream) = mpsc::channel(STREAM_BUFFER);
-    tokio::spawn(deliver(delivery, generation, events));
-    Ok(sse::response(ReceiverStream::new(stream), sse::KEEP_ALIVE))
+    // Nothing was delivered: the receipt says so and frees the lane.
+    delivery.abandon().await?;
+    Err(failed)
 }
 
 fn engine_error(error: &StartError) -> ApiError {

@@ -43,8 +43,8 @@ struct Memory {
     approved: Option<Waiting>,
     /// Receipts without an approval: lane, number, since when.
     unapproved: BTreeMap<u32, (u64, Instant)>,
-    /// Pending claims on the ledger: lane, line, ledger time of maturity.
-    pending: Vec<(u32, LineId, u64)>,
+    /// Claims that wait on the ledger.
+    pending: Vec<PendingClaim>,
     read: Option<Instant>,
     /// When it was last tried to make room, and how often that was paid for.
     tried: Option<Instant>,
@@ -54,6 +54,18 @@ struct Memory {
     retry_at: Option<Instant>,
     /// Claims, by lane and number, that the ledger refused: sending them again would only cost fees.
     refused: BTreeSet<(u32, u64)>,
+}
+
+/// A claim that waits on the ledger for its time of contest to end.
+#[derive(Clone, Copy, Debug)]
+struct PendingClaim {
+    lane: u32,
+    line: LineId,
+    /// Up to which number it speaks, and what it is worth, cumulative.
+    through: u64,
+    amount: Amount,
+    /// Ledger time.
+    deadline_ms: u64,
 }
 
 /// An amount that waits to be claimed.
@@ -67,11 +79,28 @@ struct Waiting {
 }
 
 impl Memory {
-    /// Whether the claim is not at the ledger already, one way or the other.
-    fn is_new(&self, claim: &Settlement) -> bool {
-        let pending = self.pending.iter().any(|(lane, _, _)| *lane == claim.lane);
-        let refused = self.refused.contains(&(claim.lane, claim.voucher.body.0.seq));
-        !refused && (!pending || claim.approval.is_some())
+    /// What there is to claim that the ledger has not, and did not refuse.
+    fn news(&self, claims: Vec<Settlement>, closing: bool) -> Vec<Settlement> {
+        let refused = |lane, seq| self.refused.contains(&(lane, seq));
+        let claims = claims.into_iter().filter_map(|mut claim| {
+            // Where the approval was refused, the voucher may still do.
+            if claim.approval.take_if(|of| refused(claim.lane, of.body.0.seq)).is_some() {
+                claim.at_once = Amount::ZERO;
+            }
+            let voucher = !refused(claim.lane, claim.voucher.body.0.seq) && !self.waits(&claim, closing);
+            (voucher || claim.approval.is_some()).then_some(claim)
+        });
+        claims.collect()
+    }
+
+    /// Whether the lane's voucher need not be claimed, as a claim is pending. What came after that claim is
+    /// claimed when it is over; on a closing channel that could be too late, so it is claimed in its
+    /// place.
+    fn waits(&self, claim: &Settlement, closing: bool) -> bool {
+        self.pending.iter().any(|of| {
+            let higher = claim.voucher.body.0.seq > of.through && claim.receipt.body.spent > of.amount;
+            of.lane == claim.lane && !(closing && higher)
+        })
     }
 
     /// Notes what can be claimed now.
@@ -170,7 +199,8 @@ async fn round(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory, now: bool)
     withdraw_matured(app, book, memory).await?;
     settle(app, book, memory, closing, now || closing).await?;
     let idle = book.payee().is_idle();
-    let left = book.payee().claims_to_settle().iter().any(|claim| memory.is_new(claim));
+    let claims = book.payee().claims_to_settle();
+    let left = !memory.news(claims, closing).is_empty();
     if closing && idle && !left && memory.pending.is_empty() && memory.read.is_some() {
         close(app, book, memory).await?;
     }
@@ -185,14 +215,14 @@ async fn settle(
     closing: bool,
     now: bool,
 ) -> Result<(), Refused> {
-    let mut claims = book.payee().claims_to_settle();
-    claims.retain(|claim| memory.is_new(claim));
+    let claims = book.payee().claims_to_settle();
+    let claims = memory.news(claims, closing);
     let at = Instant::now();
     memory.note(&claims, at);
     let patience = if closing { Duration::ZERO } else { app.config.approval_patience };
     let mut late = memory.late(patience, at);
-    // Its voucher is pending already; an approval is taken beside it.
-    late.retain(|lane| !memory.pending.iter().any(|(of, _, _)| of == lane));
+    // An approval is taken beside a pending claim.
+    late.retain(|lane| !claims.iter().any(|of| of.lane == *lane && memory.waits(of, closing)));
     let part = |of: &Settlement| if late.contains(&of.lane) { of.owed } else { of.at_once };
     let owed = total(claims.iter().filter(|of| late.contains(&of.lane)).map(part));
     let at_once = total(claims.iter().filter(|of| !late.contains(&of.lane)).map(part));
@@ -239,13 +269,13 @@ async fn make_room(
     if !affordable || !(approved || unfinished || freed >= LANES_LOW) {
         return Ok(());
     }
-    memory.rooms = memory.rooms.saturating_add(1);
     if approved {
         submit_claims(app, book, claims, &BTreeSet::new(), memory).await?;
         memory.approved = None;
     } else {
         submit(app, book, Vec::new(), memory).await.map_err(ledger)?;
     }
+    memory.rooms = memory.rooms.saturating_add(1);
     reread(app, book, memory).await
 }
 
@@ -348,7 +378,8 @@ async fn submit(
     memory: &mut Memory,
 ) -> Result<(), ClientError> {
     let terms = *book.payee().terms();
-    let floor = app.retire(book).await.unwrap_or_default();
+    // Lanes are given up where the ledger will be told: not while no fee can be paid.
+    let floor = if memory.warned { None } else { app.retire(book).await.unwrap_or_default() };
     if claims.is_empty() && floor.is_none() {
         return Ok(());
     }
@@ -360,7 +391,8 @@ async fn submit(
         let account = app.account();
         app.emit(Event::Warning {
             message: format!(
-                "what was earned cannot be settled: {error}. Send some credits to {account}; nothing is lost meanwhile"
+                "what was earned cannot be settled: {error}. Send some credits to {account} soon: once a payer asks to \
+                 close its channel, what is not claimed in time goes back to it"
             ),
         });
     }
@@ -371,9 +403,8 @@ async fn submit(
 
 async fn withdraw_matured(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory) -> Result<(), Refused> {
     let clock_ms = app.ledger_clock_ms();
-    let due = memory.pending.iter().filter(|(_, _, deadline)| *deadline <= clock_ms);
-    let lanes: Vec<MaturedLane> =
-        due.map(|(lane, line, _)| MaturedLane { lane: *lane, line: *line }).collect();
+    let due = memory.pending.iter().filter(|of| of.deadline_ms <= clock_ms);
+    let lanes: Vec<MaturedLane> = due.map(|of| MaturedLane { lane: of.lane, line: of.line }).collect();
     if lanes.is_empty() {
         return Ok(());
     }
@@ -395,11 +426,18 @@ async fn reread(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory) -> Result
     let channel = book.payee().id();
     let Some(records) = app.records(&channel).await? else { return Ok(()) };
     memory.read = Some(Instant::now());
-    memory.pending = records
-        .lanes
-        .iter()
-        .filter_map(|lane| Some((lane.lane, lane.line, lane.pending.as_ref()?.deadline_ms)))
-        .collect();
+    let pending = records.lanes.iter().filter_map(|of| {
+        let pending = of.pending.as_ref()?;
+        let (through, amount) = (pending.through(), pending.effective());
+        Some(PendingClaim {
+            lane: of.lane,
+            line: of.line,
+            through,
+            amount,
+            deadline_ms: pending.deadline_ms,
+        })
+    });
+    memory.pending = pending.collect();
     observe(book, ledger_view(&records)).await
 }
 
@@ -587,7 +625,7 @@ mod tests {
         };
         let approval = Signed::sign(Approval(voucher.body.0), &SecretKey::from_seed(&[1; 32]));
         let amount = Amount::from_grains(5);
-        let mut settlement = Settlement {
+        let settlement = Settlement {
             lane: 3,
             approval: None,
             voucher,
@@ -595,13 +633,27 @@ mod tests {
             at_once: Amount::ZERO,
             owed: amount,
         };
+        let approved = Settlement { approval: Some(approval), at_once: amount, ..settlement.clone() };
+        let news = |memory: &Memory, of: &Settlement, closing| memory.news(vec![of.clone()], closing);
         let mut memory = Memory::default();
-        assert!(memory.is_new(&settlement));
-        memory.pending = vec![(3, line, 900_000)];
-        assert!(!memory.is_new(&settlement));
-        settlement.approval = Some(approval);
-        assert!(memory.is_new(&settlement), "an approval pays at once beside a pending claim");
+        assert_eq!(news(&memory, &settlement, false), [settlement.clone()]);
+        // One claim with a number and an amount below, the same, and one by which it was capped.
+        for (through, amount, replaced) in [(0, 4, true), (1, 5, false), (0, 5, false), (1, 4, false)] {
+            let amount = Amount::from_grains(amount);
+            memory.pending = vec![PendingClaim { lane: 3, line, through, amount, deadline_ms: 900_000 }];
+            assert_eq!(news(&memory, &settlement, false), []);
+            assert_eq!(news(&memory, &settlement, true).len(), usize::from(replaced), "{through} {amount}");
+            // An approval pays at once beside a pending claim.
+            assert_eq!(news(&memory, &approved, false), [approved.clone()]);
+        }
         memory.refused.insert((3, 1));
-        assert!(!memory.is_new(&settlement));
+        assert_eq!(news(&memory, &approved, true), []);
+        // A refused approval leaves the voucher of a later number.
+        memory = Memory::default();
+        memory.refused.insert((3, 1));
+        let mut later = approved;
+        later.voucher.body.0.seq = 2;
+        let left = Settlement { approval: None, at_once: Amount::ZERO, ..later.clone() };
+        assert_eq!(news(&memory, &later, false), [left]);
     }
 }

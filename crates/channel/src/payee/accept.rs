@@ -111,7 +111,7 @@ impl Payee {
         Ok(Accepted::New(pending))
     }
 
-    /// Accepts the payer's co-signature of the lane's last receipt.
+    /// Accepts the payer's co-signature of the lane's last receipt, or of an earlier one that says the same.
     pub fn approve(&mut self, approval: &Signed<Approval>) -> Result<Accepted, PayeeError> {
         let claim = &approval.body.0;
         self.check_address(claim)?;
@@ -120,7 +120,9 @@ impl Payee {
             return Ok(Accepted::Duplicate);
         }
         let receipt = &lane.receipt.as_ref().ok_or(PayeeError::WrongApproval)?.body;
-        let matches = claim.seq == receipt.seq
+        // A voucher that came when the answer was over is answered by another receipt of the same use; an
+        // approval of the one before is as good.
+        let matches = claim.seq <= receipt.seq
             && claim.model == receipt.model
             && claim.quote == receipt.quote
             && claim.usage == receipt.usage
