@@ -32,8 +32,15 @@ struct Connection {
 }
 
 impl Client {
+    /// The height of the block that comes next.
+    pub async fn next_height(&self) -> Result<u64, ClientError> {
+        Ok(self.latest_block().await?.map_or(0, |block| block.height).saturating_add(1))
+    }
+
     /// Follows what blocks do, from a height, or from now on. The node's word. Lost connections are
-    /// taken up again; an `Err` is what interrupted the stream, which goes on after it.
+    /// taken up again; an `Err` is what interrupted the stream, which goes on after it. From now on, a
+    /// connection that is lost before the first block begins anew: whoever must not miss one asks for the
+    /// [next height](Self::next_height) first.
     pub fn follow(
         &self,
         from: Option<u64>,

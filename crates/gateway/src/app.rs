@@ -6,7 +6,7 @@ use crate::{
     event::Event,
     market::{Market, Seller},
     peer::Peer,
-    receipts::Traffic,
+    traffic::Traffic,
 };
 use gristmill_client::{Client, Sender};
 use gristmill_ledger::Genesis;

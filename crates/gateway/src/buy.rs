@@ -4,12 +4,18 @@
 //! our own, and the receipt must commit to exactly what arrived.
 
 use crate::{
-    accounts::Queued, app::App, error::BuyError, event::Event, keys::random_digest, market::Seller,
-    peer::Peer, receipts::Traffic,
+    accounts::Queued,
+    app::App,
+    error::BuyError,
+    event::Event,
+    keys::random_digest,
+    market::Seller,
+    peer::Peer,
+    traffic::{Draw, Said, Traffic},
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _};
-use gristmill_audit::{salted_digest, salted_ids_digest, user_seed_nonce, verify_nonce};
+use gristmill_audit::user_seed_nonce;
 use gristmill_channel::{Ask, KeyId, PayerError, Plan, Received};
 use gristmill_net::{
     openai::{ApiError, ChatRequest, FinishReason, SamplingDefaults},
@@ -20,9 +26,7 @@ use gristmill_net::{
     sse,
 };
 use gristmill_tokenizer::{ChatMessage, Tokenizer, Transcript};
-use gristmill_types::{
-    Amount, ChannelId, Digest, ProcessorNonce, Receipt, Sampling, Signable as _, Usage, sha256,
-};
+use gristmill_types::{Amount, ChannelId, Digest, Receipt, Sampling, Signable as _, Usage, sha256};
 use std::{
     pin::Pin,
     sync::Arc,
@@ -71,16 +75,12 @@ pub(crate) struct Purchase {
     channel: ChannelId,
     lane: u32,
     traffic: Traffic,
-    consumer_nonce: Digest,
-    fixed_seed: bool,
-    sampling: Sampling,
     events: Events,
     tokenizer: Arc<Tokenizer>,
     transcript: Transcript,
     /// No more tokens can come.
     over: bool,
-    started: Option<Option<ProcessorNonce>>,
-    finish: Option<FinishReason>,
+    started: bool,
     failure: Option<BuyError>,
     metered: Instant,
     asked: Instant,
@@ -156,6 +156,13 @@ async fn place(
         body: body.clone(),
         salt,
         prompt_ids,
+        draw: Some(Draw {
+            sampling: sampling.clone(),
+            consumer_nonce,
+            fixed: request.seed.is_some(),
+            nonce_root: challenge.quote().body.nonce_root,
+            revealed: None,
+        }),
         before,
         ..Traffic::default()
     };
@@ -179,15 +186,11 @@ async fn place(
         channel,
         lane,
         traffic,
-        consumer_nonce,
-        fixed_seed: request.seed.is_some(),
         transcript: Transcript::new(Arc::clone(&tokenizer), &sampling.stop)?,
         tokenizer,
         over: false,
-        sampling,
         events: Box::pin(events),
-        started: None,
-        finish: None,
+        started: false,
         failure: None,
         metered: Instant::now(),
         // The first wish is heeded at once.
@@ -350,8 +353,8 @@ impl Purchase {
             match item {
                 Item::Start(start) => self.start(start)?,
                 Item::Chunk(chunk) => {
-                    self.finish =
-                        chunk.choices.first().and_then(|choice| choice.finish_reason).or(self.finish);
+                    let finish = chunk.choices.first().and_then(|choice| choice.finish_reason);
+                    self.traffic.finish = finish.or(self.traffic.finish);
                     let ids = chunk.gristmill.as_ref().map(|of| of.ids.clone()).unwrap_or_default();
                     if ids.is_empty() && chunk.text().is_empty() {
                         continue;
@@ -390,7 +393,7 @@ impl Purchase {
     }
 
     fn start(&mut self, start: Start) -> Result<(), BuyError> {
-        if self.started.is_some() {
+        if self.started {
             return Err(self.misbehaved("it started twice"));
         }
         let own = u32::try_from(self.traffic.prompt_ids.len()).unwrap_or(u32::MAX);
@@ -401,22 +404,19 @@ impl Purchase {
             )));
         }
         let nonce = start.processor_nonce.map(|nonce| nonce.0);
-        let root = &self.challenge.quote().body.nonce_root;
-        match &nonce {
-            None if !self.fixed_seed => return Err(self.misbehaved("it reveals no nonce")),
-            Some(_) if self.fixed_seed => return Err(self.misbehaved("it adds a nonce to a fixed seed")),
-            Some(leaf) if !verify_nonce(root, leaf) => {
-                return Err(self.misbehaved("its nonce is not one that its quote committed to"));
+        if let Some(draw) = &mut self.traffic.draw {
+            if let Some(what) = draw.wrong_nonce(nonce.as_ref()) {
+                return Err(self.misbehaved(format!("it reveals {what}")));
             }
-            _ => {}
+            draw.revealed = Some(nonce);
         }
-        self.started = Some(nonce);
+        self.started = true;
         Ok(())
     }
 
     /// Checks what arrived, counts it, and pays ahead for the next window when it is time.
     fn take(&mut self, ids: &[u32], text: &str) -> Result<(), BuyError> {
-        if self.started.is_none() {
+        if !self.started {
             return Err(self.misbehaved("text came before the start"));
         }
         if self.own_text(ids, text.len())? != text {
@@ -532,7 +532,7 @@ impl Purchase {
         self.send(Action::Approve(approval));
         let bought = Bought {
             receipt: id,
-            finish: self.finish.unwrap_or(FinishReason::Error),
+            finish: self.traffic.finish.unwrap_or(FinishReason::Error),
             prompt_tokens: self.traffic.prompt_ids.len() as u64,
             completion_tokens: self.traffic.ids.len() as u64,
             cost,
@@ -550,28 +550,11 @@ impl Purchase {
 
     /// The receipt commits to what was sent and to what arrived.
     fn check_commitments(&self, receipt: &Receipt) -> Result<(), BuyError> {
-        let wrong = |what: &str| Err(self.misbehaved(format!("its receipt commits to {what}")));
-        if receipt.request != salted_digest(&self.traffic.salt, &self.traffic.body) {
-            return wrong("another request");
+        match self.traffic.said(receipt, true) {
+            Said::Right => Ok(()),
+            Said::Nothing => Err(self.misbehaved("its receipt commits to no computation")),
+            Said::Otherwise(what) => Err(self.misbehaved(format!("its receipt commits to {what}"))),
         }
-        if receipt.response != salted_digest(&self.traffic.salt, self.traffic.text.as_bytes()) {
-            return wrong("another answer");
-        }
-        let Some(audit) = &receipt.audit else { return wrong("no computation") };
-        let ids = |ids: &[u32]| salted_ids_digest(&self.traffic.salt, ids);
-        if audit.prompt_ids != ids(&self.traffic.prompt_ids) || audit.output_ids != ids(&self.traffic.ids) {
-            return wrong("other tokens");
-        }
-        if audit.sampling != self.sampling || audit.consumer_nonce != self.consumer_nonce {
-            return wrong("another draw");
-        }
-        if self.started.as_ref().is_some_and(|nonce| audit.processor_nonce != *nonce) {
-            return wrong("another nonce than it revealed");
-        }
-        if self.finish.is_some_and(|finish| finish != FinishReason::from(audit.finish)) {
-            return wrong("another end");
-        }
-        Ok(())
     }
 }
 

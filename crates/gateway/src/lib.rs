@@ -23,6 +23,7 @@ mod peer;
 mod receipts;
 mod reconcile;
 mod routes;
+mod traffic;
 mod watch;
 
 pub use config::Config;

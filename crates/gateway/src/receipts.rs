@@ -1,15 +1,13 @@
 //! Receipts that are kept, and what anybody can check of one without asking anyone.
 
 use crate::{accounts::State, error::BuyError, event::Event};
-use bytes::Bytes;
 use gristmill_audit::{Seed, ids_digest, salted_digest, salted_ids_digest, verify_nonce};
-use gristmill_channel::Payer;
 use gristmill_store::{
     Migration, Store, StoreError,
     rusqlite::{OptionalExtension as _, types::Value},
 };
 use gristmill_types::{
-    AccountId, Amount, ChannelTerms, Digest, PublicKey, Quote, Receipt, Signable as _, Signed, Usage, Voucher,
+    AccountId, Amount, ChannelTerms, Digest, PublicKey, Quote, Receipt, Signable as _, Signed, Voucher,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,88 +31,6 @@ pub enum Kept {
     Broken,
     /// Neither: the gateway itself was interrupted.
     Nothing,
-}
-
-/// What went between a client and a processor, as far as it got.
-#[derive(Clone, Debug)]
-pub(crate) struct Traffic {
-    /// The model's name as it was asked for.
-    pub(crate) model: String,
-    /// The request's body as the processor got it.
-    pub(crate) body: Bytes,
-    /// The salt of the receipt's digests.
-    pub(crate) salt: Digest,
-    /// The prompt's token ids.
-    pub(crate) prompt_ids: Vec<u32>,
-    /// The answer's token ids, and its text.
-    pub(crate) ids: Vec<u32>,
-    pub(crate) text: String,
-    /// What the lane had come to before.
-    pub(crate) before: (Usage, Amount),
-}
-
-/// Nothing is known.
-impl Default for Traffic {
-    fn default() -> Self {
-        Self {
-            model: String::new(),
-            body: Bytes::new(),
-            salt: Digest::new([0; 32]),
-            prompt_ids: Vec::new(),
-            ids: Vec::new(),
-            text: String::new(),
-            before: Default::default(),
-        }
-    }
-}
-
-impl Traffic {
-    /// The entry of a receipt for it; none where the voucher or the quote is not known any more.
-    pub(crate) fn entry(&self, payer: &Payer, receipt: &Signed<Receipt>, now_ms: u64) -> Option<Entry> {
-        let voucher = payer.signed(receipt.body.lane, receipt.body.seq)?;
-        self.adopted(payer, receipt, voucher, now_ms)
-    }
-
-    /// The same, with the voucher from the processor's copy.
-    pub(crate) fn adopted(
-        &self,
-        payer: &Payer,
-        receipt: &Signed<Receipt>,
-        voucher: &Signed<Voucher>,
-        now_ms: u64,
-    ) -> Option<Entry> {
-        let body = &receipt.body;
-        let said = body.audit.as_ref();
-        let ids = |ids: &[u32]| salted_ids_digest(&self.salt, ids);
-        let whole = body.request == salted_digest(&self.salt, &self.body)
-            && body.response == salted_digest(&self.salt, self.text.as_bytes())
-            && said.is_some_and(|said| said.output_ids == ids(&self.ids));
-        let kept = match () {
-            () if self.body.is_empty() => Kept::Nothing,
-            () if whole => Kept::Whole,
-            () => Kept::Broken,
-        };
-        let (usage, spent) = self.before;
-        Some(Entry {
-            id: body.digest(),
-            created_ms: now_ms,
-            kept,
-            model: self.model.clone(),
-            cost: body.spent.saturating_sub(spent),
-            spent_before: spent,
-            prompt_tokens: body.usage.input_tokens.saturating_sub(usage.input_tokens),
-            completion_tokens: body.usage.output_tokens.saturating_sub(usage.output_tokens),
-            request: String::from_utf8_lossy(&self.body).into_owned(),
-            answer: self.text.clone(),
-            prompt_ids: self.prompt_ids.clone(),
-            output_ids: self.ids.clone(),
-            salt: self.salt,
-            terms: *payer.terms(),
-            quote: payer.quote(body.lane)?.clone(),
-            voucher: voucher.clone(),
-            receipt: receipt.clone(),
-        })
-    }
 }
 
 /// A receipt with all that it is checked against: request, answer, and what both sides signed.
@@ -166,13 +82,6 @@ impl Entry {
             "INSERT OR IGNORE INTO receipts (id, created_ms, entry) VALUES (?1, ?2, ?3)",
             vec![Value::Text(self.id.to_string()), Value::Integer(created), Value::Text(text)],
         );
-    }
-
-    /// Whether the receipt counts the tokens that are here, and commits to others.
-    pub(crate) fn contradicts(&self) -> bool {
-        self.kept == Kept::Broken
-            && self.receipt.body.audit.is_some()
-            && self.completion_tokens == self.output_ids.len() as u64
     }
 
     /// What the owner is told.

@@ -7,15 +7,16 @@ use crate::{
     app::App,
     error::BuyError,
     peer::Peer,
-    receipts::{Entry, Traffic},
+    receipts::Entry,
+    traffic::{Said, Traffic},
 };
 use gristmill_channel::{ChannelCopy, Payer, PayerError, Phase, Received, Reconciled, Reconciliation};
 use gristmill_net::{
     openai::{ChatRequest, Message, Role},
     pay::{Action, Challenge, Expected},
+    peer::UNKNOWN_CHANNEL,
 };
 use gristmill_types::{AccountId, ChannelId, ModelId, Receipt, Signed};
-use http::StatusCode;
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError},
@@ -25,6 +26,9 @@ use std::{
 /// The first pause between two tries; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// A processor that knows no such channel is asked so often before it is believed: an order may be on its
+/// way to it.
+const UNSEEN_TRIES: u32 = 7;
 /// After so many tries the owner is told, and it is tried rarely.
 const TRIES: u32 = 60;
 const RARELY: Duration = Duration::from_secs(60);
@@ -79,7 +83,7 @@ impl App {
         tokio::spawn(async move {
             let mut pause = FIRST_PAUSE;
             for tries in 1_u32.. {
-                match app.tidy_once(&channel, &peer, challenge.as_deref()).await {
+                match app.tidy_once(&channel, &peer, challenge.as_deref(), tries >= UNSEEN_TRIES).await {
                     Ok(true) => break,
                     Ok(false) => {}
                     Err(error) => tracing::debug!(%error, %channel, "a channel is not in order yet"),
@@ -112,6 +116,7 @@ impl App {
         channel: &ChannelId,
         peer: &Peer,
         challenge: Option<&Challenge>,
+        sure: bool,
     ) -> Result<bool, BuyError> {
         if self.accounts.lock().payer(channel).is_err() {
             // Closed meanwhile: nothing can be claimed on it.
@@ -120,14 +125,22 @@ impl App {
         }
         // A processor that has no book has never seen a voucher of the channel.
         let (copy, known) = match peer.copy(channel).await {
-            Err(BuyError::Api(error)) if error.status == StatusCode::NOT_FOUND => {
+            Err(BuyError::Api(error)) if error.code.as_deref() == Some(UNKNOWN_CHANNEL) => {
                 (ChannelCopy::default(), false)
             }
             copy => (copy?, true),
         };
+        if !known && !sure {
+            return Ok(false);
+        }
         self.adopt(channel, &copy).await?;
         self.approve_again(channel, &copy, peer).await?;
         for lane in self.orphaned(channel) {
+            if !known && self.answered(channel, lane) {
+                // It has seen a voucher and forgot it; whoever runs it may bring its books back.
+                tracing::debug!(%channel, lane, "the processor forgot the channel");
+                continue;
+            }
             if !known {
                 if self.accounts.lock().payer(channel)?.doubt(lane).is_err() {
                     tracing::debug!(%channel, lane, "the lane is gone");
@@ -225,6 +238,12 @@ impl App {
         orphans.keys().filter(|(of, _)| of == channel).map(|(_, lane)| *lane).collect()
     }
 
+    /// Whether some of the answer had arrived.
+    fn answered(&self, channel: &ChannelId, lane: u32) -> bool {
+        let orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
+        orphans.get(&(*channel, lane)).is_some_and(|traffic| !traffic.ids.is_empty())
+    }
+
     fn settled(&self, channel: &ChannelId, lane: u32) {
         self.orphans.lock().unwrap_or_else(PoisonError::into_inner).remove(&(*channel, lane));
     }
@@ -282,15 +301,18 @@ impl App {
             .change(|state| {
                 let payer = state.payer(channel)?;
                 let entry = traffic.entry(payer, receipt, now_ms).filter(|entry| !entry.cost.is_zero());
-                // It counts just what arrived, and commits to something else.
-                let other = entry.as_ref().is_some_and(Entry::contradicts);
-                let (received, counted) = if other {
-                    (payer.dispute(receipt)?, false)
-                } else {
-                    match payer.receipt(receipt) {
+                let said = entry.as_ref().map_or(Said::Right, |entry| {
+                    let whole = entry.completion_tokens == traffic.ids.len() as u64;
+                    traffic.said(&receipt.body, whole)
+                });
+                let (received, counted) = match said {
+                    Said::Otherwise(_) => (payer.dispute(receipt)?, false),
+                    // After a crash of the processor, its receipt states what was delivered and commits to
+                    // nothing. What arrived is paid.
+                    Said::Right | Said::Nothing => match payer.receipt(receipt) {
                         Err(PayerError::Overcounted { .. }) => (payer.concede(receipt)?, false),
                         taken => (taken?, true),
-                    }
+                    },
                 };
                 // One that was taken before was approved then, or refused for a reason.
                 let (pending, verified) = match received {

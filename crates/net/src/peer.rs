@@ -9,6 +9,9 @@ use crate::Base64;
 use gristmill_types::{Approval, ChannelId, Quote, Receipt, Signed, Voucher};
 use serde::{Deserialize, Serialize};
 
+/// The code of the 404 that says that a processor knows no such channel.
+pub const UNKNOWN_CHANNEL: &str = "unknown_channel";
+
 /// The most quotes that a processor lists.
 pub const MAX_QUOTES: usize = 256;
 /// The most lanes of a channel that are reported: those that are open, and as many that closed last.

@@ -26,7 +26,7 @@ use gristmill_net::{
     http::{RequestId, identify, read_body},
     openai::{ApiError, MAX_REQUEST_BYTES},
     pay::{Action, Cashier, Credential, PAYMENT_RECEIPT, PaymentReceipt, Refusal},
-    peer::{ChannelState, LaneState, Quotes as QuoteList},
+    peer::{ChannelState, LaneState, Quotes as QuoteList, UNKNOWN_CHANNEL},
 };
 use gristmill_store::{Batch, Store};
 use gristmill_types::{AccountId, ChannelId, Digest, LineId, ModelId, QuoteHash, Signed};
@@ -180,9 +180,11 @@ async fn cashier_secret(store: &Store) -> Result<[u8; 32], StartError> {
 
 /// Follows the ledger, to notice what payers do with their channels.
 async fn follow(app: Arc<App>) {
-    let mut blocks = pin!(app.ledger.follow(None));
-    // Channels that are to be read again, until that has worked.
-    let mut changed: BTreeSet<ChannelId> = BTreeSet::new();
+    let Some(next) = next_height(&app).await else { return };
+    let mut blocks = pin!(app.ledger.follow(Some(next)));
+    // Channels that are to be read again, until that has worked. First all: what was before the next block
+    // comes as no event.
+    let mut changed: BTreeSet<ChannelId> = app.books.all().iter().map(|book| book.payee().id()).collect();
     loop {
         tokio::select! {
             block = blocks.next() => if let Some(Ok(block)) = block {
@@ -199,6 +201,20 @@ async fn follow(app: Arc<App>) {
                 tracing::warn!(?error, %channel, "a channel could not be read; trying again");
                 changed.insert(channel);
             }
+        }
+    }
+}
+
+/// Where to follow the ledger from, once it says so; none when the processor stops before.
+async fn next_height(app: &App) -> Option<u64> {
+    loop {
+        match app.ledger.next_height().await {
+            Ok(next) => return Some(next),
+            Err(error) => tracing::warn!(%error, "the ledger cannot be followed; trying again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(RETRY) => {}
+            () = app.stopping.cancelled() => return None,
         }
     }
 }
@@ -425,6 +441,7 @@ async fn channel(
 ) -> Result<Json<ChannelState>, ApiError> {
     let unknown = || ApiError {
         status: StatusCode::NOT_FOUND,
+        code: Some(UNKNOWN_CHANNEL.to_owned()),
         ..ApiError::invalid("id", "There is no such channel here.")
     };
     let id: ChannelId = id.parse().map_err(|_| unknown())?;

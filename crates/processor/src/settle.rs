@@ -429,13 +429,7 @@ async fn reread(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory) -> Result
     let pending = records.lanes.iter().filter_map(|of| {
         let pending = of.pending.as_ref()?;
         let (through, amount) = (pending.through(), pending.effective());
-        Some(PendingClaim {
-            lane: of.lane,
-            line: of.line,
-            through,
-            amount,
-            deadline_ms: pending.deadline_ms,
-        })
+        Some(PendingClaim { lane: of.lane, line: of.line, through, amount, deadline_ms: pending.deadline_ms })
     });
     memory.pending = pending.collect();
     observe(book, ledger_view(&records)).await
@@ -636,7 +630,7 @@ mod tests {
         let approved = Settlement { approval: Some(approval), at_once: amount, ..settlement.clone() };
         let news = |memory: &Memory, of: &Settlement, closing| memory.news(vec![of.clone()], closing);
         let mut memory = Memory::default();
-        assert_eq!(news(&memory, &settlement, false), [settlement.clone()]);
+        assert_eq!(news(&memory, &settlement, false), std::slice::from_ref(&settlement));
         // One claim with a number and an amount below, the same, and one by which it was capped.
         for (through, amount, replaced) in [(0, 4, true), (1, 5, false), (0, 5, false), (1, 4, false)] {
             let amount = Amount::from_grains(amount);
@@ -644,7 +638,7 @@ mod tests {
             assert_eq!(news(&memory, &settlement, false), []);
             assert_eq!(news(&memory, &settlement, true).len(), usize::from(replaced), "{through} {amount}");
             // An approval pays at once beside a pending claim.
-            assert_eq!(news(&memory, &approved, false), [approved.clone()]);
+            assert_eq!(news(&memory, &approved, false), std::slice::from_ref(&approved));
         }
         memory.refused.insert((3, 1));
         assert_eq!(news(&memory, &approved, true), []);

@@ -46,7 +46,8 @@ impl Payer {
     }
 
     /// Takes a receipt whose counts may be right, but which does not commit to what arrived. It frees the
-    /// lane and caps what can be claimed; it is never approved.
+    /// lane and caps what can be claimed; it is not approved. What a later receipt of the lane says is
+    /// cumulative: its approval covers this one's amount too.
     pub fn dispute(&mut self, receipt: &Signed<Receipt>) -> Result<Received, PayerError> {
         self.take(receipt, Trust::None)
     }

@@ -51,7 +51,7 @@ impl Machine {
 
 /// Times of appending 200 bytes and `fdatasync`, in milliseconds.
 pub(crate) fn syncs(folder: &Path, count: usize) -> Result<Vec<f64>> {
-    let mut file = File::create(folder.join("syncs"))?;
+    let mut file = File::options().append(true).create(true).open(folder.join("syncs"))?;
     let mut times = Vec::new();
     for _ in 0..count {
         let started = Instant::now();

@@ -1,0 +1,275 @@
+//! What went between a client and a processor, as far as it got, and what a receipt has to say of it.
+
+use crate::receipts::{Entry, Kept};
+use bytes::Bytes;
+use gristmill_audit::{salted_digest, salted_ids_digest, verify_nonce};
+use gristmill_channel::Payer;
+use gristmill_net::openai::FinishReason;
+use gristmill_types::{
+    Amount, AuditCommitment, Digest, ProcessorNonce, Receipt, Sampling, Signable as _, Signed, Usage, Voucher,
+};
+
+/// One request and what came of it.
+#[derive(Clone, Debug)]
+pub(crate) struct Traffic {
+    /// The model's name as it was asked for.
+    pub(crate) model: String,
+    /// The request's body as the processor got it.
+    pub(crate) body: Bytes,
+    /// The salt of the receipt's digests.
+    pub(crate) salt: Digest,
+    /// The prompt's token ids.
+    pub(crate) prompt_ids: Vec<u32>,
+    /// How the answer is drawn; none where that was forgotten.
+    pub(crate) draw: Option<Draw>,
+    /// The answer's token ids, and its text.
+    pub(crate) ids: Vec<u32>,
+    pub(crate) text: String,
+    /// Why the answer ended, if it said so.
+    pub(crate) finish: Option<FinishReason>,
+    /// What the lane had come to before.
+    pub(crate) before: (Usage, Amount),
+}
+
+/// What an answer's draws are made from.
+#[derive(Clone, Debug)]
+pub(crate) struct Draw {
+    pub(crate) sampling: Sampling,
+    pub(crate) consumer_nonce: Digest,
+    /// Whether the request names its seed. Then the processor has no nonce of its own.
+    pub(crate) fixed: bool,
+    /// The root of the quote's nonces.
+    pub(crate) nonce_root: Digest,
+    /// What the processor revealed when the answer began.
+    pub(crate) revealed: Option<Option<ProcessorNonce>>,
+}
+
+/// How far a receipt says what went over the wire.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    /// All of it, as far as it is known.
+    Right,
+    /// It counts tokens and commits to none: the processor was interrupted.
+    Nothing,
+    /// Something else.
+    Otherwise(&'static str),
+}
+
+/// Nothing is known.
+impl Default for Traffic {
+    fn default() -> Self {
+        Self {
+            model: String::new(),
+            body: Bytes::new(),
+            salt: Digest::new([0; 32]),
+            prompt_ids: Vec::new(),
+            draw: None,
+            ids: Vec::new(),
+            text: String::new(),
+            finish: None,
+            before: Default::default(),
+        }
+    }
+}
+
+impl Draw {
+    /// Why the processor's nonce, or that it has none, is not right.
+    pub(crate) fn wrong_nonce(&self, nonce: Option<&ProcessorNonce>) -> Option<&'static str> {
+        match nonce {
+            None if !self.fixed => Some("no nonce"),
+            Some(_) if self.fixed => Some("a nonce beside a fixed seed"),
+            Some(leaf) if !verify_nonce(&self.nonce_root, leaf) => {
+                Some("a nonce that its quote did not commit to")
+            }
+            _ => None,
+        }
+    }
+
+    fn contradiction(&self, audit: &AuditCommitment) -> Option<&'static str> {
+        if audit.sampling != self.sampling || audit.consumer_nonce != self.consumer_nonce {
+            return Some("another draw");
+        }
+        if self.revealed.as_ref().is_some_and(|nonce| audit.processor_nonce != *nonce) {
+            return Some("another nonce than it revealed");
+        }
+        self.wrong_nonce(audit.processor_nonce.as_ref())
+    }
+}
+
+impl Traffic {
+    /// What the receipt says of this. `whole`: all that it counts has arrived.
+    pub(crate) fn said(&self, receipt: &Receipt, whole: bool) -> Said {
+        if self.body.is_empty() {
+            // The gateway was interrupted, and knows no better.
+            return Said::Right;
+        }
+        let Some(audit) = &receipt.audit else { return Said::Nothing };
+        match self.contradiction(receipt, audit, whole) {
+            Some(what) => Said::Otherwise(what),
+            None => Said::Right,
+        }
+    }
+
+    fn contradiction(&self, receipt: &Receipt, audit: &AuditCommitment, whole: bool) -> Option<&'static str> {
+        let ids = |ids: &[u32]| salted_ids_digest(&self.salt, ids);
+        if receipt.request != salted_digest(&self.salt, &self.body) {
+            return Some("another request");
+        }
+        if audit.prompt_ids != ids(&self.prompt_ids) {
+            return Some("another prompt");
+        }
+        if whole && receipt.response != salted_digest(&self.salt, self.text.as_bytes()) {
+            return Some("another answer");
+        }
+        if whole && audit.output_ids != ids(&self.ids) {
+            return Some("other tokens");
+        }
+        if self.finish.is_some_and(|finish| finish != FinishReason::from(audit.finish)) {
+            return Some("another end");
+        }
+        self.draw.as_ref().and_then(|draw| draw.contradiction(audit))
+    }
+
+    /// The entry of a receipt for it; none where the voucher or the quote is not known any more.
+    pub(crate) fn entry(&self, payer: &Payer, receipt: &Signed<Receipt>, now_ms: u64) -> Option<Entry> {
+        let voucher = payer.signed(receipt.body.lane, receipt.body.seq)?;
+        self.adopted(payer, receipt, voucher, now_ms)
+    }
+
+    /// The same, with the voucher from the processor's copy.
+    pub(crate) fn adopted(
+        &self,
+        payer: &Payer,
+        receipt: &Signed<Receipt>,
+        voucher: &Signed<Voucher>,
+        now_ms: u64,
+    ) -> Option<Entry> {
+        let body = &receipt.body;
+        let whole = body.response == salted_digest(&self.salt, self.text.as_bytes())
+            && body.request == salted_digest(&self.salt, &self.body)
+            && body
+                .audit
+                .as_ref()
+                .is_some_and(|audit| audit.output_ids == salted_ids_digest(&self.salt, &self.ids));
+        let kept = match () {
+            () if self.body.is_empty() => Kept::Nothing,
+            () if whole => Kept::Whole,
+            () => Kept::Broken,
+        };
+        let (usage, spent) = self.before;
+        Some(Entry {
+            id: body.digest(),
+            created_ms: now_ms,
+            kept,
+            model: self.model.clone(),
+            cost: body.spent.saturating_sub(spent),
+            spent_before: spent,
+            prompt_tokens: body.usage.input_tokens.saturating_sub(usage.input_tokens),
+            completion_tokens: body.usage.output_tokens.saturating_sub(usage.output_tokens),
+            request: String::from_utf8_lossy(&self.body).into_owned(),
+            answer: self.text.clone(),
+            prompt_ids: self.prompt_ids.clone(),
+            output_ids: self.ids.clone(),
+            salt: self.salt,
+            terms: *payer.terms(),
+            quote: payer.quote(body.lane)?.clone(),
+            voucher: voucher.clone(),
+            receipt: receipt.clone(),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gristmill_types::{ChainId, ChannelId, Finish, ModelId, QuoteHash, VoucherHash};
+
+    fn digest(byte: u8) -> Digest {
+        Digest::new([byte; 32])
+    }
+
+    fn traffic() -> Traffic {
+        let sampling = Sampling { temperature_micros: 0, top_k: 1, max_tokens: 9, stop: Vec::new() };
+        let draw = Draw {
+            sampling,
+            consumer_nonce: digest(1),
+            fixed: true,
+            nonce_root: digest(2),
+            revealed: Some(None),
+        };
+        Traffic {
+            body: Bytes::from_static(b"{}"),
+            salt: digest(3),
+            prompt_ids: vec![4, 5],
+            draw: Some(draw),
+            ids: vec![6],
+            text: "six".to_owned(),
+            finish: Some(FinishReason::Stop),
+            ..Traffic::default()
+        }
+    }
+
+    fn receipt(of: &Traffic) -> Receipt {
+        let draw = of.draw.as_ref().unwrap();
+        let ids = |ids: &[u32]| salted_ids_digest(&of.salt, ids);
+        Receipt {
+            chain: ChainId::new([0; 32]),
+            channel: ChannelId::new([0; 32]),
+            lane: 0,
+            seq: 1,
+            voucher: VoucherHash::new([0; 32]),
+            model: ModelId::new([0; 32]),
+            quote: QuoteHash::new([0; 32]),
+            usage: Usage::default(),
+            spent: Amount::ZERO,
+            request: salted_digest(&of.salt, &of.body),
+            response: salted_digest(&of.salt, of.text.as_bytes()),
+            last: true,
+            audit: Some(AuditCommitment {
+                prompt_ids: ids(&of.prompt_ids),
+                output_ids: ids(&of.ids),
+                sampling: draw.sampling.clone(),
+                consumer_nonce: draw.consumer_nonce,
+                processor_nonce: None,
+                finish: Finish::Stop,
+            }),
+        }
+    }
+
+    #[test]
+    fn every_commitment_counts_whether_the_answer_is_whole_or_not() {
+        let of = traffic();
+        let right = receipt(&of);
+        assert_eq!((of.said(&right, true), of.said(&right, false)), (Said::Right, Said::Right));
+        assert_eq!(of.said(&Receipt { audit: None, ..right.clone() }, false), Said::Nothing);
+        assert_eq!(Traffic::default().said(&right, false), Said::Right, "nothing is known");
+        let changed = |change: &dyn Fn(&mut Receipt, &mut AuditCommitment)| {
+            let mut receipt = right.clone();
+            let mut audit = receipt.audit.take().unwrap();
+            change(&mut receipt, &mut audit);
+            receipt.audit = Some(audit);
+            (of.said(&receipt, true), of.said(&receipt, false))
+        };
+        let nonce = ProcessorNonce { nonce: digest(7), index: 0, path: Vec::new() };
+        let always = |what| (Said::Otherwise(what), Said::Otherwise(what));
+        let if_whole = |what| (Said::Otherwise(what), Said::Right);
+        assert_eq!(changed(&|receipt, _| receipt.request = digest(9)), always("another request"));
+        assert_eq!(changed(&|_, audit| audit.prompt_ids = digest(9)), always("another prompt"));
+        assert_eq!(changed(&|receipt, _| receipt.response = digest(9)), if_whole("another answer"));
+        assert_eq!(changed(&|_, audit| audit.output_ids = digest(9)), if_whole("other tokens"));
+        assert_eq!(changed(&|_, audit| audit.sampling.top_k = 2), always("another draw"));
+        assert_eq!(changed(&|_, audit| audit.consumer_nonce = digest(9)), always("another draw"));
+        assert_eq!(changed(&|_, audit| audit.finish = Finish::Length), always("another end"));
+        let other = changed(&|_, audit| audit.processor_nonce = Some(nonce.clone()));
+        assert_eq!(other, always("another nonce than it revealed"));
+        let mut unrevealed = of.clone();
+        unrevealed.draw.as_mut().unwrap().revealed = None;
+        let mut receipt = right.clone();
+        receipt.audit.as_mut().unwrap().processor_nonce = Some(nonce);
+        assert_eq!(unrevealed.said(&receipt, false), Said::Otherwise("a nonce beside a fixed seed"));
+        unrevealed.draw.as_mut().unwrap().fixed = false;
+        let unknown = Said::Otherwise("a nonce that its quote did not commit to");
+        assert_eq!(unrevealed.said(&receipt, false), unknown);
+        assert_eq!(unrevealed.said(&right, false), Said::Otherwise("no nonce"));
+    }
+}
