@@ -36,7 +36,7 @@ mod wiring;
 
 pub use app::App;
 pub use block::{Block, MAX_BLOCK_TXS, MAX_BODY_BYTES, Tx};
-pub use node::{Config, Node, NodeError, NodeHandle};
+pub use node::{Config, Node, NodeError, NodeHandle, THREAD};
 pub use pool::{Limits, Pool, Refusal};
 pub use query::{BlockId, ProvenState, QueryError, Reader};
 pub use rpc::document as openapi;

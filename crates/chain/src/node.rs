@@ -36,6 +36,10 @@ use std::{
 };
 use tokio::sync::{oneshot, watch};
 
+/// The name of the thread that a node runs on. Where its files are damaged it panics there, and the node
+/// ends with the reason.
+pub const THREAD: &str = "gristmill-chain";
+
 /// How a node is run.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -170,7 +174,7 @@ impl Node {
         let (stop_validator, stop) = oneshot::channel();
         let (stopped_sender, mut stopped) = watch::channel(None);
         let thread = std::thread::Builder::new()
-            .name("gristmill-chain".into())
+            .name(THREAD.into())
             .spawn(move || run(plan, lock, started_sender, stop, &stopped_sender))
             .map_err(|error| NodeError::Stopped(error.to_string()))?;
         let Ok(Started { reader, view, audit }) = started.await else {

@@ -68,7 +68,7 @@ impl LedgerView {
     }
 
     /// What was paid out on retired lanes; `None` if the figures contradict each other.
-    pub(crate) fn retired(&self) -> Option<Amount> {
+    pub fn retired(&self) -> Option<Amount> {
         self.settled.checked_sub(sum(self.lanes.values().copied())?)
     }
 

@@ -280,15 +280,20 @@ async fn reserve(
                 }
                 tokio::time::sleep(LANE_PAUSE).await;
             }
-            Err(BuyError::Payer(PayerError::DepositTooSmall { needed, .. })) if !funded => {
-                funded = true;
-                app.top_up(&channel, needed).await?;
+            Err(BuyError::Payer(PayerError::DepositTooSmall { needed, room })) if !funded => {
+                match app.top_up(&channel, needed).await {
+                    Ok(()) => funded = true,
+                    // The account has not that much: the answer is cut to what is in the channel.
+                    Err(BuyError::Empty { .. }) if !prepared.limited && prepared.fits(room).is_some() => {
+                        prepared.limit_to(prepared.fits(room).unwrap_or(prepared.ask));
+                        prepared.limited = true;
+                    }
+                    Err(error) => return Err(error),
+                }
             }
             Err(BuyError::Payer(PayerError::BudgetTooSmall { needed, room })) if !prepared.limited => {
                 prepared.limited = true;
-                let prices = &prepared.challenge.quote().body.prices;
-                let ask = prepared.ask.affordable(prices, &Usage::default(), room);
-                let ask = ask.ok_or(PayerError::BudgetTooSmall { needed, room })?;
+                let ask = prepared.fits(room).ok_or(PayerError::BudgetTooSmall { needed, room })?;
                 prepared.limit_to(ask);
             }
             Err(error) => return Err(error),
@@ -324,6 +329,11 @@ async fn start(
 }
 
 impl Prepared {
+    /// The same with as many output tokens as so much pays for.
+    fn fits(&self, room: Amount) -> Option<Ask> {
+        self.ask.affordable(&self.challenge.quote().body.prices, &Usage::default(), room)
+    }
+
     fn limit_to(&mut self, ask: Ask) {
         let tokens = u32::try_from(ask.max_output_tokens).unwrap_or(u32::MAX);
         self.ask = ask;

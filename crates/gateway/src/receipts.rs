@@ -182,8 +182,12 @@ pub struct Checked {
     pub spent: Amount,
     /// Of that, this request.
     pub cost: Amount,
-    /// How much of request and answer could be checked.
+    /// How much of request and answer is there.
     pub kept: Kept,
+    /// Whether the receipt commits to the request that is there.
+    pub request_proven: bool,
+    /// Whether it commits to the answer that is there. What arrived of one that broke off is not proven.
+    pub answer_proven: bool,
     /// What the draws came from: with the model's files, the answer can be computed again.
     pub seed: Option<String>,
 }
@@ -244,6 +248,8 @@ pub fn verify(entry: &Entry) -> Result<Checked, VerifyError> {
         spent: said.spent,
         cost: entry.cost,
         kept: entry.kept,
+        request_proven: seed.is_some(),
+        answer_proven: entry.kept == Kept::Whole,
         seed: seed.map(|seed| hex::encode(seed.as_bytes())),
     })
 }
@@ -256,16 +262,26 @@ fn exchange(entry: &Entry) -> Result<Option<Seed>, VerifyError> {
     let audit = match (&said.audit, entry.kept) {
         (Some(audit), Kept::Whole | Kept::Broken) => audit,
         (None, Kept::Whole) => return Err(VerifyError::Mismatch("audit commitment")),
-        (_, Kept::Nothing) | (None, Kept::Broken) => return Ok(None),
+        (_, Kept::Nothing) => {
+            // Nothing speaks for what would be here.
+            let nothing = entry.request.is_empty()
+                && entry.answer.is_empty()
+                && entry.prompt_ids.is_empty()
+                && entry.output_ids.is_empty();
+            same(nothing, "request or answer, of which nothing should be here")?;
+            return Ok(None);
+        }
+        (None, Kept::Broken) => return Ok(None),
     };
     same(said.request == salted_digest(&entry.salt, entry.request.as_bytes()), "request")?;
     same(audit.prompt_ids == salted_ids_digest(&entry.salt, &entry.prompt_ids), "prompt's tokens")?;
     if let Some(nonce) = &audit.processor_nonce {
         same(verify_nonce(&offered.nonce_root, nonce), "processor's nonce")?;
     }
-    if entry.kept == Kept::Whole {
+    let all_ids = audit.output_ids == salted_ids_digest(&entry.salt, &entry.output_ids);
+    if entry.kept == Kept::Whole || all_ids {
         same(said.response == salted_digest(&entry.salt, entry.answer.as_bytes()), "answer")?;
-        same(audit.output_ids == salted_ids_digest(&entry.salt, &entry.output_ids), "answer's tokens")?;
+        same(all_ids, "answer's tokens")?;
         same(entry.prompt_tokens == entry.prompt_ids.len() as u64, "number of prompt tokens")?;
         same(entry.completion_tokens == entry.output_ids.len() as u64, "number of answer tokens")?;
     }

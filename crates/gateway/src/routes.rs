@@ -273,9 +273,9 @@ async fn channels(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Jso
                 Phase::Closing { .. } => "closing",
                 Phase::Closed => "closed",
             };
-            let sum = |of: fn(&gristmill_channel::LaneUse) -> Amount| {
-                uses.iter().fold(Amount::ZERO, |sum, lane| sum.checked_add(of(lane)).unwrap_or(sum))
-            };
+            let spent = uses.iter().map(|lane| lane.spent).chain(view.retired());
+            let spent = spent.fold(Amount::ZERO, |sum, of| sum.checked_add(of).unwrap_or(sum));
+            let free = payer.room();
             json!({
                 "id": payer.id(),
                 "processor": payer.terms().payee,
@@ -283,9 +283,9 @@ async fn channels(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Jso
                 "state": state,
                 "deposit": view.deposit,
                 "settled": view.settled,
-                "spent": sum(|lane| lane.spent),
-                "reserved": sum(|lane| lane.reserved),
-                "free": payer.room(),
+                "spent": spent,
+                "held": view.deposit.saturating_sub(spent).saturating_sub(free),
+                "free": free,
                 "lanes": uses.len(),
                 "in_doubt": payer.in_doubt().len(),
             })

@@ -32,6 +32,15 @@ impl Endpoint {
         Ok(serde_json::from_slice(&self.send(request).await?)?)
     }
 
+    /// The same; none where the gateway has nothing of that name.
+    pub(crate) async fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
+        let answer = self.ask(self.http.get(format!("{}{path}", self.base_url))).await?;
+        if answer.status() == reqwest::StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        Ok(Some(serde_json::from_slice(&Self::read(answer).await?)?))
+    }
+
     /// `POST` of a path below `/v1`.
     pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
         let request = self.http.post(format!("{}{path}", self.base_url)).json(body);
@@ -39,10 +48,18 @@ impl Endpoint {
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<bytes::Bytes> {
+        Self::read(self.ask(request).await?).await
+    }
+
+    async fn ask(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response> {
         let answer = request.bearer_auth(&self.api_key).send().await.map_err(|error| {
             Failure::new(format!("the gateway at {} does not answer: {error}", self.base_url))
                 .next("see whether the exchange is well: gristmill status")
         })?;
+        Ok(answer)
+    }
+
+    async fn read(answer: reqwest::Response) -> Result<bytes::Bytes> {
         let status = answer.status();
         let body = read_body(answer.bytes_stream(), MAX_ANSWER_BYTES).await?;
         if status.is_success() {

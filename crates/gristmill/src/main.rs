@@ -13,13 +13,19 @@ mod up;
 mod wallet;
 
 use clap::Parser as _;
-use std::{os::unix::process::CommandExt as _, process::ExitCode};
+use std::{io::IsTerminal as _, os::unix::process::CommandExt as _, process::ExitCode};
 
 /// How candle is told the size of its pool of threads. It reads it once, and only from here.
 const ENGINE_THREADS: &str = "CANDLE_NUM_THREADS";
 
+/// What is logged unless RUST_LOG says otherwise. The resolver calls a clean stop an error.
+const LOG: &str = "error,commonware_resolver=off";
+
 fn main() -> ExitCode {
-    let cli = commands::Cli::parse();
+    let cli = match commands::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return output::usage(&error),
+    };
     if cli.computes() && std::env::var_os(ENGINE_THREADS).is_none() {
         // The pool spins while it waits; it leaves one core to the ledger and the network. If the
         // program cannot start itself again, candle's own choice stands.
@@ -34,8 +40,18 @@ fn main() -> ExitCode {
         }
     }
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("error"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOG));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        // The ledger's thread panics where its files are damaged; why comes out as an error.
+        if std::thread::current().name() == Some(gristmill_chain::THREAD) {
+            tracing::debug!("{panic}");
+        } else {
+            usual(panic);
+        }
+    }));
     let output = output::Output::new(cli.json);
     match commands::run(cli, output) {
         Ok(()) => ExitCode::SUCCESS,

@@ -2,7 +2,10 @@
 
 use crate::failure::Failure;
 use serde::Serialize;
-use std::io::{IsTerminal as _, Write as _};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+};
 
 /// Where and how a command prints.
 #[derive(Clone, Copy, Debug)]
@@ -45,6 +48,21 @@ impl Output {
         };
         drop(writeln!(std::io::stderr().lock(), "{text}"));
     }
+}
+
+/// Says what is wrong with the arguments, or gives the help that was asked for.
+pub(crate) fn usage(error: &clap::Error) -> ExitCode {
+    let json = std::env::args_os().any(|argument| argument == "--json");
+    if !json || !error.use_stderr() {
+        drop(error.print());
+    } else {
+        let text = error.render().to_string();
+        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        let next = "see how to call it: gristmill help";
+        let value = serde_json::json!({"error": {"message": message, "next": next}});
+        drop(writeln!(std::io::stderr().lock(), "{value}"));
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 /// A reader that went away (`gristmill … | head`) is no failure of ours.

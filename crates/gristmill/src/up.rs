@@ -99,15 +99,28 @@ fn greeting(exchange: &Exchange, home: &Home, started: Instant) -> String {
     format!(
         "an exchange runs on this machine, ready after {:.1} s\n\n  \
          endpoint  {}\n  api key   {}\n  model     {}\n  ledger    {}\n  home      {}\n\n\
-         try this in another terminal:\n\n  gristmill{} ask \"Spell 4217 in Kazakh\"\n",
+         try this in another terminal:\n\n  {}{} ask \"Spell 4217 in Kazakh\"\n",
         started.elapsed().as_secs_f64(),
         running.base_url,
         running.api_key,
         running.model,
         running.ledger,
         home.root().display(),
+        program(),
         exchange.home_argument(),
     )
+}
+
+/// How this program is called: by its name where the shell finds it, or by its path.
+fn program() -> String {
+    const NAME: &str = "gristmill";
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if std::env::split_paths(&path).any(|folder| folder.join(NAME).is_file()) {
+        return NAME.to_owned();
+    }
+    let Ok(program) = std::env::current_exe() else { return NAME.to_owned() };
+    let here = std::env::current_dir().unwrap_or_default();
+    program.strip_prefix(here).unwrap_or(&program).display().to_string()
 }
 
 fn event(occurrence: &Occurrence) -> Value {
@@ -151,7 +164,7 @@ fn line(occurrence: &Occurrence) -> String {
         ),
         Occurrence::Processor(ProcessorEvent::Settled { earned, royalty, fee, transaction, .. }) => format!(
             "settled   processor earned {earned}, modeler's royalty {royalty}, ledger fee {fee} credits {}",
-            dim(&format!("transaction {}", transaction.short())),
+            dim(&format!("transaction {transaction}")),
         ),
         Occurrence::Gateway(GatewayEvent::Warning { message })
         | Occurrence::Processor(ProcessorEvent::Warning { message }) => format!("warning   {message}"),

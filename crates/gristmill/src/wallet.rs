@@ -74,7 +74,7 @@ pub(crate) fn load(home: &Home, name: &str) -> Result<SecretKey> {
     }
     parse(&text).ok_or_else(|| {
         Failure::new(format!("{} is not a wallet, or it was damaged", path.display()))
-            .next("restore the file from a backup, or from its recovery phrase: gristmill wallet create NAME --restore")
+            .next("restore the file from a backup; a wallet whose recovery phrase you have: gristmill wallet create NAME --restore")
             .into()
     })
 }
@@ -119,6 +119,20 @@ pub(crate) fn load_or_create(home: &Home, name: &str) -> Result<SecretKey> {
     let key = generate()?;
     store(home, name, &key)?;
     Ok(key)
+}
+
+/// A wallet that an exchange on this home was founded with.
+pub(crate) fn load_of_exchange(home: &Home, name: &str) -> Result<SecretKey> {
+    let path = file(home, name)?;
+    if path.exists() {
+        return load(home, name);
+    }
+    Err(Failure::new(format!(
+        "the exchange's wallet {} is missing, and with it what it owns",
+        path.display()
+    ))
+    .next("restore the file from a backup, or start a new exchange in another folder: --home DIR")
+    .into())
 }
 
 /// The key as 24 words (BIP 39, English): whoever has the words has the key.

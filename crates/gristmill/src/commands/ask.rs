@@ -7,7 +7,7 @@ use crate::{
     output::{Output, dim},
 };
 use clap::Args;
-use gristmill_net::openai::ChatAnswer;
+use gristmill_net::openai::{ChatAnswer, FinishReason};
 use serde_json::{Map, Value, json};
 use std::time::Instant;
 
@@ -24,11 +24,16 @@ pub(crate) struct Ask {
     #[arg(long)]
     max_tokens: Option<u32>,
     /// 0 takes the likeliest token at every step; up to 2
-    #[arg(long, default_value_t = 0.0)]
+    #[arg(long, default_value_t = 0.0, value_parser = temperature)]
     temperature: f64,
     /// Repeats the same draw for the same number
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     seed: Option<i64>,
+}
+
+fn temperature(text: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number: &f64| (0.0..=2.0).contains(number));
+    number.ok_or_else(|| "a temperature is a number from 0 to 2".to_owned())
 }
 
 impl Ask {
@@ -52,11 +57,9 @@ impl Ask {
             Failure::new("the gateway's answer lacks its text, usage or receipt")
                 .next("see whether gateway and command are of one version: gristmill --version")
         };
-        let text = answer
-            .choices
-            .first()
-            .and_then(|choice| choice.message.content.clone())
-            .ok_or_else(incomplete)?;
+        let choice = answer.choices.first().ok_or_else(incomplete)?;
+        let text = choice.message.content.clone().ok_or_else(incomplete)?;
+        let finish = choice.finish_reason;
         let usage = answer.usage.ok_or_else(incomplete)?;
         let cost = usage.cost.ok_or_else(incomplete)?.0;
         let extension = answer.gristmill.ok_or_else(incomplete)?;
@@ -68,6 +71,7 @@ impl Ask {
             "processor": processor,
             "usage": usage,
             "receipt": receipt,
+            "finish_reason": finish,
         });
         output.show(&value, || {
             let speed = usage.completion_tokens as f64 / seconds.max(1e-3);
@@ -77,7 +81,15 @@ impl Ask {
                 processor.short(),
                 receipt.to_string().chars().take(8).collect::<String>(),
             );
-            format!("{text}\n{}", dim(&quiet))
+            let cut = if finish == Some(FinishReason::Length) {
+                format!(
+                    "\n{}",
+                    dim("cut off at the limit of output tokens: see --max-tokens, and docs/payments.md")
+                )
+            } else {
+                String::new()
+            };
+            format!("{text}{cut}\n{}", dim(&quiet))
         })
     }
 }

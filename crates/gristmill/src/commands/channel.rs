@@ -13,7 +13,7 @@ use serde_json::Value;
 /// Subcommands of `channel`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Channel {
-    /// List the gateway's channels: what was put in, spent, reserved, settled
+    /// List the gateway's channels: what was put in, spent, is held for requests, is free; and what of the spent is settled
     List,
 }
 
@@ -37,12 +37,13 @@ impl Channel {
                         text("state").to_owned(),
                         credits("deposit"),
                         credits("spent"),
-                        credits("settled"),
+                        credits("held"),
                         credits("free"),
+                        credits("settled"),
                     ]
                 })
                 .collect();
-            table(&["channel", "processor", "state", "deposit", "spent", "settled", "free"], &rows)
+            table(&["channel", "processor", "state", "deposit", "spent", "held", "free", "settled"], &rows)
         })
     }
 }

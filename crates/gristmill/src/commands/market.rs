@@ -2,6 +2,7 @@
 
 use crate::{
     connection::Connection,
+    failure::Failure,
     home::Home,
     output::{Output, table},
 };
@@ -45,6 +46,11 @@ impl Market {
                 "prices": offer.prices,
                 "issuers": offer.issuers,
             }));
+        }
+        if let Some(name) = self.model.as_ref().filter(|_| list.is_empty()) {
+            return Err(Failure::new(format!("nobody offers a model `{name}`"))
+                .next("see what is on offer: gristmill market")
+                .into());
         }
         output.show(&json!({"offers": list, "total": offers.total}), || text(&list))
     }

@@ -9,7 +9,7 @@ use crate::{
     up::exchange::{Publication, find, publish},
     wallet,
 };
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use gristmill_client::Sender;
 use gristmill_engine::{CandleEngine, CandleOptions};
@@ -29,8 +29,9 @@ pub(crate) enum Model {
         /// The folder: config.json, tokenizer.json, tokenizer_config.json, model.safetensors
         folder: PathBuf,
         /// The line's name, for example acme/speller; a name that you own gets a new version
+        /// [default: local/ and the folder's name]
         #[arg(long)]
-        name: String,
+        name: Option<String>,
         /// The licence, as an SPDX expression
         #[arg(long, default_value = "MIT OR Apache-2.0")]
         licence: String,
@@ -54,6 +55,10 @@ impl Model {
     pub(crate) async fn run(self, home: &Home, output: Output) -> Result<()> {
         match self {
             Self::Publish { folder, name, licence, royalty_bps, wallet } => {
+                let name = match name {
+                    Some(name) => name,
+                    None => default_name(&folder)?,
+                };
                 let publication = Publication { name: &name, licence: &licence, royalty_bps };
                 publish_folder(home, output, &folder, &publication, &wallet).await
             }
@@ -61,6 +66,16 @@ impl Model {
             Self::Show { model } => show(home, output, &model).await,
         }
     }
+}
+
+/// `local/`, and the folder's name as a model's name can be spelt.
+fn default_name(folder: &std::path::Path) -> Result<String> {
+    let folder = folder.canonicalize().map_err(|error| {
+        Failure::new(format!("cannot read {}: {error}", folder.display())).next("name the model's folder")
+    })?;
+    let last = folder.file_name().unwrap_or_default().to_string_lossy().to_lowercase();
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_.".contains(c) { c } else { '-' };
+    Ok(format!("local/{}", last.chars().map(plain).take(48).collect::<String>()))
 }
 
 async fn publish_folder(
@@ -84,11 +99,27 @@ async fn publish_folder(
     let manifest = models::install(home, folder)?;
     let sender = Sender::new(connection.ledger.clone(), key, issuer);
     let new = publish(&connection.ledger, &sender, &manifest, publication).await?;
-    let record = find(&connection.ledger, &manifest.id()).await?;
-    let name = record.map_or_else(|| publication.name.to_owned(), |record| record.name);
+    let record = find(&connection.ledger, &manifest.id()).await?.context("the model is not on the ledger")?;
+    let as_said = record.name == publication.name
+        && record.licence == publication.licence
+        && record.royalty_bps == publication.royalty_bps
+        && record.publisher == sender.account();
+    if !as_said {
+        return Err(Failure::new(format!(
+            "this content was published before, as {} by {} under {} with a royalty of {}.{:02} %; what a version says stays",
+            record.name,
+            record.publisher,
+            record.licence,
+            record.royalty_bps / 100,
+            record.royalty_bps % 100,
+        ))
+        .next(format!("use it as it is: gristmill ask --model {} \"…\"", record.name))
+        .into());
+    }
+    let name = record.name;
     let value = json!({
         "model": manifest.id(), "name": name, "new": new, "bytes": manifest.bytes(),
-        "files": manifest.files(), "publisher": sender.account(),
+        "files": manifest.files(), "publisher": record.publisher,
     });
     output.show(&value, || {
         let what = if new { "published" } else { "was published before" };

@@ -25,7 +25,7 @@ pub(crate) enum Receipt {
     /// List the newest receipts
     List {
         /// How many
-        #[arg(long, default_value_t = 20)]
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
         limit: u32,
     },
     /// Show one receipt with request and answer; with --json the whole file for `verify`
@@ -80,7 +80,18 @@ async fn list(home: &Home, output: Output, limit: u32) -> Result<()> {
 }
 
 async fn show(home: &Home, output: Output, id: &str) -> Result<()> {
-    let entry: ReceiptEntry = Endpoint::new(&home.running()?)?.get(&format!("/receipts/{id}")).await?;
+    let id = id.to_ascii_lowercase();
+    if !(8..=64).contains(&id.len()) || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(Failure::new(format!("`{id}` is no id of a receipt, nor its first 8 digits or more"))
+            .next("see which there are: gristmill receipt list")
+            .into());
+    }
+    let entry: Option<ReceiptEntry> =
+        Endpoint::new(&home.running()?)?.find(&format!("/receipts/{id}")).await?;
+    let entry = entry.ok_or_else(|| {
+        Failure::new(format!("there is no receipt {id}, or more than one begins so"))
+            .next("see which there are: gristmill receipt list")
+    })?;
     output.show(&entry, || {
         format!(
             "receipt    {}\nmodel      {} (version {})\nprocessor  {}\npayer      {}\ntokens     {} in, {} out\n\
@@ -133,13 +144,18 @@ async fn check(output: Output, file: &std::path::Path, model: Option<PathBuf>) -
     let value = json!({"holds": true, "receipt": checked, "recomputed": recomputed});
     output.show(&value, || {
         let computed = match recomputed {
-            None if checked.kept != Kept::Whole => kept(checked.kept).to_owned(),
+            None if !checked.answer_proven => "not proven by the receipt: it broke off, or is not here".to_owned(),
             None => "not computed again; with the model: --model DIR".to_owned(),
             Some(tokens) => format!("all {tokens} tokens computed again, and equal"),
         };
         format!(
-            "the receipt holds\nprocessor  {}\npayer      {}\nledger     {}\nmodel      {}\ncost       {} credits\nanswer     {computed}",
-            checked.processor, checked.payer, checked.chain, checked.model, checked.cost
+            "the receipt holds\nprocessor  {}\npayer      {}\nledger     {}\nmodel      version {}\ncost       {} credits\nrequest    {}\nanswer     {computed}",
+            checked.processor,
+            checked.payer,
+            checked.chain,
+            checked.model,
+            checked.cost,
+            if checked.request_proven { "as it was sent" } else { "not proven by the receipt" },
         )
     })
 }

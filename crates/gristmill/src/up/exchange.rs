@@ -46,6 +46,8 @@ pub(super) struct Ports {
 /// Where the ports of the last run are kept: an endpoint that stays is an endpoint that clients can
 /// be set up with, and that need not be registered again.
 const PORTS: &str = "ports.json";
+/// Where the ledger's first state is.
+const GENESIS: &str = "genesis.json";
 
 impl Ports {
     fn or_last(self, home: &Home) -> Self {
@@ -102,8 +104,13 @@ struct Keys {
 }
 
 impl Keys {
+    /// The keys of the home's exchange. They are made before its genesis, which names them: once that is
+    /// there, a key that is missing was lost.
     fn load(home: &Home) -> Result<Self> {
-        let key = |name| wallet::load_or_create(home, name);
+        let founded = home.path(GENESIS).exists();
+        let key = |name| {
+            if founded { wallet::load_of_exchange(home, name) } else { wallet::load_or_create(home, name) }
+        };
         Ok(Self {
             validator: key("validator")?,
             issuer: key("issuer")?,
@@ -118,6 +125,7 @@ impl Keys {
 
 impl Exchange {
     pub(super) async fn start(home: &Home, ports: &Ports, prices: Prices, output: Output) -> Result<Self> {
+        check_whole(home)?;
         let keys = Keys::load(home)?;
         let genesis = genesis(home, &keys)?;
         let issuer = keys.issuer.account();
@@ -268,9 +276,33 @@ fn ledger_failure(error: gristmill_chain::NodeError) -> anyhow::Error {
         .into()
 }
 
+/// Refuses a home that ran before and has lost a part since: to make that anew would lose money without a
+/// word.
+fn check_whole(home: &Home) -> Result<()> {
+    // Written at the end of every start.
+    if !home.path(PORTS).exists() {
+        return Ok(());
+    }
+    for (part, loss) in [
+        ("ledger", "all accounts and balances"),
+        ("processor", "what it is owed"),
+        ("gateway", "what is in its channels"),
+    ] {
+        if !home.path(part).exists() {
+            return Err(Failure::new(format!(
+                "the folder {} is missing; a new one would not know {loss}",
+                home.path(part).display()
+            ))
+            .next("restore it from a backup, or start a new exchange in another folder: --home DIR")
+            .into());
+        }
+    }
+    Ok(())
+}
+
 /// The ledger's genesis: written once, then read.
 fn genesis(home: &Home, keys: &Keys) -> Result<Genesis> {
-    let path = home.path("genesis.json");
+    let path = home.path(GENESIS);
     match std::fs::read(&path) {
         Ok(text) => {
             let damaged = |reason: String| {
@@ -318,7 +350,7 @@ fn genesis(home: &Home, keys: &Keys) -> Result<Genesis> {
         params: Params::default(),
     };
     genesis.check()?;
-    home.write_secret("genesis.json", &serde_json::to_vec_pretty(&genesis)?)?;
+    home.write_secret(GENESIS, &serde_json::to_vec_pretty(&genesis)?)?;
     Ok(genesis)
 }
 

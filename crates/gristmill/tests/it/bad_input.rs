@@ -129,6 +129,16 @@ fn damaged_homes_are_refused_and_not_repaired_silently() {
     }
     Exchange::start(&home).stop();
 
+    // A part that was lost is not made anew.
+    for part in ["wallets/consumer.key", "ledger", "processor", "gateway"] {
+        let aside = folder.path().join("aside");
+        std::fs::rename(home.join(part), &aside).unwrap();
+        let error = error_of(&run(&home, &["up"]));
+        assert!(error.contains("missing") && error.contains(part), "{error}");
+        std::fs::rename(&aside, home.join(part)).unwrap();
+    }
+    Exchange::start(&home).stop();
+
     // A file where the home should be.
     let file = folder.path().join("file");
     std::fs::write(&file, b"").unwrap();

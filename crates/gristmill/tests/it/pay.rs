@@ -27,6 +27,8 @@ fn a_prompt_is_answered_and_everyone_is_paid() {
     let channels = exchange.json(&["channel", "list"]);
     let channel = &channels["channels"][0];
     assert_eq!(grains(&channel["spent"]), cost);
+    let parts: u128 = ["spent", "held", "free"].iter().map(|part| grains(&channel[*part])).sum();
+    assert_eq!(parts, grains(&channel["deposit"]));
     assert!(exchange.balance("consumer") < consumer_before);
 
     // The receipt holds by itself, and the answer can be computed again.
@@ -41,13 +43,16 @@ fn a_prompt_is_answered_and_everyone_is_paid() {
     assert_eq!(verified["holds"], true);
     assert_eq!(verified["recomputed"], receipt["output_ids"].as_array().unwrap().len());
     // Whatever is changed in it is noticed.
-    for (member, value) in [
-        ("answer", serde_json::json!("forty-three")),
-        ("cost", serde_json::json!("1")),
-        ("salt", receipt["id"].clone()),
+    for (member, value, kept) in [
+        ("answer", serde_json::json!("forty-three"), "whole"),
+        ("answer", serde_json::json!("forty-three"), "broken"),
+        ("answer", serde_json::json!("forty-three"), "nothing"),
+        ("cost", serde_json::json!("1"), "whole"),
+        ("salt", receipt["id"].clone(), "whole"),
     ] {
         let mut altered = receipt.clone();
         altered[member] = value;
+        altered["kept"] = serde_json::json!(kept);
         std::fs::write(&file, altered.to_string()).unwrap();
         assert!(!exchange.run(&["receipt", "verify", file_name]).status.success(), "{member}");
     }
@@ -128,5 +133,22 @@ fn credits_are_issued_once_for_a_deposit_and_models_are_published() {
     assert_eq!(answer["answer"], "three");
     let listed = exchange.json(&["market"]);
     assert_eq!(listed["offers"].as_array().unwrap().len(), 2);
+    exchange.stop();
+}
+
+#[test]
+fn an_answer_without_a_limit_is_cut_to_what_the_account_has() {
+    let folder = tempfile::tempdir().unwrap();
+    // A token costs a hundredth of a credit.
+    let exchange = Exchange::start_with(folder.path(), &["--input-price", "1000", "--output-price", "10000"]);
+    let processor = exchange.json(&["wallet", "show", "processor"])["address"].as_str().unwrap().to_owned();
+    exchange.json(&["wallet", "send", "999.9", &processor]);
+    let answer = exchange.json(&["ask", "Spell 777777 in English"]);
+    assert_eq!(answer["finish_reason"], "length", "{answer}");
+    let tokens = answer["usage"]["completion_tokens"].as_u64().unwrap();
+    assert!((1..10).contains(&tokens), "{answer}");
+    // What was asked for in so many words is not cut.
+    let refused = exchange.run(&["ask", "Spell 777777 in English", "--max-tokens", "60"]);
+    assert!(!refused.status.success());
     exchange.stop();
 }

@@ -67,7 +67,31 @@ impl Params {
         }
         Ok(())
     }
+
+    /// Refuses what was not read: a misspelt parameter must not pass as heeded. To be called last.
+    pub(super) fn refuse_unknown(self) -> Result<(), ApiError> {
+        let unknown = self.0.iter().find(|(name, value)| !value.is_null() && !NOTES.contains(&name.as_str()));
+        match unknown {
+            Some((name, _)) => Err(ApiError::unsupported(
+                name.chars().take(64).collect::<String>(),
+                "it is not known here; leave it out, or check its spelling",
+            )),
+            None => Ok(()),
+        }
+    }
 }
+
+/// Members that say nothing about the answer, and are not needed here.
+const NOTES: &[&str] = &[
+    "user",
+    "metadata",
+    "store",
+    "service_tier",
+    "safety_identifier",
+    "prompt_cache_key",
+    "prompt_cache_retention",
+    "parallel_tool_calls",
+];
 
 type Neutral = fn(&Value) -> bool;
 

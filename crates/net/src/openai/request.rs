@@ -112,7 +112,7 @@ impl ChatRequest {
         let messages = read_messages(&mut params)?;
         params.refuse_unsupported()?;
         let stream = params.boolean("stream")?.unwrap_or(false);
-        Ok(Self {
+        let request = Self {
             model,
             messages,
             stream,
@@ -122,7 +122,9 @@ impl ChatRequest {
             top_k: params.integer("top_k", 1..=MAX_TOP_K)?.and_then(|k| u8::try_from(k).ok()),
             seed: params.seed("seed")?,
             stop: read_stops(&mut params)?,
-        })
+        };
+        params.refuse_unknown()?;
+        Ok(request)
     }
 
     /// The body to send on. Equal requests have equal bytes.

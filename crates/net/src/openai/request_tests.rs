@@ -34,7 +34,9 @@ fn lenient_where_openai_is() {
         {"role": "assistant", "content": "c", "name": "x", "tool_calls": [], "refusal": null},
         {"role": "user", "content": ""},
     ]);
-    let request = parse(json!({"messages": messages, "user": "u", "made_up": {"deep": [1]}})).unwrap();
+    let request =
+        parse(json!({"messages": messages, "user": "u", "metadata": {"deep": [1]}, "made_up": null}))
+            .unwrap();
     let said: Vec<_> = request.messages.iter().map(|m| (m.role, m.content.as_str())).collect();
     assert_eq!(said, [(Role::System, "ab"), (Role::Assistant, "c"), (Role::User, "")]);
 
@@ -98,6 +100,8 @@ fn what_would_change_the_answer_is_refused_by_name() {
         ("audio", json!({})),
         ("prediction", json!({})),
         ("reasoning_effort", json!("high")),
+        ("temperture", json!(0.5)),
+        ("made_up", json!({"deep": [1]})),
     ] {
         let error = parse(json!({name: value})).unwrap_err();
         assert_eq!(error.code.as_deref(), Some("unsupported_parameter"), "{name}");
