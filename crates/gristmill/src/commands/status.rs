@@ -29,6 +29,11 @@ impl Status {
         let in_doubt = channels["channels"]
             .as_array()
             .map_or(0, |list| list.iter().filter_map(|channel| channel["in_doubt"].as_u64()).sum::<u64>());
+        let deposited = channels["channels"].as_array().into_iter().flatten().fold(0, |sum: u128, channel| {
+            let grains = |key: &str| channel[key].as_str().and_then(|text| text.parse().ok()).unwrap_or(0);
+            sum.saturating_add(grains("deposit")).saturating_sub(grains("settled"))
+        });
+        let in_channels = Amount::from_grains(deposited);
         let well = supply.adds_up && in_doubt == 0;
         let running = &connection.running;
         let value = json!({
@@ -39,6 +44,7 @@ impl Status {
             "ledger": ledger,
             "supply_adds_up": supply.adds_up,
             "balances": balances,
+            "in_channels": in_channels,
             "key": key,
             "lanes_in_doubt": in_doubt,
             "receipts": receipts["total"],
@@ -50,7 +56,7 @@ impl Status {
             let money = if supply.adds_up { "adds up" } else { "does not add up" };
             format!(
                 "exchange   {}, process {}\nendpoint   {}\nledger     block {}, {} transactions waiting; money {money}\n\
-                 consumer   {} credits\nprocessor  {} credits\nmodeler    {} credits, and what `gristmill model show {}` says is unclaimed\n\
+                 consumer   {} credits, and {in_channels} in channels\nprocessor  {} credits\nmodeler    {} credits, and what `gristmill model show {}` says is unclaimed\n\
                  key        spent {} of {} credits\nreceipts   {}; lanes to reconcile: {in_doubt}",
                 if well { "well" } else { "needs attention" },
                 running.pid,

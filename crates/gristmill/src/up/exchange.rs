@@ -154,7 +154,11 @@ impl Exchange {
             keys.receipts,
             issuer,
         );
-        let processor = gristmill_processor::start(config, ledger.clone(), genesis.clone()).await?;
+        let started = gristmill_processor::start(config, ledger.clone(), genesis.clone()).await;
+        let processor = started.map_err(|error| match error {
+            gristmill_processor::StartError::Listen { address, source } => port_in_use(address, &source),
+            error => error.into(),
+        })?;
         let processor_events = processor.events();
         serve(home, &ledger, &processor, &manifest.id(), prices).await?;
 
@@ -166,7 +170,11 @@ impl Exchange {
             keys.vouchers,
             issuer,
         );
-        let gateway = gristmill_gateway::start(config, ledger.clone(), genesis).await?;
+        let started = gristmill_gateway::start(config, ledger.clone(), genesis).await;
+        let gateway = started.map_err(|error| match error {
+            gristmill_gateway::StartError::Listen { address, source } => port_in_use(address, &source),
+            error => error.into(),
+        })?;
         let gateway_events = gateway.events();
         let api_key = api_key(home, &gateway).await?;
         gateway.resume().await?;
@@ -270,9 +278,18 @@ impl Exchange {
     }
 }
 
+fn port_in_use(address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+    Failure::new(format!("cannot listen on {address}: {error}"))
+        .next("choose another port (gristmill up --help), or stop what uses it")
+        .into()
+}
+
 fn ledger_failure(error: gristmill_chain::NodeError) -> anyhow::Error {
+    if let gristmill_chain::NodeError::Listen { address, error } = &error {
+        return port_in_use(*address, error);
+    }
     Failure::new(format!("the ledger does not start: {error}"))
-        .next("free the port or choose another, check the disk; if files were damaged, restore the home from a backup")
+        .next("check the disk; if files were damaged, restore the home from a backup (RUST_LOG=debug tells more)")
         .into()
 }
 
