@@ -29,10 +29,12 @@ impl Status {
         let in_doubt = channels["channels"]
             .as_array()
             .map_or(0, |list| list.iter().filter_map(|channel| channel["in_doubt"].as_u64()).sum::<u64>());
-        let deposited = channels["channels"].as_array().into_iter().flatten().fold(0, |sum: u128, channel| {
-            let grains = |key: &str| channel[key].as_str().and_then(|text| text.parse().ok()).unwrap_or(0);
-            sum.saturating_add(grains("deposit")).saturating_sub(grains("settled"))
-        });
+        let deposited =
+            channels["channels"].as_array().into_iter().flatten().fold(0, |sum: u128, channel| {
+                let grains =
+                    |key: &str| channel[key].as_str().and_then(|text| text.parse().ok()).unwrap_or(0);
+                sum.saturating_add(grains("deposit")).saturating_sub(grains("settled"))
+            });
         let in_channels = Amount::from_grains(deposited);
         let well = supply.adds_up && in_doubt == 0;
         let running = &connection.running;
