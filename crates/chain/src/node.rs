@@ -14,6 +14,7 @@ use crate::{
     wiring::{self, CHANNELS, QUOTA, Setup, Timing, Validator, max_message_bytes},
 };
 use commonware_codec::{Copying, DecodeExt as _};
+use commonware_consensus::marshal::Identifier;
 use commonware_cryptography::{ChaCha20Poly1305, Signer as _, ed25519};
 use commonware_p2p::{Address, AddressableManager as _, authenticated::lookup};
 use commonware_runtime::{Runner as _, Supervisor as _, tokio as runtime};
@@ -413,15 +414,19 @@ async fn validate(
         pool,
         cores: config.cores,
     };
-    let Validator { engine, reader, view, audit, .. } =
+    let Validator { engine, sources, reader, view, audit } =
         wiring::start(env.child("validator"), setup, channels, |tee| tee).await;
     tokio::pin!(stop);
     let mut engine = engine;
-    // Alone, the first block needs nobody else: who starts the node can use the ledger at once.
+    // Alone, the first block needs nobody else: who starts the node can use the ledger at once. After a
+    // crash the last final blocks may run again; until they have, answers would be older than what was
+    // reported as final.
     let mut head = view.follow();
     if alone {
+        let tip = sources.marshal.get_info(Identifier::Latest).await;
+        let tip = tip.map_or(0, |(height, _)| height.get()).max(1);
         tokio::select! {
-            _ = head.wait_for(|head| head.height > 0) => {}
+            _ = head.wait_for(|head| head.height >= tip) => {}
             _ = &mut stop => return,
             ended = &mut engine => panic!("consensus ended: {ended:?}"),
         }
