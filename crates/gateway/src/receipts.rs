@@ -7,7 +7,7 @@ use gristmill_store::{
     rusqlite::{OptionalExtension as _, types::Value},
 };
 use gristmill_types::{
-    AccountId, Amount, ChannelTerms, Digest, PublicKey, Quote, Receipt, Signable as _, Signed, Voucher,
+    AccountId, Amount, ChannelTerms, Digest, PublicKey, Quote, Receipt, Signable as _, Signed, Usage, Voucher,
 };
 use serde::{Deserialize, Serialize};
 
@@ -182,6 +182,9 @@ pub struct Checked {
     pub spent: Amount,
     /// Of that, this request.
     pub cost: Amount,
+    /// Whether that follows from what is there: the request's own tokens at the quote's prices. It does not
+    /// where the answer broke off, or where time is priced.
+    pub cost_proven: bool,
     /// How much of request and answer is there.
     pub kept: Kept,
     /// Whether the receipt commits to the request that is there.
@@ -239,6 +242,17 @@ pub fn verify(entry: &Entry) -> Result<Checked, VerifyError> {
     same(offered.prices.cost(&said.usage) == Some(said.spent), "price of the usage")?;
     same(entry.spent_before.checked_add(entry.cost) == Some(said.spent), "cost of the request")?;
     let seed = exchange(entry)?;
+    let cost_proven = entry.kept == Kept::Whole && offered.prices.per_msec.is_zero();
+    if cost_proven {
+        let used = said.usage;
+        let before = Usage {
+            input_tokens: used.input_tokens.checked_sub(entry.prompt_tokens).unwrap_or(u64::MAX),
+            output_tokens: used.output_tokens.checked_sub(entry.completion_tokens).unwrap_or(u64::MAX),
+            requests: used.requests.checked_sub(1).unwrap_or(u64::MAX),
+            ..used
+        };
+        same(offered.prices.cost(&before) == Some(entry.spent_before), "cost of the request's tokens")?;
+    }
     Ok(Checked {
         id: entry.id,
         chain: terms.chain,
@@ -247,6 +261,7 @@ pub fn verify(entry: &Entry) -> Result<Checked, VerifyError> {
         model: offered.model,
         spent: said.spent,
         cost: entry.cost,
+        cost_proven,
         kept: entry.kept,
         request_proven: seed.is_some(),
         answer_proven: entry.kept == Kept::Whole,

@@ -282,7 +282,7 @@ impl App {
     }
 
     /// Ends a request with the receipt that the stream did not bring. What it counts beyond what
-    /// arrived is conceded but not approved.
+    /// arrived is conceded, as far as it was promised.
     async fn close_request(
         &self,
         channel: &ChannelId,
@@ -310,7 +310,7 @@ impl App {
                     // After a crash of the processor, its receipt states what was delivered and commits to
                     // nothing. What arrived is paid.
                     Said::Right | Said::Nothing => match payer.receipt(receipt) {
-                        Err(PayerError::Overcounted { .. }) => (payer.concede(receipt)?, false),
+                        Err(PayerError::Overcounted { .. }) => (payer.concede(receipt)?, true),
                         taken => (taken?, true),
                     },
                 };

@@ -36,8 +36,13 @@ impl Output {
     /// Prints what went wrong on standard error.
     pub(crate) fn failure(self, error: &anyhow::Error) {
         let advice = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()?.advice());
-        // `{:#}` joins the causes with colons.
-        let message = format!("{error:#}");
+        let mut message = error.to_string();
+        for cause in error.chain().skip(1).map(ToString::to_string) {
+            // Some errors say their cause themselves.
+            if !message.contains(&cause) {
+                message = format!("{message}: {cause}");
+            }
+        }
         let text = if self.json {
             serde_json::json!({"error": {"message": message, "next": advice}}).to_string()
         } else {

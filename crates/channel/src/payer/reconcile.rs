@@ -138,7 +138,9 @@ impl Payer {
             lane,
             voucher: Some(Box::new(copy.voucher.clone())),
             receipt: copy.receipt.clone().map(Box::new),
-            approved: self.approved(copy),
+            // Of what a crash made us forget the last receipt decides: it is within what was signed, and
+            // there is no lower one to contest it with. So it is approved; waiting would change nothing.
+            approved: matches!(outcome, Reconciled::Adopted { .. }) || self.approved(copy),
             done,
         };
         let pending = self.change(record).map_err(|_| PayerError::UnknownLane { lane })?;

@@ -27,10 +27,10 @@ impl Reserve {
 /// How a receipt was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize)]
 pub enum Standing {
-    /// All of it was verified, the counts by what arrived.
+    /// It is right, by what arrived or by what was promised.
     Verified,
-    /// It counts more than what arrived, within what was promised; accepted nevertheless.
-    Conceded,
+    /// It commits to something else than what arrived; accepted, but not approved.
+    Disputed,
     /// It contradicts an earlier one and says less: kept to show on the ledger.
     Evidence,
 }
@@ -296,7 +296,7 @@ impl State {
                 let lane = self.lane(receipt.body.lane)?;
                 match standing {
                     Standing::Evidence => lane.lowest = Some(*receipt),
-                    Standing::Verified | Standing::Conceded => {
+                    Standing::Verified | Standing::Disputed => {
                         if voucher.body.0.seq >= lane.voucher_seq() {
                             lane.voucher = Some(*voucher);
                         }

@@ -39,8 +39,9 @@ impl Payer {
     }
 
     /// Takes a receipt that counts more than what arrived, as long as it is within what was
-    /// promised: the loss is at most a prompt and a window. It is not approved, so the processor
-    /// waits for its money; but the lane goes on. For a stream that broke on the way.
+    /// promised: the loss is at most a prompt and a window. For a stream that broke on the way: some of it
+    /// did not arrive, and there is nothing to contest the claim with. So it can be approved; to wait for the
+    /// ledger's grace would punish the honest and take a lane meanwhile.
     pub fn concede(&mut self, receipt: &Signed<Receipt>) -> Result<Received, PayerError> {
         self.take(receipt, Trust::Promise)
     }
@@ -96,8 +97,8 @@ impl Payer {
         }
         let counted = self.counted(lane)?;
         let standing = match (counted.covers(&body.usage), trust) {
-            (true, Trust::Full | Trust::Promise) => Standing::Verified,
-            (true, Trust::None) | (false, Trust::Promise | Trust::None) => Standing::Conceded,
+            (true, Trust::Full | Trust::Promise) | (false, Trust::Promise) => Standing::Verified,
+            (_, Trust::None) => Standing::Disputed,
             (false, Trust::Full) => return Err(PayerError::Overcounted { claimed: body.usage, counted }),
         };
         let pending = self.record(voucher, receipt, standing)?;

@@ -272,7 +272,7 @@ fn a_lower_count_is_in_the_payers_favour() {
 }
 
 #[test]
-fn conceding_is_bounded_by_the_promise_and_not_approved() {
+fn conceding_is_bounded_by_the_promise() {
     let mut world = World::new();
     let lane = world.start(10, 100);
     world.place(lane, b"{}", ask(10, 100));
@@ -284,7 +284,7 @@ fn conceding_is_bounded_by_the_promise_and_not_approved() {
     assert_eq!(world.payer.concede(&beyond), Err(PayerError::ReceiptOverVoucher));
     let Received::New(pending) = world.payer.concede(&more).unwrap() else { panic!() };
     world.payer_does(pending);
-    assert_eq!(world.payer.approve(lane), Err(PayerError::NothingToApprove { lane }));
+    assert_eq!(world.payer.approve(lane).unwrap().body.0.amount, more.body.spent);
     assert_eq!(world.payer.lane_use(lane).unwrap().spent, more.body.spent);
     assert_eq!(world.start(1, 8), lane, "the lane goes on");
 }

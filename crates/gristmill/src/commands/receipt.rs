@@ -149,12 +149,13 @@ async fn check(output: Output, file: &std::path::Path, model: Option<PathBuf>) -
             Some(tokens) => format!("all {tokens} tokens computed again, and equal"),
         };
         format!(
-            "the receipt holds\nprocessor  {}\npayer      {}\nledger     {}\nmodel      version {}\ncost       {} credits\nrequest    {}\nanswer     {computed}",
+            "the receipt holds\nprocessor  {}\npayer      {}\nledger     {}\nmodel      version {}\ncost       {} credits{}\nrequest    {}\nanswer     {computed}",
             checked.processor,
             checked.payer,
             checked.chain,
             checked.model,
             checked.cost,
+            if checked.cost_proven { "" } else { ", by the file's word; the receipt proves the lane's sum only" },
             if checked.request_proven { "as it was sent" } else { "not proven by the receipt" },
         )
     })

@@ -152,6 +152,16 @@ async fn send(
     let key = wallet::load(home, from)?;
     let connection = Connection::open(home)?;
     let issuer = issuer.map_or_else(|| connection.issuer(), Ok)?;
+    // A transaction that is rejected costs its fee all the same.
+    let fee = connection.genesis.params.fees.transfer;
+    let has = connection.ledger.balance(&key.account(), &issuer).await?.value;
+    if amount.checked_add(fee).is_none_or(|needed| needed > has) {
+        return Err(Failure::new(format!(
+            "`{from}` holds {has} credits; sending {amount} takes a fee of {fee} as well"
+        ))
+        .next("send less, or see what there is: gristmill wallet show")
+        .into());
+    }
     let sender = Sender::new(connection.ledger, key, issuer);
     let inclusion = sender.send(Transfer { to, issuer, amount }).await?;
     let value = json!({

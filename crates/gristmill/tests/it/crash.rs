@@ -110,3 +110,32 @@ async fn clients_that_vanish() {
     }
     exchange.stop();
 }
+
+/// A crash under full load leaves every lane with a receipt that nobody approved. None of them may be out
+/// of use for the ledger's grace, a quarter of an hour.
+#[tokio::test(flavor = "multi_thread")]
+async fn lanes_are_free_soon_after_a_kill_under_full_load() {
+    let folder = tempfile::tempdir().unwrap();
+    let exchange = Exchange::start(folder.path());
+    let streams = (0..64).map(|_| begin(&exchange, "Spell 777777 in English", 600));
+    futures::future::join_all(streams).await;
+    exchange.kill();
+    let exchange = Exchange::start(folder.path());
+    let mut tries = 0;
+    while !exchange.run(&["ask", "Spell 1 in English"]).status.success() {
+        tries += 1;
+        assert!(tries < 4, "{}", exchange.json(&["channel", "list"]));
+    }
+    let settled = || {
+        let channel = exchange.json(&["channel", "list"])["channels"][0].clone();
+        (grains(&channel["spent"]), grains(&channel["settled"]))
+    };
+    let mut tries = 0;
+    while settled().0 != settled().1 {
+        tries += 1;
+        assert!(tries < 100, "{:?}", settled());
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(exchange.json(&["ledger", "supply"])["adds_up"], true);
+    exchange.stop();
+}

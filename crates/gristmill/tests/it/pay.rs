@@ -42,6 +42,13 @@ fn a_prompt_is_answered_and_everyone_is_paid() {
     let verified = exchange.json(&["receipt", "verify", file_name, "--model", model.to_str().unwrap()]);
     assert_eq!(verified["holds"], true);
     assert_eq!(verified["recomputed"], receipt["output_ids"].as_array().unwrap().len());
+    assert_eq!(verified["receipt"]["cost_proven"], true);
+    // A cost that is raised with what was spent before is noticed as well.
+    let mut altered = receipt.clone();
+    altered["cost"] = serde_json::json!((cost - 1).to_string());
+    altered["spent_before"] = serde_json::json!("1");
+    std::fs::write(&file, altered.to_string()).unwrap();
+    assert!(!exchange.run(&["receipt", "verify", file_name]).status.success());
     // Whatever is changed in it is noticed.
     for (member, value, kept) in [
         ("answer", serde_json::json!("forty-three"), "whole"),
