@@ -37,6 +37,17 @@ impl Client {
         Ok(self.latest_block().await?.map_or(0, |block| block.height).saturating_add(1))
     }
 
+    /// The same, once the node says so: it is asked again after each pause.
+    pub async fn await_next_height(&self, pause: Duration) -> u64 {
+        loop {
+            match self.next_height().await {
+                Ok(next) => return next,
+                Err(error) => tracing::warn!(%error, "the ledger cannot be followed; trying again"),
+            }
+            tokio::time::sleep(pause).await;
+        }
+    }
+
     /// Follows what blocks do, from a height, or from now on. The node's word. Lost connections are
     /// taken up again; an `Err` is what interrupted the stream, which goes on after it. From now on, a
     /// connection that is lost before the first block begins anew: whoever must not miss one asks for the

@@ -20,6 +20,7 @@ mod fund;
 mod keys;
 mod market;
 mod peer;
+mod prepare;
 mod receipts;
 mod reconcile;
 mod routes;

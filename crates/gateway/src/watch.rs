@@ -12,7 +12,10 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Follows the ledger until the gateway stops.
 pub(crate) async fn run(app: Arc<App>) {
     let account = app.config.account.account();
-    let Some(next) = next_height(&app).await else { return };
+    let next = tokio::select! {
+        next = app.ledger.await_next_height(RETRY) => next,
+        () = app.stopping.cancelled() => return,
+    };
     let mut blocks = pin!(app.ledger.follow(Some(next)));
     // Channels that are to be looked at, until that has worked: a claim that is not contested in time is
     // paid. First all: what was before the next block comes as no event.
@@ -32,20 +35,6 @@ pub(crate) async fn run(app: Arc<App>) {
                 tracing::warn!(%error, %channel, "a channel could not be read from the ledger; trying again");
                 changed.insert(channel);
             }
-        }
-    }
-}
-
-/// Where to follow the ledger from, once it says so; none when the gateway stops before.
-async fn next_height(app: &App) -> Option<u64> {
-    loop {
-        match app.ledger.next_height().await {
-            Ok(next) => return Some(next),
-            Err(error) => tracing::warn!(%error, "the ledger cannot be followed; trying again"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(RETRY) => {}
-            () = app.stopping.cancelled() => return None,
         }
     }
 }

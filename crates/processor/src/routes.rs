@@ -180,7 +180,10 @@ async fn cashier_secret(store: &Store) -> Result<[u8; 32], StartError> {
 
 /// Follows the ledger, to notice what payers do with their channels.
 async fn follow(app: Arc<App>) {
-    let Some(next) = next_height(&app).await else { return };
+    let next = tokio::select! {
+        next = app.ledger.await_next_height(RETRY) => next,
+        () = app.stopping.cancelled() => return,
+    };
     let mut blocks = pin!(app.ledger.follow(Some(next)));
     // Channels that are to be read again, until that has worked. First all: what was before the next block
     // comes as no event.
@@ -201,20 +204,6 @@ async fn follow(app: Arc<App>) {
                 tracing::warn!(?error, %channel, "a channel could not be read; trying again");
                 changed.insert(channel);
             }
-        }
-    }
-}
-
-/// Where to follow the ledger from, once it says so; none when the processor stops before.
-async fn next_height(app: &App) -> Option<u64> {
-    loop {
-        match app.ledger.next_height().await {
-            Ok(next) => return Some(next),
-            Err(error) => tracing::warn!(%error, "the ledger cannot be followed; trying again"),
-        }
-        tokio::select! {
-            () = tokio::time::sleep(RETRY) => {}
-            () = app.stopping.cancelled() => return None,
         }
     }
 }

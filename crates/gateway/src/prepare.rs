@@ -1,0 +1,173 @@
+//! A request up to its first signature: counted, capped, on a lane, and its reservation on disk.
+
+use crate::{accounts::Queued, app::App, error::BuyError, market::Seller, peer::Peer};
+use gristmill_channel::{Ask, KeyId, PayerError, Plan};
+use gristmill_net::{
+    openai::{ApiError, ChatRequest, SamplingDefaults},
+    pay::Challenge,
+};
+use gristmill_tokenizer::{ChatMessage, Tokenizer};
+use gristmill_types::{Amount, ChannelId, Sampling, Usage};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How long a request waits for a lane where all are taken, and how often it looks.
+const LANE_PATIENCE: Duration = Duration::from_secs(15);
+const LANE_PAUSE: Duration = Duration::from_millis(50);
+
+/// All that is fixed before anything is signed.
+pub(crate) struct Prepared {
+    pub(crate) challenge: Arc<Challenge>,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) prompt_ids: Vec<u32>,
+    pub(crate) request: ChatRequest,
+    pub(crate) sampling: Sampling,
+    ask: Ask,
+    /// Whether the client set a limit of output tokens, or we did.
+    limited: bool,
+}
+
+/// Gets quote and tokenizer, counts the prompt, and fixes the sampling.
+pub(crate) async fn prepare(
+    app: &Arc<App>,
+    request: &ChatRequest,
+    seller: &Seller,
+    peer: &Peer,
+) -> Result<Prepared, BuyError> {
+    let limited = request.max_tokens.is_some();
+    let mut request = ChatRequest {
+        model: seller.model.to_string(),
+        stream: true,
+        stream_options: None,
+        ..request.clone()
+    };
+    let challenge = app.market.challenge(app, seller, peer, &request).await?;
+    let quote = &challenge.quote().body;
+    let tokenizer = app.market.tokenizer(peer, &quote.tokenizer).await?;
+    let messages: Vec<ChatMessage> = request
+        .messages
+        .iter()
+        .map(|message| ChatMessage {
+            role: message.role.as_str().to_owned(),
+            content: message.content.clone(),
+        })
+        .collect();
+    let prompt_ids = tokenizer.encode_chat(&messages)?;
+    let prompt_tokens = u32::try_from(prompt_ids.len()).unwrap_or(u32::MAX);
+    let sampling = request.sampling(prompt_tokens, &quote.limits, &SamplingDefaults::default())?;
+    // Said explicitly, so that both sides mean the same.
+    request.max_tokens = Some(sampling.max_tokens);
+    let ask = Ask {
+        input_tokens: u64::from(prompt_tokens),
+        max_output_tokens: u64::from(sampling.max_tokens),
+        max_millis: 10_000 + u64::from(sampling.max_tokens) * 100,
+    };
+    Ok(Prepared { challenge, tokenizer, prompt_ids, request, sampling, ask, limited })
+}
+
+/// Finds or funds a channel, takes a lane, reserves the request's cap, and waits until that is
+/// durable. A request without a limit of its own is cut to what the key's budget can pay.
+pub(crate) async fn reserve(
+    app: &Arc<App>,
+    key: KeyId,
+    prepared: &mut Prepared,
+) -> Result<(ChannelId, u32, (Usage, Amount)), BuyError> {
+    let quote = &prepared.challenge.quote().body;
+    let capped = prepared.ask.affordable(&quote.prices, &Usage::default(), app.config.max_request);
+    match capped {
+        Some(ask) if ask.max_output_tokens == prepared.ask.max_output_tokens => {}
+        Some(ask) if !prepared.limited => prepared.limit_to(ask),
+        _ => {
+            return Err(ApiError::invalid(
+                "max_tokens",
+                format!(
+                    "The request could cost more than {} credits, the most that this gateway pays for one; ask for fewer tokens.",
+                    app.config.max_request
+                ),
+            )
+            .into());
+        }
+    }
+    let mut funded = false;
+    let until = Instant::now() + LANE_PATIENCE;
+    let mut place = None;
+    loop {
+        let channel = app.channel_for(&prepared.challenge).await?;
+        match start(app, key, prepared, &channel).await {
+            Ok((lane, before, queued)) => {
+                queued.durable().await?;
+                return Ok((channel, lane, before));
+            }
+            // The processor gives up idle lanes when they become scarce.
+            Err(BuyError::Payer(PayerError::NoLane)) if Instant::now() < until => {
+                if place.is_none() {
+                    place = app.waiting.try_acquire().ok();
+                }
+                if place.is_none() {
+                    return Err(PayerError::NoLane.into());
+                }
+                tokio::time::sleep(LANE_PAUSE).await;
+            }
+            Err(BuyError::Payer(PayerError::DepositTooSmall { needed, room })) if !funded => {
+                match app.top_up(&channel, needed).await {
+                    Ok(()) => funded = true,
+                    // The account has not that much: the answer is cut to what is in the channel.
+                    Err(BuyError::Empty { .. }) if !prepared.limited && prepared.fits(room).is_some() => {
+                        prepared.limit_to(prepared.fits(room).unwrap_or(prepared.ask));
+                        prepared.limited = true;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Err(BuyError::Payer(PayerError::BudgetTooSmall { needed, room })) if !prepared.limited => {
+                prepared.limited = true;
+                let ask = prepared.fits(room).ok_or(PayerError::BudgetTooSmall { needed, room })?;
+                prepared.limit_to(ask);
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn start(
+    app: &Arc<App>,
+    key: KeyId,
+    prepared: &Prepared,
+    channel: &ChannelId,
+) -> Result<(u32, (Usage, Amount), Queued), BuyError> {
+    let started = app.accounts.change(|state| {
+        let room = state.key(&key).map_or(Amount::ZERO, |of| of.room());
+        let plan = Plan {
+            quote: prepared.challenge.quote(),
+            budget: key,
+            room,
+            ask: prepared.ask,
+            max_amount: Amount::from_grains(u128::MAX),
+            ahead: app.config.ahead,
+            now_ms: app.now_ms(),
+        };
+        let payer = state.payer(channel)?;
+        let started = payer.start(&plan)?;
+        let before = (payer.receipted(started.lane), payer.owed(started.lane)?);
+        state.record(channel, started.lane, started.pending)?;
+        Ok((started.lane, before))
+    });
+    let ((lane, before), queued) = started.await?;
+    Ok((lane, before, queued))
+}
+
+impl Prepared {
+    /// The same with as many output tokens as so much pays for.
+    fn fits(&self, room: Amount) -> Option<Ask> {
+        self.ask.affordable(&self.challenge.quote().body.prices, &Usage::default(), room)
+    }
+
+    fn limit_to(&mut self, ask: Ask) {
+        let tokens = u32::try_from(ask.max_output_tokens).unwrap_or(u32::MAX);
+        self.ask = ask;
+        self.sampling.max_tokens = tokens;
+        self.request.max_tokens = Some(tokens);
+    }
+}
