@@ -1,7 +1,7 @@
 //! What the outside sees of the ledger: only what is final and durable.
 //!
 //! Held in memory, rebuilt when the node starts: the head, the listings, in which block each
-//! transaction is, and the most recent blocks' outcomes. [`publish`](crate::publish) is the only
+//! transaction is, which transactions touched each lane, and the most recent blocks' outcomes. [`publish`](crate::publish) is the only
 //! writer.
 
 use crate::{
@@ -9,7 +9,8 @@ use crate::{
     index::Applied,
     pool::{Final, Pool},
 };
-use gristmill_types::{BlockHash, TxHash};
+use gristmill_ledger::Event;
+use gristmill_types::{BlockHash, ChannelId, TxHash};
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::{Arc, PoisonError, RwLock},
@@ -43,6 +44,9 @@ struct State {
     /// Where each transaction is: the first eight bytes of its hash, and a height. Eight bytes keep
     /// the index at about 25 bytes a transaction; a collision costs a look into a second block.
     blocks: BTreeSet<(u64, u64)>,
+    /// Where a transaction took, capped or paid a claim: channel, lane, height, position. About 60
+    /// bytes for each lane of each settlement.
+    claims: BTreeSet<(ChannelId, u32, u64, u32)>,
     recent: VecDeque<Arc<Applied>>,
 }
 
@@ -54,6 +58,17 @@ pub struct View {
     /// Wakes the proposer. `watch` wakes its receivers in a random order, which would make
     /// simulations differ from run to run.
     published: Arc<Notify>,
+}
+
+impl State {
+    /// Learns in which block transactions are, and which lanes they touched.
+    fn index(&mut self, applied: &Applied) {
+        self.blocks.extend(applied.outcomes.iter().map(|outcome| (prefix(&outcome.hash), applied.height)));
+        for (position, outcome) in (0..).zip(&applied.outcomes) {
+            let lanes = outcome.events.iter().filter_map(Event::claim_lane);
+            self.claims.extend(lanes.map(|(channel, lane)| (channel, lane, applied.height, position)));
+        }
+    }
 }
 
 fn prefix(hash: &TxHash) -> u64 {
@@ -78,10 +93,9 @@ impl View {
         self.head.send_replace(head);
     }
 
-    /// Learns in which block transactions are, from the index.
+    /// Learns what a block of the index did.
     pub fn learn(&self, applied: &Applied) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        state.blocks.extend(applied.outcomes.iter().map(|outcome| (prefix(&outcome.hash), applied.height)));
+        self.state.write().unwrap_or_else(PoisonError::into_inner).index(applied);
     }
 
     /// The last final block.
@@ -109,13 +123,28 @@ impl View {
         state.blocks.range((prefix, 0)..=(prefix, u64::MAX)).map(|(_, height)| *height).collect()
     }
 
+    /// Where transactions took, capped or paid claims on a lane: heights and positions, oldest first,
+    /// and how many there are in all.
+    pub fn claims(
+        &self,
+        channel: &ChannelId,
+        lane: u32,
+        skip: usize,
+        limit: usize,
+    ) -> (Vec<(u64, u32)>, usize) {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let all = state.claims.range((*channel, lane, 0, 0)..=(*channel, lane, u64::MAX, u32::MAX));
+        let page = all.clone().skip(skip).take(limit);
+        (page.map(|(_, _, height, position)| (*height, *position)).collect(), all.count())
+    }
+
     /// A block is final and durable.
     pub fn publish(&self, applied: &Arc<Applied>) {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         for (key, value) in &applied.changes {
             state.catalog.apply(key, value.as_deref());
         }
-        state.blocks.extend(applied.outcomes.iter().map(|outcome| (prefix(&outcome.hash), applied.height)));
+        state.index(applied);
         if state.recent.back().is_some_and(|last| last.height + 1 != applied.height) {
             state.recent.clear();
         }

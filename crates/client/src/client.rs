@@ -3,12 +3,12 @@
 use crate::{
     error::ClientError,
     schema::{
-        BlockInfo, ErrorBody, GenesisAnswer, Inclusion, Models, Offers, Processors, StateAnswer, Status,
-        Submission, SupplyAnswer, TransactionState, TransactionStatus,
+        BlockInfo, Claims, ErrorBody, GenesisAnswer, Inclusion, Models, Offers, Processors, StateAnswer,
+        Status, Submission, SupplyAnswer, TransactionState, TransactionStatus,
     },
 };
 use gristmill_ledger::{
-    Record, SignedTx, keys,
+    Record, SignedTx, decode_tx, keys,
     record::{Account, Balance, Channel, Lane, Stored},
     tx_hash,
 };
@@ -212,7 +212,9 @@ impl Client {
         let finality = Finality::from_bytes(&bytes(&proof.finality)?)?;
         let header = finality.verify(&self.0.trust)?;
         BodyProof::from_bytes(&bytes(&proof.body)?)?.verify(hash, header)?;
-        if header.height.get() != inclusion.height || header.hash() != inclusion.block {
+        let same = header.height.get() == inclusion.height && header.hash() == inclusion.block;
+        let tx = inclusion.tx.as_deref().map(bytes).transpose()?.map(|bytes| decode_tx(&bytes));
+        if !same || tx.is_some_and(|tx| !tx.is_ok_and(|tx| tx_hash(&tx) == *hash)) {
             return Err(ClientError::OtherProof);
         }
         Ok(Some(Verified::new(inclusion.clone(), header)))
@@ -261,6 +263,14 @@ impl Client {
 
     /// The records under the keys (at most 65), each proven present or absent in the same state.
     pub async fn state(&self, keys: &[StateKey]) -> Result<Verified<Vec<Option<Record>>>, ClientError> {
+        Ok(self.state_with_proofs(keys).await?.map(|(records, _)| records))
+    }
+
+    /// The same, with the node's answer, for those who pass the proofs on.
+    pub async fn state_with_proofs(
+        &self,
+        keys: &[StateKey],
+    ) -> Result<Verified<(Vec<Option<Record>>, StateAnswer)>, ClientError> {
         let names: Vec<String> = keys.iter().take(KEYS_AT_ONCE).map(ToString::to_string).collect();
         // As of now: while the answer is on its way, others may hear of later blocks.
         let seen = self.0.seen.load(Ordering::Relaxed);
@@ -287,7 +297,7 @@ impl Client {
             }
             records.push(record);
         }
-        Ok(Verified::new(records, header))
+        Ok(Verified::new((records, answer.clone()), header))
     }
 
     /// The record of one kind under a key, proven.
@@ -359,6 +369,18 @@ impl Client {
             }
             names = wanted.into_iter().take(KEYS_AT_ONCE).collect();
         }
+    }
+
+    /// A page of the final transactions that took, capped or paid claims on a lane, oldest first: the
+    /// node's word.
+    pub async fn claims(
+        &self,
+        channel: &ChannelId,
+        lane: u32,
+        skip: usize,
+        limit: usize,
+    ) -> Result<Claims, ClientError> {
+        self.get(&format!("/v1/channels/{channel}/claims?lane={lane}&skip={skip}&limit={limit}")).await
     }
 
     /// A page of the model versions: the node's word.

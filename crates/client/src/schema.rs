@@ -4,7 +4,7 @@
 //! are `gm1…`. Fields are only ever added.
 
 use gristmill_ledger::{
-    Genesis, Outcome, Supply,
+    Event, Genesis, Outcome, Supply,
     record::{Channel, Issuer, Lane, Line, Model, Offer, Processor},
 };
 use gristmill_types::{AccountId, Amount, BlockHash, ChainId, ChannelId, Digest, ModelId, StateKey, TxHash};
@@ -232,6 +232,45 @@ pub struct ChannelInfo {
     /// Its lanes that were claimed on.
     #[schema(value_type = Vec<Object>)]
     pub lanes: Vec<Lane>,
+}
+
+/// Which claims to list.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct ClaimsQuestion {
+    /// The lane within the channel.
+    pub lane: u32,
+    /// How many transactions to skip.
+    #[serde(default)]
+    pub skip: usize,
+    /// How many transactions to return, at most 1000.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+}
+
+/// A page of the final transactions that took, capped or paid claims on a lane, oldest first. The
+/// node's word; a transaction can be read with its proof through `/v1/transactions`. They are listed
+/// also when the lane was given up or the channel is closed.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Claims {
+    /// The transactions.
+    pub transactions: Vec<ClaimInfo>,
+    /// How many there are in all.
+    pub total: usize,
+}
+
+/// What one transaction did on a lane.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct ClaimInfo {
+    /// The transaction.
+    #[schema(value_type = String)]
+    pub hash: TxHash,
+    /// The height of its block.
+    pub height: u64,
+    /// What it did on the lane, in order.
+    #[schema(value_type = Vec<Object>)]
+    pub events: Vec<Event>,
 }
 
 /// A page of a listing.

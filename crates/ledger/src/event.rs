@@ -101,3 +101,28 @@ pub enum Event {
         refund: Amount,
     } = 16,
 }
+
+impl Event {
+    /// The lane on which a claim was taken, capped or paid.
+    pub const fn claim_lane(&self) -> Option<(ChannelId, u32)> {
+        match self {
+            Self::ClaimPaid { channel, lane, .. }
+            | Self::ClaimPending { channel, lane, .. }
+            | Self::ClaimCapped { channel, lane, .. } => Some((*channel, *lane)),
+            Self::Transferred { .. }
+            | Self::Minted { .. }
+            | Self::Burned { .. }
+            | Self::ProcessorRegistered { .. }
+            | Self::OfferPosted { .. }
+            | Self::OfferWithdrawn { .. }
+            | Self::ModelPublished { .. }
+            | Self::ForeignRegistered { .. }
+            | Self::RoyaltyClaimed { .. }
+            | Self::ChannelOpened { .. }
+            | Self::ChannelToppedUp { .. }
+            | Self::FloorRaised { .. }
+            | Self::CloseRequested { .. }
+            | Self::ChannelClosed { .. } => None,
+        }
+    }
+}

@@ -18,6 +18,7 @@ use utoipa::OpenApi;
         state::state,
         state::account,
         state::channel,
+        state::claims,
         listings::models,
         listings::offers,
         listings::processors,
@@ -54,7 +55,7 @@ mod tests {
             .map(|(path, _)| path)
             .filter(|path| *path != "/openapi.json")
             .collect();
-        assert_eq!(routes.len(), 13);
+        assert_eq!(routes.len(), 14);
         for route in routes {
             assert!(described.iter().any(|path| *path == route), "{route} is not described");
         }

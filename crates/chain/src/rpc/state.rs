@@ -7,8 +7,8 @@ use super::{
 use crate::catalog::Catalog;
 use axum::{Json, extract::State};
 use gristmill_client::schema::{
-    AccountInfo, BalanceInfo, ChannelInfo, ErrorBody, MAX_KEYS, MAX_PAGE, StateAnswer, StateQuestion,
-    StateValue,
+    AccountInfo, BalanceInfo, ChannelInfo, ClaimInfo, Claims, ClaimsQuestion, ErrorBody, MAX_KEYS, MAX_PAGE,
+    StateAnswer, StateQuestion, StateValue,
 };
 use gristmill_ledger::{
     keys,
@@ -103,4 +103,36 @@ pub(super) async fn channel(
     let records = rpc.0.reader.records(names).await?;
     let lanes = records.iter().flatten().filter_map(Lane::of).cloned().collect();
     Ok(Json(ChannelInfo { id, channel, lanes }))
+}
+
+/// List what became of the claims on a lane. The node's word.
+///
+/// The final transactions that took, capped or paid claims on it, oldest first.
+#[utoipa::path(
+    get, path = "/v1/channels/{id}/claims", tag = "state",
+    params(("id" = String, Path, description = "The channel's id"), ClaimsQuestion),
+    responses(
+        (status = 200, description = "The transactions; none if the lane was never claimed on", body = Claims),
+        (status = 400, description = "Not an id, or no lane", body = ErrorBody),
+    )
+)]
+pub(super) async fn claims(
+    State(rpc): State<Rpc>,
+    Path(id): Path<ChannelId>,
+    Query(question): Query<ClaimsQuestion>,
+) -> Result<Json<Claims>, RpcError> {
+    let ClaimsQuestion { lane, skip, limit } = question;
+    let limit = limit.unwrap_or(MAX_PAGE).min(MAX_PAGE);
+    let (places, total) = rpc.0.view.claims(&id, lane, skip, limit);
+    let mut transactions = Vec::with_capacity(places.len());
+    for (height, position) in places {
+        let applied = rpc.0.reader.applied(height).await?;
+        let outcome = applied
+            .as_ref()
+            .and_then(|applied| applied.outcomes.get(usize::try_from(position).ok()?))
+            .ok_or_else(|| RpcError::internal("a block of the index is missing"))?;
+        let on_lane = outcome.events.iter().filter(|event| event.claim_lane() == Some((id, lane)));
+        transactions.push(ClaimInfo { hash: outcome.hash, height, events: on_lane.cloned().collect() });
+    }
+    Ok(Json(Claims { transactions, total }))
 }
