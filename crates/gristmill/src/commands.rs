@@ -6,6 +6,7 @@ mod credits;
 mod ledger;
 mod market;
 mod model;
+mod prove;
 mod receipt;
 mod status;
 mod wallet;
@@ -53,6 +54,8 @@ enum Command {
     /// List, show and verify receipts
     #[command(subcommand)]
     Receipt(receipt::Receipt),
+    /// Write one file that proves a payment, from the prompt to the ledger's root
+    Prove(prove::Prove),
     /// Read the ledger: blocks, transactions, accounts, the supply of credits
     #[command(subcommand)]
     Ledger(ledger::Ledger),
@@ -83,6 +86,7 @@ pub(crate) fn run(cli: Cli, output: Output) -> anyhow::Result<()> {
             Command::Model(command) => command.run(&home, output).await,
             Command::Channel(command) => command.run(&home, output).await,
             Command::Receipt(command) => command.run(&home, output).await,
+            Command::Prove(command) => command.run(&home, output).await,
             Command::Ledger(command) => command.run(&home, output).await,
             Command::Credits(command) => command.run(&home, output).await,
             Command::Status(command) => command.run(&home, output).await,

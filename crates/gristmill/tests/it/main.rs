@@ -5,3 +5,4 @@ mod clients;
 mod crash;
 mod exchange;
 mod pay;
+mod prove;
