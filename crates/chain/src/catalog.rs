@@ -82,7 +82,8 @@ impl Catalog {
             | Record::Shares(_)
             | Record::Pool(_)
             | Record::Accrual(_)
-            | Record::Lane(_) => {}
+            | Record::Lane(_)
+            | Record::LinePools(_) => {}
         }
     }
 

@@ -49,7 +49,8 @@ fn value(record: &Record) -> Option<(AccountId, u128, u128)> {
         | Record::Shares(_)
         | Record::Accrual(_)
         | Record::Lane(_)
-        | Record::Deadlines(_) => None,
+        | Record::Deadlines(_)
+        | Record::LinePools(_) => None,
     }
 }
 
@@ -172,6 +173,8 @@ struct Scan {
     shares: BTreeMap<LineId, u64>,
     /// Offers as the processors count them, minus the offers seen.
     offers: BTreeMap<AccountId, i64>,
+    /// Pools as the lines count them, minus the pools seen.
+    pools: BTreeMap<LineId, i64>,
 }
 
 /// Adds up a whole state.
@@ -209,7 +212,15 @@ impl Scan {
                 self.add(r.issuer, |parts| &mut parts.balances, r.amount);
             }
             Record::Channel(r) => self.take_channel(r),
-            Record::Pool(r) => self.add(r.issuer, |parts| &mut parts.royalties, r.balance),
+            Record::Pool(r) => {
+                self.add(r.issuer, |parts| &mut parts.royalties, r.balance);
+                let count = self.pools.entry(r.line).or_default();
+                *count = count.saturating_sub(1);
+            }
+            Record::LinePools(r) => {
+                let count = self.pools.entry(r.line).or_default();
+                *count = count.saturating_add(i64::from(r.count));
+            }
             Record::Issuer(r) => {
                 let total = r.genesis.checked_add(r.minted).and_then(|sum| sum.checked_sub(r.burned));
                 if total.is_none_or(|total| total > r.cap) {
@@ -308,6 +319,11 @@ impl Scan {
                 self.fault(format!("the processor {processor} miscounts its offers"));
             }
         }
+        for (line, difference) in std::mem::take(&mut self.pools) {
+            if difference != 0 {
+                self.fault(format!("the line {line} miscounts its pools"));
+            }
+        }
         let mut supplies = std::mem::take(&mut self.audit.supplies);
         for supply in &mut supplies {
             supply.parts = self.parts.remove(&supply.issuer).unwrap_or_default();
@@ -395,10 +411,14 @@ mod tests {
     #[test]
     fn a_scan_finds_damage() {
         let (mut world, terms) = World::with_channel(1_000);
-        world.must(PAYEE, Settle { terms, claims: vec![voucher(claim(&terms, 0, 1, 100))], floor: None });
+        let pays = approval(claim(&terms, 1, 1, 100));
+        world.must(
+            PAYEE,
+            Settle { terms, claims: vec![voucher(claim(&terms, 0, 1, 100)), pays], floor: None },
+        );
         world.must(PAYEE, RegisterProcessor { receipt_key: id(RECEIPT_KEY), endpoints: vec![] });
         assert!(edited(&world, |_| {}).adds_up());
-        let damages: [fn(&mut Record); 10] = [
+        let damages: [fn(&mut Record); 11] = [
             |record| {
                 if let Record::Balance(r) = record {
                     r.amount = r.amount.checked_add(grains(1)).unwrap();
@@ -433,7 +453,7 @@ mod tests {
             },
             |record| {
                 if let Record::Lane(r) = record {
-                    r.paid = grains(1);
+                    r.paid = grains(1_000);
                 }
             },
             |record| {
@@ -449,6 +469,11 @@ mod tests {
             |record| {
                 if let Record::Processor(r) = record {
                     r.offers = 1;
+                }
+            },
+            |record| {
+                if let Record::LinePools(r) = record {
+                    r.count = 2;
                 }
             },
         ];

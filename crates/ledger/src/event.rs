@@ -100,6 +100,8 @@ pub enum Event {
         settled: Amount,
         refund: Amount,
     } = 16,
+    /// Shares of a line changed hands. What both sides had earned was paid out to them before.
+    SharesTransferred { line: LineId, from: AccountId, to: AccountId, shares: u64 } = 17,
 }
 
 impl Event {

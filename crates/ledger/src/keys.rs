@@ -64,6 +64,11 @@ pub fn pool(line: &LineId, issuer: &AccountId) -> StateKey {
     key(tag::POOL, [line.as_ref(), issuer.as_ref(), &[]])
 }
 
+/// How many pools a line has.
+pub fn line_pools(line: &LineId) -> StateKey {
+    key(tag::LINE_POOLS, [line.as_ref(), &[], &[]])
+}
+
 /// How far a holder has drawn from a pool.
 pub fn accrual(line: &LineId, issuer: &AccountId, holder: &AccountId) -> StateKey {
     key(tag::ACCRUAL, [line.as_ref(), issuer.as_ref(), holder.as_ref()])

@@ -53,6 +53,7 @@ extern crate self as gristmill_ledger;
 #[path = "../tests/it/world.rs"]
 mod world;
 
+mod accrual;
 mod channel;
 pub mod clock;
 pub mod conservation;

@@ -138,4 +138,5 @@ fees! {
     RequestClose request_close = 10_000,
     CloseChannel close_channel = 20_000,
     Withdraw withdraw = 20_000,
+    TransferShares transfer_shares = 20_000,
 }

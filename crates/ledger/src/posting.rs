@@ -5,7 +5,7 @@ use crate::{
     invalid::Fault,
     keys,
     overlay::Overlay,
-    record::{Balance, Channel, Issuer, Pool},
+    record::{Balance, Channel, Issuer, LinePools, Pool},
     rejection::Rejection,
     royalty,
     tx::Stop,
@@ -104,7 +104,13 @@ fn give(overlay: &mut Overlay<'_>, issuer: &AccountId, to: Side<'_>, amount: Amo
         }
         Side::Pool(line) => {
             let key = keys::pool(line, issuer);
-            let mut pool = overlay.get::<Pool>(&key)?.unwrap_or_else(|| royalty::empty_pool(line, issuer));
+            let mut pool = match overlay.get::<Pool>(&key)? {
+                Some(pool) => pool,
+                None => {
+                    count_pool(overlay, line)?;
+                    royalty::empty_pool(line, issuer)
+                }
+            };
             pool.balance = sum(pool.balance, amount)?;
             royalty::distribute(&mut pool, amount)?;
             overlay.put(&key, pool)?;
@@ -119,6 +125,14 @@ fn give(overlay: &mut Overlay<'_>, issuer: &AccountId, to: Side<'_>, amount: Amo
         Side::Refund(_) => return Err(Fault::Range.into()),
     }
     Ok(())
+}
+
+/// A line gets its first payment in an issuer's credits.
+fn count_pool(overlay: &mut Overlay<'_>, line: &LineId) -> Result<(), Fault> {
+    let key = keys::line_pools(line);
+    let count = overlay.get::<LinePools>(&key)?.map_or(0, |pools| pools.count);
+    let count = count.checked_add(1).ok_or(Fault::Range)?;
+    overlay.put(&key, LinePools { line: *line, count })
 }
 
 fn sum(a: Amount, b: Amount) -> Result<Amount, Fault> {

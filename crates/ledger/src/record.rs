@@ -24,6 +24,7 @@ pub(crate) mod tag {
     pub(crate) const CHANNEL: u8 = 11;
     pub(crate) const LANE: u8 = 12;
     pub(crate) const DEADLINES: u8 = 13;
+    pub(crate) const LINE_POOLS: u8 = 14;
 }
 
 macro_rules! structs {
@@ -184,6 +185,14 @@ structs! {
         index: u128,
         /// What the last division left over, below the number of shares.
         remainder: u64,
+    }
+
+    /// How many pools a line has: one for each issuer in whose credits it was ever paid.
+    LinePools {
+        /// The line.
+        line: LineId,
+        /// How many.
+        count: u16,
     }
 
     /// How far a holder has drawn from a pool.
@@ -361,6 +370,8 @@ records! {
     Lane(Box<Lane>) = tag::LANE,
     /// The latest deadline.
     Deadlines(Deadlines) = tag::DEADLINES,
+    /// How many pools a line has.
+    LinePools(LinePools) = tag::LINE_POOLS,
 }
 
 impl Record {
@@ -381,6 +392,7 @@ impl Record {
             Self::Channel(r) => keys::channel(&r.terms.id()),
             Self::Lane(r) => keys::lane(&r.channel, r.lane),
             Self::Deadlines(_) => keys::deadlines(),
+            Self::LinePools(r) => keys::line_pools(&r.line),
         }
     }
 }

@@ -55,6 +55,9 @@ rejections! {
     NothingToClaim = 35: "no whole grain has accrued to the sender since the last claim; claim later",
     PoolFull = 36: "the royalty pool of this line cannot count higher; use another issuer's credits",
 
+    TooFewShares = 37: "the sender holds fewer shares of this model line; transfer at most what it holds",
+    PoolsDiffer = 38: "the issuers named are not those in whose credits the line was ever paid; read its pools and name exactly those",
+
     // Channels.
     UnknownChannel = 50: "there is no channel with these terms; check that the terms are those that it was opened with",
     ChannelClosed = 51: "the channel is closed; open another",

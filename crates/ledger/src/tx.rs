@@ -18,6 +18,7 @@ mod settle;
 mod show_receipt;
 mod top_up;
 mod transfer;
+mod transfer_shares;
 mod withdraw;
 mod withdraw_offer;
 
@@ -35,6 +36,7 @@ pub use settle::{ClaimProof, RaiseFloor, Settle, SettleClaim};
 pub use show_receipt::ShowReceipt;
 pub use top_up::TopUp;
 pub use transfer::Transfer;
+pub use transfer_shares::TransferShares;
 pub use withdraw::{MaturedLane, Withdraw};
 pub use withdraw_offer::WithdrawOffer;
 
@@ -156,6 +158,8 @@ bodies! {
     CloseChannel = 14, "close_channel";
     /// Pending claims whose time has come.
     Withdraw = 15, "withdraw";
+    /// Shares of a model line to another account.
+    TransferShares = 16, "transfer_shares";
 }
 
 /// Why an action stopped.

@@ -2,16 +2,15 @@
 
 use super::{Action, Events, Stop, Transaction};
 use crate::{
+    accrual,
     event::Event,
     executor::Context,
     genesis::Rules,
-    invalid::{Fault, Malformed},
+    invalid::Malformed,
     keys,
     overlay::Overlay,
-    posting::{Side, post},
-    record::{Accrual, Pool, Shares},
+    record::{Pool, Shares},
     rejection::Rejection,
-    royalty,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 use gristmill_types::{AccountId, LineId, StateKey};
@@ -41,18 +40,13 @@ impl Action for ClaimRoyalty {
     fn apply(&self, tx: &Transaction, overlay: &mut Overlay<'_>, _context: &Context) -> Result<Events, Stop> {
         let Self { line, issuer } = *self;
         let shares: Shares = overlay.get(&keys::shares(&line, &tx.sender))?.ok_or(Rejection::NoShares)?;
-        let pool: Pool = overlay.get(&keys::pool(&line, &issuer))?.ok_or(Rejection::NothingToClaim)?;
-        let accrual_key = keys::accrual(&line, &issuer, &tx.sender);
-        let (seen, fraction) =
-            overlay.get::<Accrual>(&accrual_key)?.map_or((0, 0), |a| (a.index, a.fraction));
-        let (amount, fraction) =
-            royalty::draw(shares.shares, seen, pool.index, fraction).ok_or(Fault::Range)?;
+        if overlay.get::<Pool>(&keys::pool(&line, &issuer))?.is_none() {
+            return Err(Rejection::NothingToClaim.into());
+        }
+        let amount = accrual::pay(overlay, &line, &issuer, &tx.sender, shares.shares)?;
         if amount.is_zero() {
             return Err(Rejection::NothingToClaim.into());
         }
-        let accrual = Accrual { line, issuer, holder: tx.sender, index: pool.index, fraction };
-        overlay.put(&accrual_key, accrual)?;
-        post(overlay, &issuer, Side::Pool(&line), Side::Account(&tx.sender), amount)?;
         Ok(vec![Event::RoyaltyClaimed { line, issuer, holder: tx.sender, amount }])
     }
 }

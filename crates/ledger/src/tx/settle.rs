@@ -89,6 +89,7 @@ impl Action for Settle {
             keys.push(keys::lane(&id, claim.lane));
             keys.push(keys::model(&claim.model));
             keys.push(keys::pool(&item.line, &self.terms.issuer));
+            keys.push(keys::line_pools(&item.line));
         }
         if let Some(floor) = &self.floor {
             keys.extend(floor.remove.iter().map(|lane| keys::lane(&id, *lane)));

@@ -53,6 +53,7 @@ impl Action for Withdraw {
         for item in &self.lanes {
             keys.push(keys::lane(&id, item.lane));
             keys.push(keys::pool(&item.line, &self.terms.issuer));
+            keys.push(keys::line_pools(&item.line));
         }
     }
 

@@ -211,7 +211,7 @@ impl Random {
         SettleClaim { line: self.line(), proof, receipt: self.chance(2).then(|| self.receipt()) }
     }
 
-    pub(crate) const BODIES: u64 = 16;
+    pub(crate) const BODIES: u64 = 17;
 
     /// A payload of the kind with this number.
     pub(crate) fn body(&mut self, kind: u64) -> Body {
@@ -260,6 +260,13 @@ impl Random {
                     .collect(),
             }
             .into(),
+            16 => TransferShares {
+                line: self.line(),
+                to: self.account(),
+                shares: self.small(),
+                issuers: self.accounts(),
+            }
+            .into(),
             other => panic!("no payload {other}"),
         }
     }
@@ -275,7 +282,7 @@ impl Random {
         Signed { body, signature: self.signature() }
     }
 
-    pub(crate) const RECORDS: u64 = 14;
+    pub(crate) const RECORDS: u64 = 15;
 
     /// A record of the kind with this number.
     pub(crate) fn record(&mut self, kind: u64) -> Record {
@@ -362,6 +369,7 @@ impl Random {
             11 => self.channel_record(),
             12 => self.lane_record(),
             13 => Deadlines { latest_ms: self.small() }.into_record(),
+            14 => LinePools { line: self.line(), count: self.u16() }.into_record(),
             other => panic!("no record {other}"),
         }
     }
@@ -409,7 +417,7 @@ impl Random {
         .into_record()
     }
 
-    pub(crate) const EVENTS: u64 = 17;
+    pub(crate) const EVENTS: u64 = 18;
 
     /// An event of the kind with this number.
     pub(crate) fn event(&mut self, kind: u64) -> Event {
@@ -484,6 +492,7 @@ impl Random {
             16 => {
                 Event::ChannelClosed { channel, payer, payee, issuer, settled: amount, refund: self.amount() }
             }
+            17 => Event::SharesTransferred { line, from: payer, to: payee, shares: self.small() },
             other => panic!("no event {other}"),
         }
     }

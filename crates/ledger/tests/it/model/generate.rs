@@ -11,7 +11,7 @@ use gristmill_ledger::{
     tx::{
         Burn, ClaimProof, ClaimRoyalty, CloseChannel, MaturedLane, Mint, OpenChannel, PostOffer,
         PublishModel, RaiseFloor, RegisterForeign, RegisterProcessor, RequestClose, Settle, SettleClaim,
-        ShowReceipt, TopUp, Transfer, Withdraw, WithdrawOffer,
+        ShowReceipt, TopUp, Transfer, TransferShares, Withdraw, WithdrawOffer,
     },
 };
 use gristmill_types::{
@@ -165,7 +165,8 @@ impl Maker<'_> {
                 };
                 (person, foreign.into())
             }
-            12..=14 => self.claim_royalty(person),
+            12..=13 => self.claim_royalty(person),
+            14 => self.transfer_shares(person),
             15..=18 if self.naive.channels.values().filter(|channel| !channel.closed).count() < 4 => {
                 self.open(person)
             }
@@ -233,15 +234,41 @@ impl Maker<'_> {
     }
 
     fn claim_royalty(&mut self, person: u8) -> (u8, Body) {
-        let owned = self.naive.lines.iter().filter_map(|(name, (owner, _))| Some((name.clone(), (*owner)?)));
-        let owned: Vec<_> = owned.collect();
         let issuer = id(self.issuer());
-        if owned.is_empty() || self.wrong(3) {
-            return (person, ClaimRoyalty { line: keys::line_id(&self.name()), issuer }.into());
+        match self.holding() {
+            Some((line, holder, _)) if !self.wrong(3) => (holder, ClaimRoyalty { line, issuer }.into()),
+            _ => (person, ClaimRoyalty { line: keys::line_id(&self.name()), issuer }.into()),
         }
-        let (name, owner) = owned[self.random.index(owned.len())].clone();
-        let person = PEOPLE.into_iter().find(|person| id(*person) == owner).unwrap();
-        (person, ClaimRoyalty { line: keys::line_id(&name), issuer }.into())
+    }
+
+    /// Somebody's shares of a line, preferably one that was paid for.
+    fn holding(&mut self) -> Option<(LineId, u8, u64)> {
+        let all: Vec<_> =
+            self.naive.shares.iter().map(|((line, holder), held)| (*line, *holder, *held)).collect();
+        let paid = |line: &LineId| self.naive.pools.keys().any(|(of, _)| of == line);
+        let earning: Vec<_> = all.iter().copied().filter(|(line, ..)| paid(line)).collect();
+        let from = if earning.is_empty() || self.random.chance(4) { all } else { earning };
+        let (line, holder, held) = *from.get(self.random.index(from.len().max(1)))?;
+        let holder = PEOPLE.into_iter().find(|person| id(*person) == holder)?;
+        Some((line, holder, held))
+    }
+
+    fn transfer_shares(&mut self, person: u8) -> (u8, Body) {
+        let to = id(person);
+        let (line, holder, held) = self.holding().unwrap_or((keys::line_id("nothing"), 1, 1));
+        let holder = if self.wrong(8) { self.person() } else { holder };
+        let mut issuers: Vec<_> =
+            self.naive.pools.keys().filter(|(of, _)| *of == line).map(|(_, issuer)| *issuer).collect();
+        if self.wrong(4) {
+            issuers = vec![id(self.issuer())];
+        }
+        let shares = match self.random.below(3) {
+            0 => held,
+            _ => self.random.below(held) + 1,
+        };
+        let shares = if self.wrong(6) { held + 1 } else { shares };
+        self.malformed = id(holder) == to;
+        (holder, TransferShares { line, to, shares, issuers }.into())
     }
 
     fn open(&mut self, payer: u8) -> (u8, Body) {

@@ -95,7 +95,11 @@ pub(crate) struct Naive {
     /// Owner and versions by name.
     pub(crate) lines: BTreeMap<String, (Option<AccountId>, u32)>,
     /// Paid in and drawn.
-    pools: BTreeMap<(LineId, AccountId), (u128, u128)>,
+    pub(crate) pools: BTreeMap<(LineId, AccountId), (u128, u128)>,
+    /// Shares by line and holder.
+    pub(crate) shares: BTreeMap<(LineId, AccountId), u64>,
+    /// What holders have earned and not drawn, by line, issuer and holder: grains and 2⁻⁶⁴ grains.
+    due: BTreeMap<(LineId, AccountId, AccountId), (u128, u64)>,
     pub(crate) channels: BTreeMap<ChannelId, NaiveChannel>,
     latest_deadline: u64,
 }
@@ -111,10 +115,9 @@ fn covers(a: &Usage, b: &Usage) -> bool {
     list(a).iter().zip(list(b)).all(|(a, b)| *a >= b)
 }
 
-/// What the single holder of all shares can have drawn when so much was paid in: the index is
-/// rounded down unless the millionth part times 2⁶⁴ is whole, which takes a multiple of 5⁶.
-fn drawable(paid_in: u128) -> u128 {
-    if paid_in.is_multiple_of(15_625) { paid_in } else { paid_in - 1 }
+/// What one share has earned when so much was paid in: a millionth of it, in 2⁻⁶⁴ grains.
+fn index(paid_in: u128) -> u128 {
+    ((paid_in / 1_000_000) << 64) + ((paid_in % 1_000_000) << 64) / 1_000_000
 }
 
 impl Naive {
@@ -154,6 +157,8 @@ impl Naive {
             models: BTreeMap::new(),
             lines: BTreeMap::new(),
             pools: BTreeMap::new(),
+            shares: BTreeMap::new(),
+            due: BTreeMap::new(),
             channels: BTreeMap::new(),
             latest_deadline: 0,
         }
@@ -248,6 +253,9 @@ impl Naive {
                 ensure(!self.models.contains_key(&t.model), Rejection::ModelExists)?;
                 let line = self.lines.entry(t.name.clone()).or_insert((Some(sender), 0));
                 ensure(line.0 == Some(sender), Rejection::NotLineOwner)?;
+                if line.1 == 0 {
+                    self.shares.insert((keys::line_id(&t.name), sender), 1_000_000);
+                }
                 line.1 += 1;
                 self.models.insert(t.model, (t.name.clone(), t.royalty_bps));
             }
@@ -258,15 +266,24 @@ impl Naive {
                 self.models.insert(t.model, (t.name.clone(), 0));
             }
             Body::ClaimRoyalty(t) => {
-                let owns = |(name, (owner, _)): (&String, &(Option<AccountId>, u32))| {
-                    keys::line_id(name) == t.line && *owner == Some(sender)
-                };
-                ensure(self.lines.iter().any(owns), Rejection::NoShares)?;
-                let pool = self.pools.get_mut(&(t.line, t.issuer)).ok_or(Rejection::NothingToClaim)?;
-                let amount = drawable(pool.0) - pool.1;
-                ensure(amount > 0, Rejection::NothingToClaim)?;
-                pool.1 += amount;
-                self.give(sender, t.issuer, amount);
+                ensure(self.shares.contains_key(&(t.line, sender)), Rejection::NoShares)?;
+                ensure(self.draw(t.line, t.issuer, sender) > 0, Rejection::NothingToClaim)?;
+            }
+            Body::TransferShares(t) => {
+                let held = *self.shares.get(&(t.line, sender)).ok_or(Rejection::NoShares)?;
+                ensure(held >= t.shares, Rejection::TooFewShares)?;
+                let pools = self.pools.keys().filter(|(line, _)| *line == t.line).map(|(_, issuer)| issuer);
+                ensure(pools.eq(&t.issuers), Rejection::PoolsDiffer)?;
+                for issuer in &t.issuers {
+                    self.draw(t.line, *issuer, sender);
+                    self.draw(t.line, *issuer, t.to);
+                }
+                self.shares.insert((t.line, sender), held - t.shares);
+                *self.shares.entry((t.line, t.to)).or_default() += t.shares;
+                if held == t.shares {
+                    self.shares.remove(&(t.line, sender));
+                    self.due.retain(|(line, _, holder), _| (*line, *holder) != (t.line, sender));
+                }
             }
             Body::OpenChannel(_)
             | Body::TopUp(_)
@@ -277,6 +294,27 @@ impl Naive {
             | Body::Withdraw(_) => self.act_on_channel(sender, body)?,
         }
         Ok(())
+    }
+
+    /// Pays a line, and looks at every holder.
+    fn pay_line(&mut self, line: LineId, issuer: AccountId, amount: u128) {
+        let pool = self.pools.entry((line, issuer)).or_default();
+        let rise = index(pool.0 + amount) - index(pool.0);
+        pool.0 += amount;
+        for ((_, holder), shares) in self.shares.iter().filter(|((of, _), _)| *of == line) {
+            let due = self.due.entry((line, issuer, *holder)).or_default();
+            let low = (rise & u128::from(u64::MAX)) * u128::from(*shares) + u128::from(due.1);
+            *due = (due.0 + (rise >> 64) * u128::from(*shares) + (low >> 64), low as u64);
+        }
+    }
+
+    /// Pays out the whole grains that are due.
+    fn draw(&mut self, line: LineId, issuer: AccountId, holder: AccountId) -> u128 {
+        let Some(due) = self.due.get_mut(&(line, issuer, holder)) else { return 0 };
+        let amount = std::mem::take(&mut due.0);
+        self.pools.get_mut(&(line, issuer)).unwrap().1 += amount;
+        self.give(holder, issuer, amount);
+        amount
     }
 
     fn act_on_channel(&mut self, sender: AccountId, body: &Body) -> Step {
@@ -381,8 +419,9 @@ impl Naive {
         let rise = total - of.paid;
         of.paid = total;
         channel.settled += rise;
+        let line = keys::line_id(name);
         if royalty > 0 {
-            self.pools.entry((keys::line_id(name), terms.issuer)).or_default().0 += royalty;
+            self.pay_line(line, terms.issuer, royalty);
         }
         self.give(terms.payee, terms.issuer, rise - royalty);
     }
@@ -499,6 +538,7 @@ impl Naive {
             (self.deposits.clone(), self.offers.clone(), self.models.clone());
         let (mut processors, mut pools, mut lines) =
             (self.processors.clone(), self.pools.clone(), self.lines.clone());
+        let mut shares = self.shares.clone();
         let mut lanes = BTreeSet::new();
         let mut latest = 0;
         for record in records {
@@ -519,12 +559,12 @@ impl Naive {
                 Record::Model(r) => {
                     assert_eq!(models.remove(&r.model), Some((r.name.clone(), r.royalty_bps)))
                 }
-                Record::Shares(r) => assert_eq!(r.shares, 1_000_000),
+                Record::Shares(r) => assert_eq!(shares.remove(&(r.line, r.holder)), Some(r.shares)),
                 Record::Pool(r) => {
                     let (paid_in, drawn) = pools.remove(&(r.line, r.issuer)).unwrap();
                     assert_eq!(r.balance.grains(), paid_in - drawn);
                 }
-                Record::Accrual(_) => {}
+                Record::Accrual(r) => assert!(self.shares.contains_key(&(r.line, r.holder))),
                 Record::Channel(r) => {
                     let naive = channels.remove(&r.terms.id()).unwrap();
                     let state = match (naive.closed, naive.closing) {
@@ -543,6 +583,10 @@ impl Naive {
                     self.compare_lane(&r);
                 }
                 Record::Deadlines(r) => latest = r.latest_ms,
+                Record::LinePools(r) => {
+                    let pools = self.pools.keys().filter(|(line, _)| *line == r.line);
+                    assert_eq!(usize::from(r.count), pools.count());
+                }
             }
         }
         let naive = self.channels.iter().flat_map(|(id, of)| of.lanes.keys().map(|lane| (*id, *lane)));
@@ -550,7 +594,7 @@ impl Naive {
         assert_eq!(latest, self.latest_deadline);
         assert!(balances.is_empty() && nonces.is_empty() && issuers.is_empty() && channels.is_empty());
         assert!(deposits.is_empty() && offers.is_empty() && models.is_empty() && processors.is_empty());
-        assert!(pools.is_empty() && lines.is_empty());
+        assert!(pools.is_empty() && lines.is_empty() && shares.is_empty());
     }
 
     fn compare_lane(&self, lane: &Lane) {
