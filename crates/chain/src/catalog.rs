@@ -83,7 +83,8 @@ impl Catalog {
             | Record::Pool(_)
             | Record::Accrual(_)
             | Record::Lane(_)
-            | Record::LinePools(_) => {}
+            | Record::LinePools(_)
+            | Record::SpendingKey(_) => {}
         }
     }
 

@@ -91,6 +91,7 @@ impl Refusal {
             Invalid::Malformed(_) => "malformed",
             Invalid::Nonce { .. } => "nonce_used",
             Invalid::CannotPayFee { .. } => "cannot_pay_fee",
+            Invalid::SpendingKey { .. } => "spending_key",
             Invalid::Fault(_) => "fault",
         };
         Self::Invalid { code, reason: reason.to_string() }

@@ -274,6 +274,15 @@ impl<'o, 'a> ChannelBook<'o, 'a> {
         Ok(true)
     }
 
+    /// The time for claims begins to run out; the channel must be open.
+    pub(crate) fn request_close(&mut self) -> Result<(), Stop> {
+        let deadline_ms = self.set_deadline()?;
+        self.edit(|channel| channel.state = ChannelState::Closing { deadline_ms })?;
+        let (channel, ChannelTerms { payer, payee, .. }) = (self.id, *self.terms);
+        self.event(Event::CloseRequested { channel, payer, payee, deadline_ms });
+        Ok(())
+    }
+
     /// Gives back what the channel holds and ends it.
     pub(crate) fn close(&mut self) -> Result<(), Stop> {
         let channel = self.channel()?;

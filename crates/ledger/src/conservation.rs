@@ -50,7 +50,8 @@ fn value(record: &Record) -> Option<(AccountId, u128, u128)> {
         | Record::Accrual(_)
         | Record::Lane(_)
         | Record::Deadlines(_)
-        | Record::LinePools(_) => None,
+        | Record::LinePools(_)
+        | Record::SpendingKey(_) => None,
     }
 }
 
@@ -260,6 +261,12 @@ impl Scan {
             Record::Offer(r) => {
                 let count = self.offers.entry(r.processor).or_default();
                 *count = count.saturating_sub(1);
+            }
+            Record::SpendingKey(r) => {
+                // A limit may be set below what was spent, so only the key itself can be wrong.
+                if r.owner == r.key {
+                    self.fault(format!("{} is its own spending key", r.owner));
+                }
             }
             Record::Account(_)
             | Record::Deposit(_)

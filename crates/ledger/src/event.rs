@@ -102,6 +102,10 @@ pub enum Event {
     } = 16,
     /// Shares of a line changed hands. What both sides had earned was paid out to them before.
     SharesTransferred { line: LineId, from: AccountId, to: AccountId, shares: u64 } = 17,
+    /// A spending key was authorised, or its limit changed.
+    KeyAuthorised { owner: AccountId, key: AccountId, issuer: AccountId, limit: Amount } = 18,
+    /// A spending key was revoked; `spent` is what it spent in all.
+    KeyRevoked { owner: AccountId, key: AccountId, issuer: AccountId, spent: Amount } = 19,
 }
 
 impl Event {

@@ -11,6 +11,7 @@ use crate::{
     posting::{self, Side},
     record::Account,
     rejection::Rejection,
+    spending,
     tx::{CheckedTx, Stop, Transaction},
 };
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -180,7 +181,13 @@ fn take_fee(tx: &Transaction, rules: &Rules, overlay: &mut Overlay<'_>) -> Resul
     account.nonce = account.nonce.checked_add(1).ok_or(Fault::Range)?;
     overlay.put(&key, account)?;
     let fee = rules.params.fees.of(&tx.body);
-    let (from, to) = (Side::Account(&tx.sender), Side::Account(&rules.fee_account));
+    let payer = tx.fee_payer();
+    match spending::count(overlay, &payer, &tx.sender, &tx.fee_issuer, fee) {
+        Ok(()) => {}
+        Err(Stop::Rejected(why)) => return Err(Invalid::SpendingKey { why }),
+        Err(Stop::Fault(fault)) => return Err(fault.into()),
+    }
+    let (from, to) = (Side::Account(&payer), Side::Account(&rules.fee_account));
     match posting::post(overlay, &tx.fee_issuer, from, to, fee) {
         Ok(()) => Ok(fee),
         Err(Stop::Rejected(_)) => Err(Invalid::CannotPayFee { fee, issuer: tx.fee_issuer }),

@@ -1,5 +1,6 @@
 //! Why a transaction cannot be in a block at all.
 
+use crate::rejection::Rejection;
 use borsh::{BorshDeserialize, BorshSerialize};
 use gristmill_types::{AccountId, Amount, StateKey};
 use serde::Serialize;
@@ -91,6 +92,11 @@ pub enum Malformed {
     /// A claim by somebody other than the payee without the payee's word.
     #[error("a claim that the payee does not submit itself must carry the payee's receipt")]
     ReceiptMissing,
+    /// A channel that is not one of the spending key.
+    #[error(
+        "a channel to close is not one of this key: its terms name the sender as payer and the key as voucher key"
+    )]
+    OtherKey,
     /// The channel's terms name another nonce than the transaction's.
     #[error("the terms' open_nonce must be the nonce of the transaction that opens the channel")]
     OpenNonce,
@@ -150,6 +156,12 @@ pub enum Invalid {
         fee: Amount,
         /// In whose credits.
         issuer: AccountId,
+    },
+    /// The sender is no spending key of the payer's, or may not spend the fee.
+    #[error("the sender is not the payer, and as its spending key it cannot pay the fee: {why}")]
+    SpendingKey {
+        /// Why not.
+        why: Rejection,
     },
     /// A defect.
     #[error(transparent)]

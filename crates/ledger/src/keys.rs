@@ -84,6 +84,11 @@ pub fn lane(channel: &ChannelId, lane: u32) -> StateKey {
     key(tag::LANE, [channel.as_ref(), &lane.to_be_bytes(), &[]])
 }
 
+/// A key that spends from an account.
+pub fn spending_key(owner: &AccountId, spender: &AccountId) -> StateKey {
+    key(tag::SPENDING_KEY, [owner.as_ref(), spender.as_ref(), &[]])
+}
+
 /// The latest deadline that was ever set.
 pub fn deadlines() -> StateKey {
     key(tag::DEADLINES, [&[], &[], &[]])

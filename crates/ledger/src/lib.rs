@@ -68,6 +68,7 @@ mod posting;
 pub mod record;
 mod rejection;
 mod royalty;
+mod spending;
 mod text;
 pub mod tx;
 mod u128_text;

@@ -31,6 +31,8 @@ pub const MAX_GRACE_MS: u64 = 7 * DAY_MS;
 
 /// Lanes that may be open at once: those from the floor up.
 pub const LANES: u32 = 64;
+/// Channels that a revocation of a spending key closes.
+pub const MAX_KEY_CHANNELS: usize = 64;
 /// Claims in one settlement.
 pub const MAX_CLAIMS: usize = 16;
 
@@ -139,4 +141,6 @@ fees! {
     CloseChannel close_channel = 20_000,
     Withdraw withdraw = 20_000,
     TransferShares transfer_shares = 20_000,
+    AuthoriseKey authorise_key = 20_000,
+    RevokeKey revoke_key = 20_000,
 }

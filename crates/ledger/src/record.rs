@@ -25,6 +25,7 @@ pub(crate) mod tag {
     pub(crate) const LANE: u8 = 12;
     pub(crate) const DEADLINES: u8 = 13;
     pub(crate) const LINE_POOLS: u8 = 14;
+    pub(crate) const SPENDING_KEY: u8 = 15;
 }
 
 macro_rules! structs {
@@ -193,6 +194,21 @@ structs! {
         line: LineId,
         /// How many.
         count: u16,
+    }
+
+    /// A key that may spend up to a limit on channels of its owner. There is no record once it is
+    /// revoked.
+    SpendingKey {
+        /// Whose account it spends from.
+        owner: AccountId,
+        /// The key, which is an account of its own by its nonce.
+        key: AccountId,
+        /// In whose credits.
+        issuer: AccountId,
+        /// The most that it may ever spend.
+        limit: Amount,
+        /// Spent on deposits and fees so far; refunds do not lower it.
+        spent: Amount,
     }
 
     /// How far a holder has drawn from a pool.
@@ -372,6 +388,8 @@ records! {
     Deadlines(Deadlines) = tag::DEADLINES,
     /// How many pools a line has.
     LinePools(LinePools) = tag::LINE_POOLS,
+    /// A spending key.
+    SpendingKey(Box<SpendingKey>) = tag::SPENDING_KEY,
 }
 
 impl Record {
@@ -393,6 +411,7 @@ impl Record {
             Self::Lane(r) => keys::lane(&r.channel, r.lane),
             Self::Deadlines(_) => keys::deadlines(),
             Self::LinePools(r) => keys::line_pools(&r.line),
+            Self::SpendingKey(r) => keys::spending_key(&r.owner, &r.key),
         }
     }
 }

@@ -34,6 +34,11 @@ rejections! {
     // Accounts.
     InsufficientBalance = 1: "the sender does not hold enough of this issuer's credits; buy some or send less",
 
+    // Spending keys.
+    NoSuchKey = 2: "the account has no such spending key; its owner authorises it first",
+    KeyIssuer = 3: "the spending key is for another issuer's credits; name those, or authorise another key",
+    OverKeyLimit = 4: "the spending key would have spent more than its limit; its owner raises the limit",
+
     // Issuance.
     NotIssuer = 10: "the sender is not an issuer; only accounts named by the federation mint and burn",
     DepositUsed = 11: "credits were already minted for this deposit; use the id of another deposit",
@@ -67,6 +72,8 @@ rejections! {
     ClaimsPending = 55: "a claim on this channel is pending; wait for its deadline and withdraw it first",
     LanesDiffer = 56: "the lanes named are not those that have a record; read the channel again and name exactly those",
     DepositTooLarge = 57: "the channel would have held more than a channel may; open another",
+
+    ChannelExists = 58: "a channel with these terms was opened before; use another nonce or another voucher key",
 
     // Claims.
     LaneRetired = 60: "the lane is below the channel's floor and can no longer be paid; use a higher lane",

@@ -4,6 +4,7 @@
 //! the payload alone, so that the caller can load them before anything runs. `check` refuses what no
 //! state can make right. `apply` does the work against an overlay that knows the declared keys only.
 
+mod authorise_key;
 mod burn;
 mod claim_royalty;
 mod close_channel;
@@ -14,6 +15,7 @@ mod publish_model;
 mod register_foreign;
 mod register_processor;
 mod request_close;
+mod revoke_key;
 mod settle;
 mod show_receipt;
 mod top_up;
@@ -22,6 +24,7 @@ mod transfer_shares;
 mod withdraw;
 mod withdraw_offer;
 
+pub use authorise_key::AuthoriseKey;
 pub use burn::Burn;
 pub use claim_royalty::ClaimRoyalty;
 pub use close_channel::CloseChannel;
@@ -32,6 +35,7 @@ pub use publish_model::PublishModel;
 pub use register_foreign::RegisterForeign;
 pub use register_processor::RegisterProcessor;
 pub use request_close::RequestClose;
+pub use revoke_key::RevokeKey;
 pub use settle::{ClaimProof, RaiseFloor, Settle, SettleClaim};
 pub use show_receipt::ShowReceipt;
 pub use top_up::TopUp;
@@ -52,7 +56,7 @@ use crate::{
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 use gristmill_types::{
-    AccountId, ChainId, PublicKey, Signable, Signed, StateKey, TxHash, decode, encode, sha256,
+    AccountId, ChainId, ChannelTerms, PublicKey, Signable, Signed, StateKey, TxHash, decode, encode, sha256,
 };
 use serde::{Deserialize, Serialize};
 
@@ -61,7 +65,7 @@ use serde::{Deserialize, Serialize};
 pub struct Transaction {
     /// The ledger that it is for.
     pub chain: ChainId,
-    /// Who sends it and pays the fee.
+    /// Who sends it and pays the fee; or a spending key, whose owner pays.
     pub sender: AccountId,
     /// The sender's transactions count from 0 without gaps.
     pub nonce: u64,
@@ -73,6 +77,14 @@ pub struct Transaction {
 
 impl Signable for Transaction {
     const DOMAIN: &'static str = "gristmill/tx/v1";
+}
+
+impl Transaction {
+    /// Whose balance pays the fee: the sender's own, or that of the payer whose spending key the
+    /// sender is by the terms of the channel.
+    pub fn fee_payer(&self) -> AccountId {
+        self.body.action().spends_on().map_or(self.sender, |terms| terms.payer)
+    }
 }
 
 /// A transaction with its sender's signature.
@@ -160,6 +172,10 @@ bodies! {
     Withdraw = 15, "withdraw";
     /// Shares of a model line to another account.
     TransferShares = 16, "transfer_shares";
+    /// A key that may spend on channels.
+    AuthoriseKey = 17, "authorise_key";
+    /// The end of such a key.
+    RevokeKey = 18, "revoke_key";
 }
 
 /// Why an action stopped.
@@ -194,6 +210,11 @@ pub(crate) trait Action {
     /// Refuses what no state can make right.
     fn check(&self, tx: &Transaction, rules: &Rules) -> Result<(), Malformed>;
 
+    /// The terms of the channel, if this is of a kind that a spending key may send.
+    fn spends_on(&self) -> Option<&ChannelTerms> {
+        None
+    }
+
     /// Does the work. On `Err` the caller drops the overlay.
     fn apply(&self, tx: &Transaction, overlay: &mut Overlay<'_>, context: &Context) -> Result<Events, Stop>;
 }
@@ -223,9 +244,12 @@ impl CheckedTx {
         action.check(&tx.body, rules)?;
         let mut reads = vec![
             keys::account(&tx.body.sender),
-            keys::balance(&tx.body.sender, &tx.body.fee_issuer),
+            keys::balance(&tx.body.fee_payer(), &tx.body.fee_issuer),
             keys::balance(&rules.fee_account, &tx.body.fee_issuer),
         ];
+        if tx.body.fee_payer() != tx.body.sender {
+            reads.push(keys::spending_key(&tx.body.fee_payer(), &tx.body.sender));
+        }
         action.reads(&tx.body, &mut reads);
         reads.sort_unstable();
         reads.dedup();

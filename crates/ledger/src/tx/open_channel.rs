@@ -3,7 +3,7 @@
 
 use super::{Action, Events, Stop, Transaction, check_key};
 use crate::{
-    channel::{check_sender, check_terms},
+    channel::check_terms,
     event::Event,
     executor::Context,
     genesis::Rules,
@@ -13,6 +13,8 @@ use crate::{
     params::MAX_DEPOSIT,
     posting::{Side, post},
     record::{Channel, ChannelState},
+    rejection::Rejection,
+    spending::{self, check_payer},
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 use gristmill_types::{Amount, ChannelTerms, StateKey};
@@ -21,10 +23,10 @@ use serde::{Deserialize, Serialize};
 /// A channel from the sender.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct OpenChannel {
-    /// What it is about. The payer is the sender, `open_nonce` this transaction's nonce, which makes
-    /// the channel's id unique.
+    /// What it is about. The payer is the sender, or the sender is the voucher key and a spending key
+    /// of the payer's; `open_nonce` is this transaction's nonce.
     pub terms: ChannelTerms,
-    /// How much the sender puts in.
+    /// How much the payer puts in.
     pub deposit: Amount,
 }
 
@@ -37,7 +39,7 @@ impl Action for OpenChannel {
     fn check(&self, tx: &Transaction, rules: &Rules) -> Result<(), Malformed> {
         let terms = &self.terms;
         check_terms(terms, tx)?;
-        check_sender(&terms.payer, tx, "payer")?;
+        check_payer(terms, tx)?;
         if terms.open_nonce != tx.nonce {
             return Err(Malformed::OpenNonce);
         }
@@ -54,6 +56,10 @@ impl Action for OpenChannel {
         check_key(&terms.receipt_key, "the receipt key").map(drop)
     }
 
+    fn spends_on(&self) -> Option<&ChannelTerms> {
+        Some(&self.terms)
+    }
+
     fn apply(&self, tx: &Transaction, overlay: &mut Overlay<'_>, _context: &Context) -> Result<Events, Stop> {
         let channel = self.terms.id();
         let record = Channel {
@@ -66,9 +72,14 @@ impl Action for OpenChannel {
             lanes: 0,
             pending: 0,
         };
-        // The terms name the sender and its nonce, which is used once: no such channel exists.
+        // The payer and its spending key count from 0 both, so one may have opened it for the other.
+        if overlay.get::<Channel>(&keys::channel(&channel))?.is_some() {
+            return Err(Rejection::ChannelExists.into());
+        }
         overlay.put(&keys::channel(&channel), record)?;
-        let (from, to) = (Side::Account(&tx.sender), Side::Channel(&channel));
+        let payer = self.terms.payer;
+        spending::count(overlay, &payer, &tx.sender, &self.terms.issuer, self.deposit)?;
+        let (from, to) = (Side::Account(&payer), Side::Channel(&channel));
         post(overlay, &self.terms.issuer, from, to, self.deposit)?;
         Ok(vec![Event::ChannelOpened { channel, terms: Box::new(self.terms), deposit: self.deposit }])
     }
@@ -77,7 +88,7 @@ impl Action for OpenChannel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{rejection::Rejection, world::*};
+    use crate::world::*;
     use gristmill_types::{AccountId, ChainId};
 
     #[test]

@@ -3,14 +3,13 @@
 
 use super::{Action, Events, Stop, Transaction};
 use crate::{
-    channel::{ChannelBook, check_sender, check_terms},
-    event::Event,
+    channel::{ChannelBook, check_terms},
     executor::Context,
     genesis::Rules,
     invalid::Malformed,
     keys,
     overlay::Overlay,
-    record::ChannelState,
+    spending::check_payer,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 use gristmill_types::{ChannelTerms, StateKey};
@@ -31,17 +30,17 @@ impl Action for RequestClose {
 
     fn check(&self, tx: &Transaction, _rules: &Rules) -> Result<(), Malformed> {
         check_terms(&self.terms, tx)?;
-        check_sender(&self.terms.payer, tx, "payer")
+        check_payer(&self.terms, tx)
+    }
+
+    fn spends_on(&self) -> Option<&ChannelTerms> {
+        Some(&self.terms)
     }
 
     fn apply(&self, _tx: &Transaction, overlay: &mut Overlay<'_>, context: &Context) -> Result<Events, Stop> {
-        let ChannelTerms { payer, payee, .. } = self.terms;
         let mut book = ChannelBook::open(overlay, context, &self.terms)?;
         book.require_open()?;
-        let deadline_ms = book.set_deadline()?;
-        book.edit(|channel| channel.state = ChannelState::Closing { deadline_ms })?;
-        let channel = book.id();
-        book.event(Event::CloseRequested { channel, payer, payee, deadline_ms });
+        book.request_close()?;
         Ok(book.into_events())
     }
 }
@@ -49,7 +48,13 @@ impl Action for RequestClose {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{record::Deadlines, rejection::Rejection, tx::CloseChannel, world::*};
+    use crate::{
+        event::Event,
+        record::{ChannelState, Deadlines},
+        rejection::Rejection,
+        tx::CloseChannel,
+        world::*,
+    };
 
     #[test]
     fn sets_the_deadline_once() {

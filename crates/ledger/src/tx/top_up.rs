@@ -2,7 +2,7 @@
 
 use super::{Action, Events, Stop, Transaction};
 use crate::{
-    channel::{ChannelBook, check_sender, check_terms},
+    channel::{ChannelBook, check_terms},
     event::Event,
     executor::Context,
     genesis::Rules,
@@ -12,6 +12,7 @@ use crate::{
     params::MAX_DEPOSIT,
     posting::{Side, post},
     rejection::Rejection,
+    spending::{self, check_payer},
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 use gristmill_types::{Amount, ChannelTerms, StateKey};
@@ -34,7 +35,7 @@ impl Action for TopUp {
 
     fn check(&self, tx: &Transaction, _rules: &Rules) -> Result<(), Malformed> {
         check_terms(&self.terms, tx)?;
-        check_sender(&self.terms.payer, tx, "payer")?;
+        check_payer(&self.terms, tx)?;
         if self.amount.is_zero() {
             return Err(Malformed::ZeroAmount);
         }
@@ -44,6 +45,10 @@ impl Action for TopUp {
         Ok(())
     }
 
+    fn spends_on(&self) -> Option<&ChannelTerms> {
+        Some(&self.terms)
+    }
+
     fn apply(&self, tx: &Transaction, overlay: &mut Overlay<'_>, context: &Context) -> Result<Events, Stop> {
         let ChannelTerms { payer, payee, issuer, .. } = self.terms;
         let mut book = ChannelBook::open(overlay, context, &self.terms)?;
@@ -51,7 +56,8 @@ impl Action for TopUp {
         let channel = book.id();
         let total = book.channel()?.deposit.checked_add(self.amount);
         let deposit = total.filter(|total| *total <= MAX_DEPOSIT).ok_or(Rejection::DepositTooLarge)?;
-        let (from, to) = (Side::Account(&tx.sender), Side::Channel(&channel));
+        let (from, to) = (Side::Account(&payer), Side::Channel(&channel));
+        spending::count(overlay, &payer, &tx.sender, &issuer, self.amount)?;
         post(overlay, &issuer, from, to, self.amount)?;
         Ok(vec![Event::ChannelToppedUp { channel, payer, payee, issuer, amount: self.amount, deposit }])
     }

@@ -211,7 +211,7 @@ impl Random {
         SettleClaim { line: self.line(), proof, receipt: self.chance(2).then(|| self.receipt()) }
     }
 
-    pub(crate) const BODIES: u64 = 17;
+    pub(crate) const BODIES: u64 = 19;
 
     /// A payload of the kind with this number.
     pub(crate) fn body(&mut self, kind: u64) -> Body {
@@ -267,6 +267,12 @@ impl Random {
                 issuers: self.accounts(),
             }
             .into(),
+            17 => AuthoriseKey { key: self.account(), issuer: self.account(), limit: self.amount() }.into(),
+            18 => RevokeKey {
+                key: self.account(),
+                channels: (0..self.below(3)).map(|_| self.terms()).collect(),
+            }
+            .into(),
             other => panic!("no payload {other}"),
         }
     }
@@ -282,7 +288,7 @@ impl Random {
         Signed { body, signature: self.signature() }
     }
 
-    pub(crate) const RECORDS: u64 = 15;
+    pub(crate) const RECORDS: u64 = 16;
 
     /// A record of the kind with this number.
     pub(crate) fn record(&mut self, kind: u64) -> Record {
@@ -370,6 +376,14 @@ impl Random {
             12 => self.lane_record(),
             13 => Deadlines { latest_ms: self.small() }.into_record(),
             14 => LinePools { line: self.line(), count: self.u16() }.into_record(),
+            15 => SpendingKey {
+                owner: self.account(),
+                key: self.account(),
+                issuer: self.account(),
+                limit: self.amount(),
+                spent: self.amount(),
+            }
+            .into_record(),
             other => panic!("no record {other}"),
         }
     }
@@ -417,7 +431,7 @@ impl Random {
         .into_record()
     }
 
-    pub(crate) const EVENTS: u64 = 18;
+    pub(crate) const EVENTS: u64 = 20;
 
     /// An event of the kind with this number.
     pub(crate) fn event(&mut self, kind: u64) -> Event {
@@ -493,6 +507,8 @@ impl Random {
                 Event::ChannelClosed { channel, payer, payee, issuer, settled: amount, refund: self.amount() }
             }
             17 => Event::SharesTransferred { line, from: payer, to: payee, shares: self.small() },
+            18 => Event::KeyAuthorised { owner: payer, key: self.account(), issuer, limit: amount },
+            19 => Event::KeyRevoked { owner: payer, key: self.account(), issuer, spent: amount },
             other => panic!("no event {other}"),
         }
     }

@@ -9,14 +9,14 @@ use crate::{
 use gristmill_ledger::{
     Body, Genesis, GenesisBalance, SignedTx, Transaction, keys,
     tx::{
-        Burn, ClaimProof, ClaimRoyalty, CloseChannel, MaturedLane, Mint, OpenChannel, PostOffer,
-        PublishModel, RaiseFloor, RegisterForeign, RegisterProcessor, RequestClose, Settle, SettleClaim,
-        ShowReceipt, TopUp, Transfer, TransferShares, Withdraw, WithdrawOffer,
+        AuthoriseKey, Burn, ClaimProof, ClaimRoyalty, CloseChannel, MaturedLane, Mint, OpenChannel,
+        PostOffer, PublishModel, RaiseFloor, RegisterForeign, RegisterProcessor, RequestClose, RevokeKey,
+        Settle, SettleClaim, ShowReceipt, TopUp, Transfer, TransferShares, Withdraw, WithdrawOffer,
     },
 };
 use gristmill_types::{
-    Amount, Approval, ChainId, ChannelTerms, Claim, Digest, LineId, ModelId, Prices, QuoteHash, Receipt,
-    Signed, Usage, Voucher, VoucherHash,
+    AccountId, Amount, Approval, ChainId, ChannelTerms, Claim, Digest, LineId, ModelId, Prices, QuoteHash,
+    Receipt, Signed, Usage, Voucher, VoucherHash,
 };
 
 /// One step of a run.
@@ -103,6 +103,14 @@ impl Maker<'_> {
     }
 
     fn fee_issuer(&mut self, sender: u8) -> u8 {
+        // A spending key pays in its own issuer's credits.
+        let of_key =
+            self.naive.spending.iter().find(|((_, key), _)| sender == VOUCHER_KEY && *key == id(sender));
+        if let Some((_, (issuer, ..))) = of_key
+            && !self.wrong(12)
+        {
+            return if *issuer == id(1) { 1 } else { 2 };
+        }
         let rich = ISSUERS.into_iter().find(|issuer| self.naive.balance(id(sender), id(*issuer)) > 100);
         if self.wrong(12) { self.random.pick(&[1, 2, 7]) } else { rich.unwrap_or(1) }
     }
@@ -150,11 +158,13 @@ impl Maker<'_> {
             0..=2 => self.transfer(person),
             3..=4 => self.mint(),
             5 => self.burn(),
+            6 if self.random.chance(2) => self.authorise(person),
             6 => {
                 let endpoints = vec!["https://somewhere".to_owned()];
                 (person, RegisterProcessor { receipt_key: id(RECEIPT_KEY), endpoints }.into())
             }
             7..=8 => self.post_offer(person),
+            9 if self.random.chance(2) => self.revoke(person),
             9 => self.withdraw_offer(person),
             10 => (self.person(), self.publish(person)),
             11 => {
@@ -271,8 +281,59 @@ impl Maker<'_> {
         (holder, TransferShares { line, to, shares, issuers }.into())
     }
 
+    /// The payer's spending key, in half of the cases where it has one.
+    fn key_of(&mut self, payer: u8) -> Option<(AccountId, u128, u128)> {
+        let known = self.naive.spending.get(&(id(payer), id(VOUCHER_KEY))).copied();
+        known.filter(|_| self.random.chance(2))
+    }
+
+    fn authorise(&mut self, person: u8) -> (u8, Body) {
+        let known = self.naive.spending.get(&(id(person), id(VOUCHER_KEY))).map(|(issuer, ..)| *issuer);
+        let issuer = match known {
+            Some(issuer) if !self.wrong(3) => issuer,
+            _ => id(self.issuer()),
+        };
+        let limit = self.random.u128().max(1);
+        let limit = if self.random.chance(3) { limit } else { limit % 1_000_000_000 + 1 };
+        (person, AuthoriseKey { key: id(VOUCHER_KEY), issuer, limit: Amount::from_grains(limit) }.into())
+    }
+
+    fn revoke(&mut self, person: u8) -> (u8, Body) {
+        let owners: Vec<_> = PEOPLE
+            .into_iter()
+            .filter(|owner| self.naive.spending.contains_key(&(id(*owner), id(VOUCHER_KEY))))
+            .collect();
+        let owner = if owners.is_empty() || self.wrong(4) { person } else { self.random.pick(&owners) };
+        let mut channels: Vec<_> = self
+            .naive
+            .channels
+            .values()
+            .map(|of| of.terms)
+            .filter(|terms| terms.payer == id(owner))
+            .collect();
+        channels.sort_by_key(ChannelTerms::id);
+        channels.truncate(3);
+        if self.wrong(6) {
+            channels.iter_mut().for_each(|terms| terms.voucher_key = id(RECEIPT_KEY));
+            channels.sort_by_key(ChannelTerms::id);
+            self.malformed = !channels.is_empty();
+        }
+        (owner, RevokeKey { key: id(VOUCHER_KEY), channels }.into())
+    }
+
     fn open(&mut self, payer: u8) -> (u8, Body) {
-        let issuer = self.issuer();
+        let known = self.key_of(payer);
+        let sender = if known.is_some() || self.wrong(12) { VOUCHER_KEY } else { payer };
+        let issuer = match known {
+            Some((issuer, ..)) if !self.wrong(8) => {
+                if issuer == id(1) {
+                    1
+                } else {
+                    2
+                }
+            }
+            _ => self.issuer(),
+        };
         let terms = ChannelTerms {
             chain: self.naive.chain,
             payer: id(payer),
@@ -281,12 +342,13 @@ impl Maker<'_> {
             voucher_key: id(VOUCHER_KEY),
             receipt_key: id(RECEIPT_KEY),
             grace_ms: GRACE_MS,
-            open_nonce: self.naive.nonces.get(&id(payer)).copied().unwrap_or(0),
+            open_nonce: self.naive.nonces.get(&id(sender)).copied().unwrap_or(0),
         };
         let held = self.naive.balance(id(payer), id(issuer)).saturating_sub(world::FEE);
+        let held = known.map_or(held, |(_, limit, spent)| held.min(limit.saturating_sub(spent + world::FEE)));
         let deposit = self.amount(held.min(MAX_DEPOSIT)).max(100);
         self.malformed = deposit > MAX_DEPOSIT;
-        (payer, OpenChannel { terms, deposit: Amount::from_grains(deposit) }.into())
+        (sender, OpenChannel { terms, deposit: Amount::from_grains(deposit) }.into())
     }
 
     /// A channel, preferably not closed.
@@ -324,11 +386,13 @@ impl Maker<'_> {
                 let held = self.naive.balance(terms.payer, terms.issuer).saturating_sub(world::FEE);
                 let amount = self.amount(held.min(most));
                 self.malformed = amount > MAX_DEPOSIT;
-                (payer, TopUp { terms, amount: Amount::from_grains(amount) }.into())
+                let sender = if self.key_of(payer).is_some() { VOUCHER_KEY } else { payer };
+                (sender, TopUp { terms, amount: Amount::from_grains(amount) }.into())
             }
             17 => {
                 self.malformed = self.wrong(4);
-                (if self.malformed { payee } else { payer }, RequestClose { terms }.into())
+                let sender = if self.key_of(payer).is_some() || self.wrong(6) { VOUCHER_KEY } else { payer };
+                (if self.malformed { payee } else { sender }, RequestClose { terms }.into())
             }
             _ => {
                 let mut lanes: Vec<_> = channel.lanes.keys().copied().collect();

@@ -96,6 +96,8 @@ pub(crate) struct Naive {
     pub(crate) lines: BTreeMap<String, (Option<AccountId>, u32)>,
     /// Paid in and drawn.
     pub(crate) pools: BTreeMap<(LineId, AccountId), (u128, u128)>,
+    /// Spending keys by owner and key: issuer, limit, spent.
+    pub(crate) spending: BTreeMap<(AccountId, AccountId), (AccountId, u128, u128)>,
     /// Shares by line and holder.
     pub(crate) shares: BTreeMap<(LineId, AccountId), u64>,
     /// What holders have earned and not drawn, by line, issuer and holder: grains and 2⁻⁶⁴ grains.
@@ -157,6 +159,7 @@ impl Naive {
             models: BTreeMap::new(),
             lines: BTreeMap::new(),
             pools: BTreeMap::new(),
+            spending: BTreeMap::new(),
             shares: BTreeMap::new(),
             due: BTreeMap::new(),
             channels: BTreeMap::new(),
@@ -196,9 +199,17 @@ impl Naive {
         if op.malformed || tx.chain != self.chain || tx.nonce != nonce {
             return Verdict::Invalid;
         }
-        if self.take(tx.sender, tx.fee_issuer, fee).is_err() {
+        let payer = match &tx.body {
+            Body::OpenChannel(t) => t.terms.payer,
+            Body::TopUp(t) => t.terms.payer,
+            Body::RequestClose(t) => t.terms.payer,
+            _ => tx.sender,
+        };
+        let mut paid = self.clone();
+        if paid.spend(payer, tx.sender, tx.fee_issuer, fee).is_err() {
             return Verdict::Invalid;
         }
+        *self = paid;
         self.give(self.fee_account, tx.fee_issuer, fee);
         self.nonces.insert(tx.sender, nonce + 1);
         let mut after = self.clone();
@@ -209,6 +220,18 @@ impl Naive {
             }
             Err(rejection) => Verdict::Rejected(rejection),
         }
+    }
+
+    /// Takes from the payer, and from the limit of its spending key if that is who sends.
+    fn spend(&mut self, payer: AccountId, sender: AccountId, issuer: AccountId, amount: u128) -> Step {
+        if payer != sender {
+            let key = self.spending.get_mut(&(payer, sender)).ok_or(Rejection::NoSuchKey)?;
+            ensure(key.0 == issuer, Rejection::KeyIssuer)?;
+            let rest = key.1.saturating_sub(key.2);
+            ensure(amount <= rest && key.2 <= key.1, Rejection::OverKeyLimit)?;
+            key.2 += amount;
+        }
+        self.take(payer, issuer, amount)
     }
 
     fn act(&mut self, sender: AccountId, body: &Body) -> Step {
@@ -285,6 +308,22 @@ impl Naive {
                     self.due.retain(|(line, _, holder), _| (*line, *holder) != (t.line, sender));
                 }
             }
+            Body::AuthoriseKey(t) => {
+                let key = self.spending.entry((sender, t.key)).or_insert((t.issuer, 0, 0));
+                ensure(key.0 == t.issuer, Rejection::KeyIssuer)?;
+                key.1 = t.limit.grains();
+            }
+            Body::RevokeKey(t) => {
+                ensure(self.spending.remove(&(sender, t.key)).is_some(), Rejection::NoSuchKey)?;
+                let clock = self.clock;
+                for terms in &t.channels {
+                    let channel = self.channel(terms)?;
+                    if !channel.closed && channel.closing.is_none() {
+                        channel.closing = Some(clock + terms.grace_ms);
+                        self.latest_deadline = self.latest_deadline.max(clock + terms.grace_ms);
+                    }
+                }
+            }
             Body::OpenChannel(_)
             | Body::TopUp(_)
             | Body::Settle(_)
@@ -320,7 +359,8 @@ impl Naive {
     fn act_on_channel(&mut self, sender: AccountId, body: &Body) -> Step {
         match body {
             Body::OpenChannel(t) => {
-                self.take(sender, t.terms.issuer, t.deposit.grains())?;
+                ensure(!self.channels.contains_key(&t.terms.id()), Rejection::ChannelExists)?;
+                self.spend(t.terms.payer, sender, t.terms.issuer, t.deposit.grains())?;
                 let channel = NaiveChannel {
                     terms: t.terms,
                     closing: None,
@@ -338,7 +378,7 @@ impl Naive {
                 ensure(!channel.closed, Rejection::ChannelClosed)?;
                 ensure(channel.closing.is_none(), Rejection::ChannelClosing)?;
                 ensure(t.amount.grains() <= (1 << 63) - channel.deposit, Rejection::DepositTooLarge)?;
-                self.take(sender, t.terms.issuer, t.amount.grains())?;
+                self.spend(t.terms.payer, sender, t.terms.issuer, t.amount.grains())?;
                 self.channel(&t.terms)?.deposit += t.amount.grains();
             }
             Body::Settle(t) => self.settle(sender, t)?,
@@ -540,6 +580,7 @@ impl Naive {
             (self.processors.clone(), self.pools.clone(), self.lines.clone());
         let mut shares = self.shares.clone();
         let mut lanes = BTreeSet::new();
+        let mut keys = 0;
         let mut latest = 0;
         for record in records {
             match record {
@@ -583,6 +624,11 @@ impl Naive {
                     self.compare_lane(&r);
                 }
                 Record::Deadlines(r) => latest = r.latest_ms,
+                Record::SpendingKey(r) => {
+                    let naive = self.spending[&(r.owner, r.key)];
+                    assert_eq!((r.issuer, r.limit.grains(), r.spent.grains()), naive);
+                    keys += 1;
+                }
                 Record::LinePools(r) => {
                     let pools = self.pools.keys().filter(|(line, _)| *line == r.line);
                     assert_eq!(usize::from(r.count), pools.count());
@@ -591,7 +637,7 @@ impl Naive {
         }
         let naive = self.channels.iter().flat_map(|(id, of)| of.lanes.keys().map(|lane| (*id, *lane)));
         assert_eq!(lanes, naive.collect::<BTreeSet<_>>());
-        assert_eq!(latest, self.latest_deadline);
+        assert_eq!((latest, keys), (self.latest_deadline, self.spending.len()));
         assert!(balances.is_empty() && nonces.is_empty() && issuers.is_empty() && channels.is_empty());
         assert!(deposits.is_empty() && offers.is_empty() && models.is_empty() && processors.is_empty());
         assert!(pools.is_empty() && lines.is_empty() && shares.is_empty());
