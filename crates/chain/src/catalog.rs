@@ -84,7 +84,8 @@ impl Catalog {
             | Record::Accrual(_)
             | Record::Lane(_)
             | Record::LinePools(_)
-            | Record::SpendingKey(_) => {}
+            | Record::SpendingKey(_)
+            | Record::Redemption(_) => {}
         }
     }
 

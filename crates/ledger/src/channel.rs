@@ -79,6 +79,7 @@
 mod claim;
 
 use crate::{
+    deadline,
     event::Event,
     executor::Context,
     invalid::{Fault, Malformed},
@@ -86,7 +87,7 @@ use crate::{
     overlay::Overlay,
     params::LANES,
     posting::{Side, post},
-    record::{Channel, ChannelState, Deadlines, Lane},
+    record::{Channel, ChannelState, Lane},
     rejection::Rejection,
     royalty,
     tx::{Stop, Transaction},
@@ -182,13 +183,7 @@ impl<'o, 'a> ChannelBook<'o, 'a> {
 
     /// Now + grace, noted so that the ledger's clock keeps running until then.
     pub(crate) fn set_deadline(&mut self) -> Result<u64, Fault> {
-        let deadline_ms = self.context.clock_ms.checked_add(self.terms.grace_ms).ok_or(Fault::Range)?;
-        let key = keys::deadlines();
-        let latest_ms = self.overlay.get::<Deadlines>(&key)?.map_or(0, |known| known.latest_ms);
-        if deadline_ms > latest_ms {
-            self.overlay.put(&key, Deadlines { latest_ms: deadline_ms })?;
-        }
-        Ok(deadline_ms)
+        deadline::set(self.overlay, self.context, self.terms.grace_ms)
     }
 
     /// The lane's record, if it was ever claimed on.

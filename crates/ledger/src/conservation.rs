@@ -27,6 +27,9 @@ struct Sums {
 #[derive(Debug, Default)]
 pub(crate) struct Tally(Vec<Sums>);
 
+/// The tags of the records that say something about value.
+const VALUABLE: [u8; 5] = [tag::BALANCE, tag::CHANNEL, tag::POOL, tag::ISSUER, tag::REDEMPTION];
+
 /// What a record says about value: whose credits, how much is held, how much was made.
 fn value(record: &Record) -> Option<(AccountId, u128, u128)> {
     match record {
@@ -36,6 +39,7 @@ fn value(record: &Record) -> Option<(AccountId, u128, u128)> {
             Some((r.terms.issuer, r.deposit.grains().checked_sub(out)?, 0))
         }
         Record::Pool(r) => Some((r.issuer, r.balance.grains(), 0)),
+        Record::Redemption(r) => Some((r.issuer, r.amount.grains(), 0)),
         Record::Issuer(r) => {
             let made = r.genesis.grains().checked_add(r.minted.grains())?.checked_sub(r.burned.grains())?;
             Some((r.issuer, 0, made))
@@ -66,7 +70,7 @@ impl Tally {
         for (bytes, is_after) in [(before, false), (after, true)] {
             let Some(bytes) = bytes else { continue };
             // The tag says whether the record holds value; most of the others need no decoding.
-            if !matches!(bytes.first(), Some(&(tag::BALANCE | tag::CHANNEL | tag::POOL | tag::ISSUER))) {
+            if !bytes.first().is_some_and(|tag| VALUABLE.contains(tag)) {
                 continue;
             }
             let record = decode::<Record>(bytes).map_err(|_| Fault::Damaged(*key))?;
@@ -117,12 +121,16 @@ pub struct Parts {
     pub channels: Amount,
     /// In royalty pools.
     pub royalties: Amount,
+    /// Locked until their issuer pays for them.
+    #[serde(default)]
+    pub redemptions: Amount,
 }
 
 impl Parts {
     /// All parts together; `None` if the sum does not fit, which no valid state reaches.
     pub fn total(&self) -> Option<Amount> {
-        self.balances.checked_add(self.channels)?.checked_add(self.royalties)
+        let parts = [self.balances, self.channels, self.royalties, self.redemptions];
+        parts.into_iter().try_fold(Amount::ZERO, Amount::checked_add)
     }
 }
 
@@ -217,6 +225,12 @@ impl Scan {
                 self.add(r.issuer, |parts| &mut parts.royalties, r.balance);
                 let count = self.pools.entry(r.line).or_default();
                 *count = count.saturating_sub(1);
+            }
+            Record::Redemption(r) => {
+                if r.amount.is_zero() {
+                    self.fault(format!("a redemption of nothing is stored for {}", r.holder));
+                }
+                self.add(r.issuer, |parts| &mut parts.redemptions, r.amount);
             }
             Record::LinePools(r) => {
                 let count = self.pools.entry(r.line).or_default();
@@ -350,7 +364,7 @@ mod tests {
     use super::*;
     use crate::{
         record::{Balance, Channel, Stored},
-        tx::{RegisterProcessor, Settle},
+        tx::{RegisterProcessor, RequestRedemption, Settle},
         world::*,
     };
     use gristmill_types::encode;
@@ -406,13 +420,20 @@ mod tests {
     fn a_scan_counts_every_part() {
         let (mut world, terms) = World::with_channel(1_000);
         world.must(PAYEE, Settle { terms, claims: vec![approval(claim(&terms, 0, 1, 100))], floor: None });
+        let redemption = RequestRedemption {
+            issuer: id(ISSUER),
+            amount: grains(7),
+            reference: "r".into(),
+            wait_ms: world.rules.params.min_redemption_ms,
+        };
+        world.must(PAYER, redemption);
         let audit = scan(records(&world));
         assert!(audit.adds_up());
         let supply = audit.supplies.iter().find(|supply| supply.issuer == id(ISSUER)).unwrap();
-        let Parts { balances, channels, royalties } = supply.parts;
-        assert_eq!((channels, royalties), (grains(900), grains(10)));
+        let Parts { balances, channels, royalties, redemptions } = supply.parts;
+        assert_eq!((channels, royalties, redemptions), (grains(900), grains(10), grains(7)));
         assert_eq!(supply.total, grains(6 * START));
-        assert_eq!(balances, grains(6 * START - 910));
+        assert_eq!(balances, grains(6 * START - 917));
     }
 
     #[test]

@@ -106,6 +106,19 @@ pub enum Event {
     KeyAuthorised { owner: AccountId, key: AccountId, issuer: AccountId, limit: Amount } = 18,
     /// A spending key was revoked; `spent` is what it spent in all.
     KeyRevoked { owner: AccountId, key: AccountId, issuer: AccountId, spent: Amount } = 19,
+    /// Credits were locked until their issuer pays for them.
+    RedemptionRequested {
+        holder: AccountId,
+        number: u64,
+        issuer: AccountId,
+        amount: Amount,
+        reference: String,
+        deadline_ms: u64,
+    } = 20,
+    /// An issuer paid for locked credits, which are no more.
+    RedemptionPaid { holder: AccountId, number: u64, issuer: AccountId, amount: Amount } = 21,
+    /// A holder took locked credits back.
+    RedemptionCancelled { holder: AccountId, number: u64, issuer: AccountId, amount: Amount } = 22,
 }
 
 impl Event {

@@ -197,6 +197,9 @@ impl Genesis {
         if chosen.min_deposit.is_zero() || chosen.min_deposit > params::MAX_DEPOSIT {
             return Err(GenesisError::OutOfBounds { what: "the smallest deposit" });
         }
+        if !(1..=params::MAX_REDEMPTION_MS).contains(&chosen.min_redemption_ms) {
+            return Err(GenesisError::OutOfBounds { what: "the time to pay a redemption" });
+        }
         if chosen.fees.all().any(|fee| fee > params::MAX_FEE) {
             return Err(GenesisError::OutOfBounds { what: "a fee" });
         }
@@ -366,6 +369,8 @@ mod tests {
             |g| g.params.max_grace_ms = u64::MAX,
             |g| g.params.min_deposit = grains(0),
             |g| g.params.fees.settle = grains(u128::MAX),
+            |g| g.params.min_redemption_ms = 0,
+            |g| g.params.min_redemption_ms = params::MAX_REDEMPTION_MS + 1,
         ] {
             assert!(matches!(broken(&edit), GenesisError::OutOfBounds { .. }));
         }

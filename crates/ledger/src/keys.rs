@@ -89,6 +89,11 @@ pub fn spending_key(owner: &AccountId, spender: &AccountId) -> StateKey {
     key(tag::SPENDING_KEY, [owner.as_ref(), spender.as_ref(), &[]])
 }
 
+/// Credits to be redeemed.
+pub fn redemption(holder: &AccountId, number: u64) -> StateKey {
+    key(tag::REDEMPTION, [holder.as_ref(), &number.to_be_bytes(), &[]])
+}
+
 /// The latest deadline that was ever set.
 pub fn deadlines() -> StateKey {
     key(tag::DEADLINES, [&[], &[], &[]])

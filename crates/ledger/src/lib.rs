@@ -57,6 +57,7 @@ mod accrual;
 mod channel;
 pub mod clock;
 pub mod conservation;
+mod deadline;
 mod event;
 mod executor;
 mod genesis;

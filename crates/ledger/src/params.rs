@@ -29,6 +29,9 @@ pub const MAX_CLOCK_STEP_MS: u64 = 10_000;
 /// The longest grace period that a genesis may allow.
 pub const MAX_GRACE_MS: u64 = 7 * DAY_MS;
 
+/// The longest time that an issuer may be given to pay a redemption.
+pub const MAX_REDEMPTION_MS: u64 = 30 * DAY_MS;
+
 /// Lanes that may be open at once: those from the floor up.
 pub const LANES: u32 = 64;
 /// Channels that a revocation of a spending key closes.
@@ -49,6 +52,8 @@ pub const MAX_OFFER_ISSUERS: usize = 8;
 pub const MAX_ENDPOINTS: usize = 4;
 /// Bytes of an endpoint.
 pub const MAX_ENDPOINT_BYTES: usize = 128;
+/// Bytes of a redemption's reference.
+pub const MAX_REFERENCE_BYTES: usize = 64;
 /// Bytes of a model line's name, a licence or an engine requirement.
 pub const MAX_NAME_BYTES: usize = 64;
 
@@ -75,6 +80,8 @@ pub struct Params {
     pub max_grace_ms: u64,
     /// The smallest deposit that opens a channel.
     pub min_deposit: Amount,
+    /// The shortest time that an issuer is given to pay a redemption, in milliseconds of ledger time.
+    pub min_redemption_ms: u64,
 }
 
 impl Default for Params {
@@ -85,6 +92,7 @@ impl Default for Params {
             default_grace_ms: 900_000,
             max_grace_ms: DAY_MS,
             min_deposit: Amount::from_grains(1_000_000),
+            min_redemption_ms: 3 * DAY_MS,
         }
     }
 }
@@ -143,4 +151,7 @@ fees! {
     TransferShares transfer_shares = 20_000,
     AuthoriseKey authorise_key = 20_000,
     RevokeKey revoke_key = 20_000,
+    RequestRedemption request_redemption = 20_000,
+    PayRedemption pay_redemption = 10_000,
+    CancelRedemption cancel_redemption = 10_000,
 }

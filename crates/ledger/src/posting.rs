@@ -5,7 +5,7 @@ use crate::{
     invalid::Fault,
     keys,
     overlay::Overlay,
-    record::{Balance, Channel, Issuer, LinePools, Pool},
+    record::{Balance, Channel, Issuer, LinePools, Pool, Redemption},
     rejection::Rejection,
     royalty,
     tx::Stop,
@@ -23,6 +23,8 @@ pub(crate) enum Side<'a> {
     Refund(&'a ChannelId),
     /// A model line's royalty pool.
     Pool(&'a LineId),
+    /// A holder's redemption, by its number.
+    Redemption(&'a AccountId, u64),
     /// Nowhere: taking from it mints, giving to it burns.
     Outside,
 }
@@ -79,6 +81,12 @@ fn take(overlay: &mut Overlay<'_>, issuer: &AccountId, from: Side<'_>, amount: A
             pool.balance = pool.balance.checked_sub(amount).ok_or(Fault::Range)?;
             overlay.put(&key, pool)?;
         }
+        Side::Redemption(holder, number) => {
+            let key = keys::redemption(holder, number);
+            let mut locked: Redemption = overlay.expect(&key)?;
+            locked.amount = locked.amount.checked_sub(amount).ok_or(Fault::Range)?;
+            overlay.put(&key, locked)?;
+        }
         Side::Outside => {
             let key = keys::issuer(issuer);
             let mut record: Issuer = overlay.expect(&key)?;
@@ -114,6 +122,12 @@ fn give(overlay: &mut Overlay<'_>, issuer: &AccountId, to: Side<'_>, amount: Amo
             pool.balance = sum(pool.balance, amount)?;
             royalty::distribute(&mut pool, amount)?;
             overlay.put(&key, pool)?;
+        }
+        Side::Redemption(holder, number) => {
+            let key = keys::redemption(holder, number);
+            let mut locked: Redemption = overlay.expect(&key)?;
+            locked.amount = sum(locked.amount, amount)?;
+            overlay.put(&key, locked)?;
         }
         Side::Outside => {
             let key = keys::issuer(issuer);

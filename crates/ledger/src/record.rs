@@ -26,6 +26,7 @@ pub(crate) mod tag {
     pub(crate) const DEADLINES: u8 = 13;
     pub(crate) const LINE_POOLS: u8 = 14;
     pub(crate) const SPENDING_KEY: u8 = 15;
+    pub(crate) const REDEMPTION: u8 = 16;
 }
 
 macro_rules! structs {
@@ -211,6 +212,22 @@ structs! {
         spent: Amount,
     }
 
+    /// Credits that wait for their issuer to pay money for them. They exist until it has.
+    Redemption {
+        /// Who wants the money.
+        holder: AccountId,
+        /// The nonce of the holder's request, which names it.
+        number: u64,
+        /// Whose credits.
+        issuer: AccountId,
+        /// How much.
+        amount: Amount,
+        /// What holder and issuer know it by.
+        reference: String,
+        /// Ledger time from which the holder may take the credits back.
+        deadline_ms: u64,
+    }
+
     /// How far a holder has drawn from a pool.
     Accrual {
         /// The line.
@@ -390,6 +407,8 @@ records! {
     LinePools(LinePools) = tag::LINE_POOLS,
     /// A spending key.
     SpendingKey(Box<SpendingKey>) = tag::SPENDING_KEY,
+    /// Credits to be redeemed.
+    Redemption(Box<Redemption>) = tag::REDEMPTION,
 }
 
 impl Record {
@@ -412,6 +431,7 @@ impl Record {
             Self::Deadlines(_) => keys::deadlines(),
             Self::LinePools(r) => keys::line_pools(&r.line),
             Self::SpendingKey(r) => keys::spending_key(&r.owner, &r.key),
+            Self::Redemption(r) => keys::redemption(&r.holder, r.number),
         }
     }
 }

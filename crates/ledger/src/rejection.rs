@@ -44,6 +44,9 @@ rejections! {
     DepositUsed = 11: "credits were already minted for this deposit; use the id of another deposit",
     OverCap = 12: "this would exceed the most that the issuer may have outstanding; burn first or mint less",
     OverDailyLimit = 13: "this would exceed the issuer's mint limit of the day; mint less or wait for the next day",
+    NoSuchRedemption = 14: "there is no such redemption; it was paid or taken back, or the number is another",
+    RedemptionNotDue = 15: "the issuer still has time to pay the redemption; take the credits back after its deadline",
+    OtherIssuer = 16: "the redemption is of another issuer's credits; name that issuer, which alone pays it",
 
     // Processors.
     NotProcessor = 20: "the sender is not a registered processor; register first",

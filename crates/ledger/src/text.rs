@@ -37,6 +37,14 @@ pub(crate) fn endpoint(text: &str) -> Result<(), Malformed> {
     good.then_some(()).ok_or(Malformed::Text { what: "an endpoint", rule })
 }
 
+/// A redemption's reference, which only its holder and its issuer understand.
+pub(crate) fn reference(text: &str) -> Result<(), Malformed> {
+    let good = (1..=params::MAX_REFERENCE_BYTES).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_graphic() || b == b' ');
+    let rule = "1 to 64 printable ASCII characters, for example the hash of a bank account";
+    good.then_some(()).ok_or(Malformed::Text { what: "the reference", rule })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

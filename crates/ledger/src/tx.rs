@@ -6,15 +6,18 @@
 
 mod authorise_key;
 mod burn;
+mod cancel_redemption;
 mod claim_royalty;
 mod close_channel;
 mod mint;
 mod open_channel;
+mod pay_redemption;
 mod post_offer;
 mod publish_model;
 mod register_foreign;
 mod register_processor;
 mod request_close;
+mod request_redemption;
 mod revoke_key;
 mod settle;
 mod show_receipt;
@@ -26,15 +29,18 @@ mod withdraw_offer;
 
 pub use authorise_key::AuthoriseKey;
 pub use burn::Burn;
+pub use cancel_redemption::CancelRedemption;
 pub use claim_royalty::ClaimRoyalty;
 pub use close_channel::CloseChannel;
 pub use mint::Mint;
 pub use open_channel::OpenChannel;
+pub use pay_redemption::PayRedemption;
 pub use post_offer::PostOffer;
 pub use publish_model::PublishModel;
 pub use register_foreign::RegisterForeign;
 pub use register_processor::RegisterProcessor;
 pub use request_close::RequestClose;
+pub use request_redemption::RequestRedemption;
 pub use revoke_key::RevokeKey;
 pub use settle::{ClaimProof, RaiseFloor, Settle, SettleClaim};
 pub use show_receipt::ShowReceipt;
@@ -176,6 +182,12 @@ bodies! {
     AuthoriseKey = 17, "authorise_key";
     /// The end of such a key.
     RevokeKey = 18, "revoke_key";
+    /// Credits that their issuer shall pay money for.
+    RequestRedemption = 19, "request_redemption";
+    /// The issuer has paid the money.
+    PayRedemption = 20, "pay_redemption";
+    /// The holder takes its credits back.
+    CancelRedemption = 21, "cancel_redemption";
 }
 
 /// Why an action stopped.

@@ -155,6 +155,7 @@ async fn show_supply(connection: &Connection, output: Output) -> Result<()> {
         ("balances", sum(|parts| parts.balances)),
         ("channels", sum(|parts| parts.channels)),
         ("royalties", sum(|parts| parts.royalties)),
+        ("redemptions", sum(|parts| parts.redemptions)),
     ];
     let total = answer.supplies.iter().fold(0_u128, |sum, supply| sum.saturating_add(supply.total.grains()));
     // Added up here as well: the node's word is not enough for this one.

@@ -1,8 +1,7 @@
 //! `burn`: an issuer takes its own credits out of being.
 //!
-//! Only the issuer burns, from its own balance of its own credits. A holder who redeems transfers
-//! the credits to the issuer, who pays out the money and burns them: burning is a statement about
-//! the reserve, which is the issuer's to make.
+//! Only the issuer burns, here from its own balance of its own credits: burning is a statement about
+//! the reserve, which is the issuer's to make. What a holder redeems burns by `pay_redemption`.
 
 use super::{Action, Events, Stop, Transaction};
 use crate::{

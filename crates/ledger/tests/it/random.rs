@@ -211,7 +211,7 @@ impl Random {
         SettleClaim { line: self.line(), proof, receipt: self.chance(2).then(|| self.receipt()) }
     }
 
-    pub(crate) const BODIES: u64 = 19;
+    pub(crate) const BODIES: u64 = 22;
 
     /// A payload of the kind with this number.
     pub(crate) fn body(&mut self, kind: u64) -> Body {
@@ -273,6 +273,15 @@ impl Random {
                 channels: (0..self.below(3)).map(|_| self.terms()).collect(),
             }
             .into(),
+            19 => RequestRedemption {
+                issuer: self.account(),
+                amount: self.amount(),
+                reference: self.text(),
+                wait_ms: self.small(),
+            }
+            .into(),
+            20 => PayRedemption { holder: self.account(), number: self.small() }.into(),
+            21 => CancelRedemption { issuer: self.account(), number: self.small() }.into(),
             other => panic!("no payload {other}"),
         }
     }
@@ -288,7 +297,7 @@ impl Random {
         Signed { body, signature: self.signature() }
     }
 
-    pub(crate) const RECORDS: u64 = 16;
+    pub(crate) const RECORDS: u64 = 17;
 
     /// A record of the kind with this number.
     pub(crate) fn record(&mut self, kind: u64) -> Record {
@@ -384,6 +393,15 @@ impl Random {
                 spent: self.amount(),
             }
             .into_record(),
+            16 => Redemption {
+                holder: self.account(),
+                number: self.small(),
+                issuer: self.account(),
+                amount: self.amount(),
+                reference: self.text(),
+                deadline_ms: self.small(),
+            }
+            .into_record(),
             other => panic!("no record {other}"),
         }
     }
@@ -431,7 +449,7 @@ impl Random {
         .into_record()
     }
 
-    pub(crate) const EVENTS: u64 = 20;
+    pub(crate) const EVENTS: u64 = 23;
 
     /// An event of the kind with this number.
     pub(crate) fn event(&mut self, kind: u64) -> Event {
@@ -509,6 +527,16 @@ impl Random {
             17 => Event::SharesTransferred { line, from: payer, to: payee, shares: self.small() },
             18 => Event::KeyAuthorised { owner: payer, key: self.account(), issuer, limit: amount },
             19 => Event::KeyRevoked { owner: payer, key: self.account(), issuer, spent: amount },
+            20 => Event::RedemptionRequested {
+                holder: payer,
+                number: self.small(),
+                issuer,
+                amount,
+                reference: self.text(),
+                deadline_ms: self.small(),
+            },
+            21 => Event::RedemptionPaid { holder: payer, number: self.small(), issuer, amount },
+            22 => Event::RedemptionCancelled { holder: payer, number: self.small(), issuer, amount },
             other => panic!("no event {other}"),
         }
     }

@@ -9,9 +9,10 @@ use crate::{
 use gristmill_ledger::{
     Body, Genesis, GenesisBalance, SignedTx, Transaction, keys,
     tx::{
-        AuthoriseKey, Burn, ClaimProof, ClaimRoyalty, CloseChannel, MaturedLane, Mint, OpenChannel,
-        PostOffer, PublishModel, RaiseFloor, RegisterForeign, RegisterProcessor, RequestClose, RevokeKey,
-        Settle, SettleClaim, ShowReceipt, TopUp, Transfer, TransferShares, Withdraw, WithdrawOffer,
+        AuthoriseKey, Burn, CancelRedemption, ClaimProof, ClaimRoyalty, CloseChannel, MaturedLane, Mint,
+        OpenChannel, PayRedemption, PostOffer, PublishModel, RaiseFloor, RegisterForeign, RegisterProcessor,
+        RequestClose, RequestRedemption, RevokeKey, Settle, SettleClaim, ShowReceipt, TopUp, Transfer,
+        TransferShares, Withdraw, WithdrawOffer,
     },
 };
 use gristmill_types::{
@@ -33,6 +34,7 @@ const PEOPLE: [u8; 6] = [1, 2, 3, 4, 5, 6];
 const ISSUERS: [u8; 2] = [1, 2];
 const MAX_DEPOSIT: u128 = 1 << 63;
 const GRACE_MS: u64 = 60_000;
+const REDEMPTION_MS: u64 = 40_000;
 
 /// Everybody holds much of both issuers' credits, at edges of bits.
 pub(crate) fn genesis() -> Genesis {
@@ -41,6 +43,7 @@ pub(crate) fn genesis() -> Genesis {
         issuer.cap = Amount::from_grains(1 << 120);
         issuer.daily_limit = Amount::from_grains(1 << 118);
     });
+    genesis.params.min_redemption_ms = REDEMPTION_MS;
     genesis.balances = [(1, 1, 1 << 64), (2, 1, (1 << 63) - 1), (3, 1, 1 << 20), (4, 1, 1 << 100)]
         .into_iter()
         .chain([(5, 1, (1 << 64) + 1), (6, 1, 1_000), (2, 2, 1 << 96), (4, 2, 1 << 90), (5, 2, 11)])
@@ -155,7 +158,8 @@ impl Maker<'_> {
     fn body(&mut self) -> (u8, Body) {
         let person = self.person();
         match self.random.below(40) {
-            0..=2 => self.transfer(person),
+            0..=1 => self.redemption(person),
+            2 => self.transfer(person),
             3..=4 => self.mint(),
             5 => self.burn(),
             6 if self.random.chance(2) => self.authorise(person),
@@ -285,6 +289,34 @@ impl Maker<'_> {
     fn key_of(&mut self, payer: u8) -> Option<(AccountId, u128, u128)> {
         let known = self.naive.spending.get(&(id(payer), id(VOUCHER_KEY))).copied();
         known.filter(|_| self.random.chance(2))
+    }
+
+    fn redemption(&mut self, person: u8) -> (u8, Body) {
+        let known: Vec<_> = self.naive.redemptions.iter().map(|(name, of)| (*name, *of)).collect();
+        let over: Vec<_> = known.iter().copied().filter(|(_, of)| of.2 <= self.naive.clock).collect();
+        let number = |account| PEOPLE.into_iter().find(|person| id(*person) == account).unwrap();
+        let from = if over.is_empty() || self.wrong(2) { known } else { over };
+        if from.is_empty() || self.random.chance(3) {
+            let issuer = self.issuer();
+            let held = self.naive.balance(id(person), id(issuer)).saturating_sub(world::FEE);
+            let (wait_ms, short) = (REDEMPTION_MS, self.wrong(12));
+            self.malformed = short || issuer == person;
+            let request = RequestRedemption {
+                issuer: id(issuer),
+                amount: Amount::from_grains(self.amount(held)),
+                reference: "somewhere".into(),
+                wait_ms: if short { wait_ms - 1 } else { wait_ms },
+            };
+            return (person, request.into());
+        }
+        let ((holder, name), (issuer, ..)) = self.random.pick(&from);
+        let name = if self.wrong(8) { name + 1 } else { name };
+        if self.random.chance(2) {
+            let sender = if self.wrong(4) { person } else { number(issuer) };
+            return (sender, PayRedemption { holder, number: name }.into());
+        }
+        let issuer = if self.wrong(8) { id(self.issuer()) } else { issuer };
+        (number(holder), CancelRedemption { issuer, number: name }.into())
     }
 
     fn authorise(&mut self, person: u8) -> (u8, Body) {

@@ -96,6 +96,8 @@ pub(crate) struct Naive {
     pub(crate) lines: BTreeMap<String, (Option<AccountId>, u32)>,
     /// Paid in and drawn.
     pub(crate) pools: BTreeMap<(LineId, AccountId), (u128, u128)>,
+    /// Locked credits by holder and number: issuer, amount, deadline.
+    pub(crate) redemptions: BTreeMap<(AccountId, u64), (AccountId, u128, u64)>,
     /// Spending keys by owner and key: issuer, limit, spent.
     pub(crate) spending: BTreeMap<(AccountId, AccountId), (AccountId, u128, u128)>,
     /// Shares by line and holder.
@@ -159,6 +161,7 @@ impl Naive {
             models: BTreeMap::new(),
             lines: BTreeMap::new(),
             pools: BTreeMap::new(),
+            redemptions: BTreeMap::new(),
             spending: BTreeMap::new(),
             shares: BTreeMap::new(),
             due: BTreeMap::new(),
@@ -213,7 +216,7 @@ impl Naive {
         self.give(self.fee_account, tx.fee_issuer, fee);
         self.nonces.insert(tx.sender, nonce + 1);
         let mut after = self.clone();
-        match after.act(tx.sender, &tx.body) {
+        match after.act(tx.sender, nonce, &tx.body) {
             Ok(()) => {
                 *self = after;
                 Verdict::Accepted
@@ -234,7 +237,7 @@ impl Naive {
         self.take(payer, issuer, amount)
     }
 
-    fn act(&mut self, sender: AccountId, body: &Body) -> Step {
+    fn act(&mut self, sender: AccountId, nonce: u64, body: &Body) -> Step {
         match body {
             Body::Transfer(t) => {
                 self.take(sender, t.issuer, t.amount.grains())?;
@@ -307,6 +310,25 @@ impl Naive {
                     self.shares.remove(&(t.line, sender));
                     self.due.retain(|(line, _, holder), _| (*line, *holder) != (t.line, sender));
                 }
+            }
+            Body::RequestRedemption(t) => {
+                self.take(sender, t.issuer, t.amount.grains())?;
+                let deadline = self.clock + t.wait_ms;
+                self.redemptions.insert((sender, nonce), (t.issuer, t.amount.grains(), deadline));
+                self.latest_deadline = self.latest_deadline.max(deadline);
+            }
+            Body::PayRedemption(t) => {
+                let locked = self.redemptions.remove(&(t.holder, t.number));
+                let (issuer, amount, _) = locked.ok_or(Rejection::NoSuchRedemption)?;
+                ensure(issuer == sender, Rejection::OtherIssuer)?;
+                self.issuers.get_mut(&issuer).unwrap().burned += amount;
+            }
+            Body::CancelRedemption(t) => {
+                let locked = self.redemptions.remove(&(sender, t.number));
+                let (issuer, amount, deadline) = locked.ok_or(Rejection::NoSuchRedemption)?;
+                ensure(issuer == t.issuer, Rejection::OtherIssuer)?;
+                ensure(self.clock >= deadline, Rejection::RedemptionNotDue)?;
+                self.give(sender, issuer, amount);
             }
             Body::AuthoriseKey(t) => {
                 let key = self.spending.entry((sender, t.key)).or_insert((t.issuer, 0, 0));
@@ -578,7 +600,7 @@ impl Naive {
             (self.deposits.clone(), self.offers.clone(), self.models.clone());
         let (mut processors, mut pools, mut lines) =
             (self.processors.clone(), self.pools.clone(), self.lines.clone());
-        let mut shares = self.shares.clone();
+        let (mut shares, mut redemptions) = (self.shares.clone(), self.redemptions.clone());
         let mut lanes = BTreeSet::new();
         let mut keys = 0;
         let mut latest = 0;
@@ -624,6 +646,10 @@ impl Naive {
                     self.compare_lane(&r);
                 }
                 Record::Deadlines(r) => latest = r.latest_ms,
+                Record::Redemption(r) => {
+                    let naive = redemptions.remove(&(r.holder, r.number));
+                    assert_eq!(naive, Some((r.issuer, r.amount.grains(), r.deadline_ms)));
+                }
                 Record::SpendingKey(r) => {
                     let naive = self.spending[&(r.owner, r.key)];
                     assert_eq!((r.issuer, r.limit.grains(), r.spent.grains()), naive);
@@ -640,7 +666,8 @@ impl Naive {
         assert_eq!((latest, keys), (self.latest_deadline, self.spending.len()));
         assert!(balances.is_empty() && nonces.is_empty() && issuers.is_empty() && channels.is_empty());
         assert!(deposits.is_empty() && offers.is_empty() && models.is_empty() && processors.is_empty());
-        assert!(pools.is_empty() && lines.is_empty() && shares.is_empty());
+        assert!(pools.is_empty() && lines.is_empty());
+        assert!(shares.is_empty() && redemptions.is_empty());
     }
 
     fn compare_lane(&self, lane: &Lane) {
