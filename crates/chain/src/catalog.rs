@@ -85,7 +85,8 @@ impl Catalog {
             | Record::Lane(_)
             | Record::LinePools(_)
             | Record::SpendingKey(_)
-            | Record::Redemption(_) => {}
+            | Record::Redemption(_)
+            | Record::Reserve(_) => {}
         }
     }
 

@@ -55,7 +55,8 @@ fn value(record: &Record) -> Option<(AccountId, u128, u128)> {
         | Record::Lane(_)
         | Record::Deadlines(_)
         | Record::LinePools(_)
-        | Record::SpendingKey(_) => None,
+        | Record::SpendingKey(_)
+        | Record::Reserve(_) => None,
     }
 }
 
@@ -286,6 +287,7 @@ impl Scan {
             | Record::Deposit(_)
             | Record::Model(_)
             | Record::Accrual(_)
+            | Record::Reserve(_)
             | Record::Deadlines(_) => {}
         }
     }

@@ -119,6 +119,8 @@ pub enum Event {
     RedemptionPaid { holder: AccountId, number: u64, issuer: AccountId, amount: Amount } = 21,
     /// A holder took locked credits back.
     RedemptionCancelled { holder: AccountId, number: u64, issuer: AccountId, amount: Amount } = 22,
+    /// An issuer stated its reserve at the end of a day.
+    ReserveStated { issuer: AccountId, amount: Amount, day: u64, document: Digest } = 23,
 }
 
 impl Event {

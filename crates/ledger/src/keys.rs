@@ -94,6 +94,11 @@ pub fn redemption(holder: &AccountId, number: u64) -> StateKey {
     key(tag::REDEMPTION, [holder.as_ref(), &number.to_be_bytes(), &[]])
 }
 
+/// What an issuer last said about its reserve.
+pub fn reserve(issuer: &AccountId) -> StateKey {
+    key(tag::RESERVE, [issuer.as_ref(), &[], &[]])
+}
+
 /// The latest deadline that was ever set.
 pub fn deadlines() -> StateKey {
     key(tag::DEADLINES, [&[], &[], &[]])

@@ -154,4 +154,5 @@ fees! {
     RequestRedemption request_redemption = 20_000,
     PayRedemption pay_redemption = 10_000,
     CancelRedemption cancel_redemption = 10_000,
+    StateReserve state_reserve = 10_000,
 }

@@ -27,6 +27,7 @@ pub(crate) mod tag {
     pub(crate) const LINE_POOLS: u8 = 14;
     pub(crate) const SPENDING_KEY: u8 = 15;
     pub(crate) const REDEMPTION: u8 = 16;
+    pub(crate) const RESERVE: u8 = 17;
 }
 
 macro_rules! structs {
@@ -228,6 +229,20 @@ structs! {
         deadline_ms: u64,
     }
 
+    /// What an issuer last said about the money behind its credits.
+    Reserve {
+        /// The issuer.
+        issuer: AccountId,
+        /// How much there is, as credits.
+        amount: Amount,
+        /// At the end of which day, in days since 1970 (UTC).
+        day: u64,
+        /// The hash of the document that says so.
+        document: Digest,
+        /// Block time of the statement.
+        time_ms: u64,
+    }
+
     /// How far a holder has drawn from a pool.
     Accrual {
         /// The line.
@@ -409,6 +424,8 @@ records! {
     SpendingKey(Box<SpendingKey>) = tag::SPENDING_KEY,
     /// Credits to be redeemed.
     Redemption(Box<Redemption>) = tag::REDEMPTION,
+    /// An issuer's statement of its reserve.
+    Reserve(Box<Reserve>) = tag::RESERVE,
 }
 
 impl Record {
@@ -432,6 +449,7 @@ impl Record {
             Self::LinePools(r) => keys::line_pools(&r.line),
             Self::SpendingKey(r) => keys::spending_key(&r.owner, &r.key),
             Self::Redemption(r) => keys::redemption(&r.holder, r.number),
+            Self::Reserve(r) => keys::reserve(&r.issuer),
         }
     }
 }

@@ -47,6 +47,8 @@ rejections! {
     NoSuchRedemption = 14: "there is no such redemption; it was paid or taken back, or the number is another",
     RedemptionNotDue = 15: "the issuer still has time to pay the redemption; take the credits back after its deadline",
     OtherIssuer = 16: "the redemption is of another issuer's credits; name that issuer, which alone pays it",
+    ReserveInFuture = 17: "the statement is of a day that has not come; state the reserve of today or before",
+    ReserveOlder = 18: "a later day's reserve was stated already; state the reserve of that day or a later one",
 
     // Processors.
     NotProcessor = 20: "the sender is not a registered processor; register first",

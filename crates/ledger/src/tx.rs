@@ -21,6 +21,7 @@ mod request_redemption;
 mod revoke_key;
 mod settle;
 mod show_receipt;
+mod state_reserve;
 mod top_up;
 mod transfer;
 mod transfer_shares;
@@ -44,6 +45,7 @@ pub use request_redemption::RequestRedemption;
 pub use revoke_key::RevokeKey;
 pub use settle::{ClaimProof, RaiseFloor, Settle, SettleClaim};
 pub use show_receipt::ShowReceipt;
+pub use state_reserve::StateReserve;
 pub use top_up::TopUp;
 pub use transfer::Transfer;
 pub use transfer_shares::TransferShares;
@@ -188,6 +190,8 @@ bodies! {
     PayRedemption = 20, "pay_redemption";
     /// The holder takes its credits back.
     CancelRedemption = 21, "cancel_redemption";
+    /// An issuer's word on the money behind its credits.
+    StateReserve = 22, "state_reserve";
 }
 
 /// Why an action stopped.

@@ -211,7 +211,7 @@ impl Random {
         SettleClaim { line: self.line(), proof, receipt: self.chance(2).then(|| self.receipt()) }
     }
 
-    pub(crate) const BODIES: u64 = 22;
+    pub(crate) const BODIES: u64 = 23;
 
     /// A payload of the kind with this number.
     pub(crate) fn body(&mut self, kind: u64) -> Body {
@@ -282,6 +282,7 @@ impl Random {
             .into(),
             20 => PayRedemption { holder: self.account(), number: self.small() }.into(),
             21 => CancelRedemption { issuer: self.account(), number: self.small() }.into(),
+            22 => StateReserve { amount: self.amount(), day: self.small(), document: self.digest() }.into(),
             other => panic!("no payload {other}"),
         }
     }
@@ -297,7 +298,7 @@ impl Random {
         Signed { body, signature: self.signature() }
     }
 
-    pub(crate) const RECORDS: u64 = 17;
+    pub(crate) const RECORDS: u64 = 18;
 
     /// A record of the kind with this number.
     pub(crate) fn record(&mut self, kind: u64) -> Record {
@@ -402,6 +403,14 @@ impl Random {
                 deadline_ms: self.small(),
             }
             .into_record(),
+            17 => Reserve {
+                issuer: self.account(),
+                amount: self.amount(),
+                day: self.small(),
+                document: self.digest(),
+                time_ms: self.small(),
+            }
+            .into_record(),
             other => panic!("no record {other}"),
         }
     }
@@ -449,7 +458,7 @@ impl Random {
         .into_record()
     }
 
-    pub(crate) const EVENTS: u64 = 23;
+    pub(crate) const EVENTS: u64 = 24;
 
     /// An event of the kind with this number.
     pub(crate) fn event(&mut self, kind: u64) -> Event {
@@ -537,6 +546,7 @@ impl Random {
             },
             21 => Event::RedemptionPaid { holder: payer, number: self.small(), issuer, amount },
             22 => Event::RedemptionCancelled { holder: payer, number: self.small(), issuer, amount },
+            23 => Event::ReserveStated { issuer, amount, day: self.small(), document: self.digest() },
             other => panic!("no event {other}"),
         }
     }

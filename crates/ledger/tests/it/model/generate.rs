@@ -11,8 +11,8 @@ use gristmill_ledger::{
     tx::{
         AuthoriseKey, Burn, CancelRedemption, ClaimProof, ClaimRoyalty, CloseChannel, MaturedLane, Mint,
         OpenChannel, PayRedemption, PostOffer, PublishModel, RaiseFloor, RegisterForeign, RegisterProcessor,
-        RequestClose, RequestRedemption, RevokeKey, Settle, SettleClaim, ShowReceipt, TopUp, Transfer,
-        TransferShares, Withdraw, WithdrawOffer,
+        RequestClose, RequestRedemption, RevokeKey, Settle, SettleClaim, ShowReceipt, StateReserve, TopUp,
+        Transfer, TransferShares, Withdraw, WithdrawOffer,
     },
 };
 use gristmill_types::{
@@ -161,6 +161,7 @@ impl Maker<'_> {
             0..=1 => self.redemption(person),
             2 => self.transfer(person),
             3..=4 => self.mint(),
+            5 if self.random.chance(2) => self.state_reserve(),
             5 => self.burn(),
             6 if self.random.chance(2) => self.authorise(person),
             6 => {
@@ -317,6 +318,14 @@ impl Maker<'_> {
         }
         let issuer = if self.wrong(8) { id(self.issuer()) } else { issuer };
         (number(holder), CancelRedemption { issuer, number: name }.into())
+    }
+
+    fn state_reserve(&mut self) -> (u8, Body) {
+        let issuer = if self.wrong(6) { 3 } else { self.issuer() };
+        let today = self.naive.time / 86_400_000;
+        let day = if self.wrong(2) { self.random.below(today + 3) } else { today };
+        let amount = Amount::from_grains(self.random.u128());
+        (issuer, StateReserve { amount, day, document: Digest::new([1; 32]) }.into())
     }
 
     fn authorise(&mut self, person: u8) -> (u8, Body) {

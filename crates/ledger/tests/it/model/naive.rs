@@ -83,7 +83,9 @@ pub(crate) struct Naive {
     fee_account: AccountId,
     fees: Fees,
     pub(crate) clock: u64,
-    time: u64,
+    pub(crate) time: u64,
+    /// Last stated: amount and day.
+    reserves: BTreeMap<AccountId, (u128, u64)>,
     pub(crate) nonces: BTreeMap<AccountId, u64>,
     pub(crate) balances: BTreeMap<(AccountId, AccountId), u128>,
     pub(crate) issuers: BTreeMap<AccountId, NaiveIssuer>,
@@ -162,6 +164,7 @@ impl Naive {
             lines: BTreeMap::new(),
             pools: BTreeMap::new(),
             redemptions: BTreeMap::new(),
+            reserves: BTreeMap::new(),
             spending: BTreeMap::new(),
             shares: BTreeMap::new(),
             due: BTreeMap::new(),
@@ -329,6 +332,12 @@ impl Naive {
                 ensure(issuer == t.issuer, Rejection::OtherIssuer)?;
                 ensure(self.clock >= deadline, Rejection::RedemptionNotDue)?;
                 self.give(sender, issuer, amount);
+            }
+            Body::StateReserve(t) => {
+                ensure(self.issuers.contains_key(&sender), Rejection::NotIssuer)?;
+                ensure(t.day <= self.time / 86_400_000, Rejection::ReserveInFuture)?;
+                let last = self.reserves.insert(sender, (t.amount.grains(), t.day));
+                ensure(last.is_none_or(|(_, day)| day <= t.day), Rejection::ReserveOlder)?;
             }
             Body::AuthoriseKey(t) => {
                 let key = self.spending.entry((sender, t.key)).or_insert((t.issuer, 0, 0));
@@ -601,6 +610,7 @@ impl Naive {
         let (mut processors, mut pools, mut lines) =
             (self.processors.clone(), self.pools.clone(), self.lines.clone());
         let (mut shares, mut redemptions) = (self.shares.clone(), self.redemptions.clone());
+        let mut reserves = self.reserves.clone();
         let mut lanes = BTreeSet::new();
         let mut keys = 0;
         let mut latest = 0;
@@ -650,6 +660,9 @@ impl Naive {
                     let naive = redemptions.remove(&(r.holder, r.number));
                     assert_eq!(naive, Some((r.issuer, r.amount.grains(), r.deadline_ms)));
                 }
+                Record::Reserve(r) => {
+                    assert_eq!(reserves.remove(&r.issuer), Some((r.amount.grains(), r.day)));
+                }
                 Record::SpendingKey(r) => {
                     let naive = self.spending[&(r.owner, r.key)];
                     assert_eq!((r.issuer, r.limit.grains(), r.spent.grains()), naive);
@@ -667,7 +680,7 @@ impl Naive {
         assert!(balances.is_empty() && nonces.is_empty() && issuers.is_empty() && channels.is_empty());
         assert!(deposits.is_empty() && offers.is_empty() && models.is_empty() && processors.is_empty());
         assert!(pools.is_empty() && lines.is_empty());
-        assert!(shares.is_empty() && redemptions.is_empty());
+        assert!(shares.is_empty() && redemptions.is_empty() && reserves.is_empty());
     }
 
     fn compare_lane(&self, lane: &Lane) {
