@@ -186,9 +186,9 @@ def receipt(r):
 
 
 def settle_claim(r):
-    line, kind = r.take(32), r.number(1)
+    lines, kind = r.list(lambda: r.take(32)), r.number(1)
     need(kind < 2, "a claim of an unknown kind")
-    return dict(line=line, kind=kind, claim=r.signed(claim), receipt=r.some(lambda: r.signed(receipt)))
+    return dict(lines=lines, kind=kind, claim=r.signed(claim), receipt=r.some(lambda: r.signed(receipt)))
 
 
 def settlement(r):
@@ -204,8 +204,8 @@ def settlement(r):
 
 def lane(r):
     need(r.number(1) == 12, "the record is no lane's")
-    record = dict(channel=r.take(32), lane=r.number(4), model=r.take(32), quote=r.take(32), line=r.take(32),
-                  royalty_bps=r.number(2), paid=r.number(16), seq=r.number(8), usage=usage(r))  # fmt: skip
+    record = dict(channel=r.take(32), lane=r.number(4), model=r.take(32), quote=r.take(32),
+                  royalties=r.list(lambda: (r.take(32), r.number(2))), paid=r.number(16), seq=r.number(8), usage=usage(r))  # fmt: skip
     cap = lambda: (r.number(8), r.number(16), usage(r))
     r.some(lambda: (r.number(8), r.number(16), usage(r), r.some(cap), r.number(8), r.flag()))
     return record
@@ -217,7 +217,7 @@ def validators(r):
     r.list(lambda: (r.take(32), r.text(), r.take(32)))  # issuers
     r.list(lambda: r.take(32 + 32 + 16))  # balances
     keys = r.list(lambda: (r.take(32), r.some(r.text))[0])
-    r.take(16 * 16 + 3 * 8 + 16)  # parameters
+    r.take(27 * 16 + 3 * 8 + 16 + 2 * 8 + 4 + 16)  # parameters: fees, times, amounts, newcomers
     need(len(set(keys)) == len(keys) > 0, "a genesis without validators")
     return sorted(keys)
 
@@ -478,10 +478,11 @@ def verify(data, chain=None, claim_only=False):
         record = lane(reader)
         need(reader.at == len(reader.data), "bytes are left over")
         same("lane", record)
-        need(record["line"] == item["line"] and later["height"] >= block["height"], "the lane is an earlier one")
+        need([line for line, _ in record["royalties"]] == item["lines"], "the lane pays other lines")
+        need(later["height"] >= block["height"], "the lane is an earlier one")
         need(record["paid"] >= said["spent"], "the ledger paid less than the receipt says")
         yield (f"after block {later['height']}, signed by {signers}, the ledger had paid {credits(record['paid'])} on the lane, "
-               f"{record['royalty_bps'] / 100:g} % of it to the model's line")  # fmt: skip
+               f"{sum(part for _, part in record['royalties']) / 100:g} % of it in royalties")  # fmt: skip
     if chain is None:
         yield f"trusted: the validators in the file. Ask somebody whether the ledger is {ledger.hex()}, or give --chain"
     else:

@@ -1,4 +1,5 @@
-//! What can be listed: issuers, processors, offers, models, and the channels of an account.
+//! What can be listed: issuers, processors, offers, models, the holders of a line's shares, and an
+//! account's channels, spending keys and redemptions.
 //!
 //! Built by one scan of the state when the node starts, then kept up from the records that blocks
 //! change. It is a convenience for finding things; whoever acts on a listing reads the record with
@@ -14,11 +15,25 @@ pub struct Catalog {
     issuers: BTreeMap<AccountId, Issuer>,
     processors: BTreeMap<AccountId, Processor>,
     offers: BTreeMap<(ModelId, AccountId), Offer>,
-    offer_keys: HashMap<StateKey, (ModelId, AccountId)>,
+    holders: BTreeSet<(LineId, AccountId)>,
+    spending_keys: BTreeSet<(AccountId, AccountId)>,
+    /// By holder and by issuer: holder and number.
+    redemptions: BTreeSet<(AccountId, AccountId, u64)>,
+    /// What to take off the lists when its record is removed.
+    removable: HashMap<StateKey, Listed>,
     lines: BTreeMap<LineId, Line>,
     models: BTreeMap<ModelId, Model>,
     channels: BTreeSet<(AccountId, ChannelId)>,
     latest_deadline_ms: u64,
+}
+
+/// A record that may be removed.
+#[derive(Clone, Copy, Debug)]
+enum Listed {
+    Offer(ModelId, AccountId),
+    Holder(LineId, AccountId),
+    SpendingKey(AccountId, AccountId),
+    Redemption { holder: AccountId, issuer: AccountId, number: u64 },
 }
 
 /// Whether a change of this record concerns the listings. A removal may, so it always does.
@@ -37,16 +52,29 @@ impl Catalog {
                 Ok(record) => self.insert(record),
                 Err(error) => tracing::error!(%key, %error, "a state value is not a record"),
             },
-            None => {
-                if let Some(offer) = self.offer_keys.remove(key) {
-                    self.offers.remove(&offer);
+            None => match self.removable.remove(key) {
+                Some(Listed::Offer(model, processor)) => {
+                    self.offers.remove(&(model, processor));
                 }
-            }
+                Some(Listed::Holder(line, holder)) => {
+                    self.holders.remove(&(line, holder));
+                }
+                Some(Listed::SpendingKey(owner, key)) => {
+                    self.spending_keys.remove(&(owner, key));
+                }
+                Some(Listed::Redemption { holder, issuer, number }) => {
+                    for account in [holder, issuer] {
+                        self.redemptions.remove(&(account, holder, number));
+                    }
+                }
+                None => {}
+            },
         }
     }
 
     /// A record exists with this content.
     pub fn insert(&mut self, record: Record) {
+        let key = record.key();
         match record {
             Record::Issuer(issuer) => {
                 self.issuers.insert(issuer.issuer, *issuer);
@@ -55,9 +83,8 @@ impl Catalog {
                 self.processors.insert(processor.processor, *processor);
             }
             Record::Offer(offer) => {
-                let name = (offer.model, offer.processor);
-                self.offer_keys.insert(gristmill_ledger::keys::offer(&offer.processor, &offer.model), name);
-                self.offers.insert(name, *offer);
+                self.removable.insert(key, Listed::Offer(offer.model, offer.processor));
+                self.offers.insert((offer.model, offer.processor), *offer);
             }
             Record::Line(line) => {
                 self.lines.insert(line.line, *line);
@@ -75,18 +102,32 @@ impl Catalog {
                     }
                 }
             }
+            Record::Shares(shares) => {
+                self.removable.insert(key, Listed::Holder(shares.line, shares.holder));
+                self.holders.insert((shares.line, shares.holder));
+            }
+            Record::SpendingKey(of) => {
+                self.removable.insert(key, Listed::SpendingKey(of.owner, of.key));
+                self.spending_keys.insert((of.owner, of.key));
+            }
+            Record::Redemption(of) => {
+                let (holder, issuer, number) = (of.holder, of.issuer, of.number);
+                self.removable.insert(key, Listed::Redemption { holder, issuer, number });
+                self.redemptions.extend([(holder, holder, number), (issuer, holder, number)]);
+            }
             Record::Deadlines(deadlines) => self.latest_deadline_ms = deadlines.latest_ms,
             Record::Account(_)
             | Record::Balance(_)
             | Record::Deposit(_)
-            | Record::Shares(_)
             | Record::Pool(_)
             | Record::Accrual(_)
             | Record::Lane(_)
             | Record::LinePools(_)
-            | Record::SpendingKey(_)
-            | Record::Redemption(_)
-            | Record::Reserve(_) => {}
+            | Record::Reserve(_)
+            | Record::Commitment(_)
+            | Record::Debt(_)
+            | Record::Newcomers(_)
+            | Record::Bond(_) => {}
         }
     }
 
@@ -121,6 +162,25 @@ impl Catalog {
     pub fn channels(&self, account: &AccountId) -> impl Iterator<Item = ChannelId> {
         let range = (*account, ChannelId::new([0; 32]))..=(*account, ChannelId::new([u8::MAX; 32]));
         self.channels.range(range).map(|(_, channel)| *channel)
+    }
+
+    /// Who holds shares of the line.
+    pub fn holders(&self, line: &LineId) -> impl Iterator<Item = AccountId> {
+        let range = (*line, AccountId::new([0; 32]))..=(*line, AccountId::new([u8::MAX; 32]));
+        self.holders.range(range).map(|(_, holder)| *holder)
+    }
+
+    /// The keys that may spend from the account.
+    pub fn spending_keys(&self, owner: &AccountId) -> impl Iterator<Item = AccountId> {
+        let range = (*owner, AccountId::new([0; 32]))..=(*owner, AccountId::new([u8::MAX; 32]));
+        self.spending_keys.range(range).map(|(_, key)| *key)
+    }
+
+    /// The redemptions that the account waits for or has to pay: holder and number.
+    pub fn redemptions(&self, account: &AccountId) -> impl Iterator<Item = (AccountId, u64)> {
+        let from = (*account, AccountId::new([0; 32]), 0);
+        let to = (*account, AccountId::new([u8::MAX; 32]), u64::MAX);
+        self.redemptions.range(from..=to).map(|(_, holder, number)| (*holder, *number))
     }
 
     /// Ledger time of the latest deadline that was ever set.

@@ -92,6 +92,7 @@ pub(crate) fn router(rpc: Rpc) -> Router {
         .route("/v1/channels/{id}", get(state::channel))
         .route("/v1/channels/{id}/claims", get(state::claims))
         .route("/v1/models", get(listings::models))
+        .route("/v1/lines/{id}/holders", get(listings::holders))
         .route("/v1/offers", get(listings::offers))
         .route("/v1/processors", get(listings::processors))
         .route("/v1/supply", get(listings::supply))

@@ -3,8 +3,8 @@
 use crate::{
     error::ClientError,
     schema::{
-        BlockInfo, Claims, ErrorBody, GenesisAnswer, Inclusion, Models, Offers, Processors, StateAnswer,
-        Status, Submission, SupplyAnswer, TransactionState, TransactionStatus,
+        BlockInfo, Claims, ErrorBody, GenesisAnswer, Holders, Inclusion, Models, Offers, Processors,
+        StateAnswer, Status, Submission, SupplyAnswer, TransactionState, TransactionStatus,
     },
 };
 use gristmill_ledger::{
@@ -13,7 +13,9 @@ use gristmill_ledger::{
     tx_hash,
 };
 use gristmill_proof::{BodyProof, Finality, Header, StateProof, Trust};
-use gristmill_types::{AccountId, Amount, BlockHash, ChainId, ChannelId, ModelId, StateKey, TxHash, decode};
+use gristmill_types::{
+    AccountId, Amount, BlockHash, ChainId, ChannelId, LineId, ModelId, StateKey, TxHash, decode,
+};
 use reqwest::{Method, StatusCode};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -386,6 +388,11 @@ impl Client {
     /// A page of the model versions: the node's word.
     pub async fn models(&self, skip: usize, limit: usize) -> Result<Models, ClientError> {
         self.get(&format!("/v1/models?skip={skip}&limit={limit}")).await
+    }
+
+    /// A page of those who hold shares of a line: the node's word.
+    pub async fn holders(&self, line: &LineId, skip: usize, limit: usize) -> Result<Holders, ClientError> {
+        self.get(&format!("/v1/lines/{line}/holders?skip={skip}&limit={limit}")).await
     }
 
     /// A page of the offers, of one model version or of all: the node's word.

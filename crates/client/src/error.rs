@@ -70,6 +70,9 @@ pub enum ClientError {
         /// Why.
         rejection: Rejection,
     },
+    /// The system gives no random bytes.
+    #[error("the system gives no random bytes: {0}")]
+    Randomness(String),
     /// The transaction did not become final in time. It may yet.
     #[error("the transaction {hash} is not final after {seconds} s; submit the same bytes again")]
     NotFinal {

@@ -207,6 +207,31 @@ pub struct AccountInfo {
     /// The channels that it pays from or is paid by, without the closed ones; at most 1000.
     #[schema(value_type = Vec<String>)]
     pub channels: Vec<ChannelId>,
+    /// The keys that may spend from it on channels; at most 1000.
+    #[schema(value_type = Vec<String>)]
+    pub spending_keys: Vec<AccountId>,
+    /// The redemptions that it waits for or, as an issuer, has to pay; at most 1000.
+    pub redemptions: Vec<RedemptionName>,
+}
+
+/// Which redemption.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct RedemptionName {
+    /// Whose credits are locked.
+    #[schema(value_type = String)]
+    pub holder: AccountId,
+    /// The nonce of the holder's request.
+    pub number: u64,
+}
+
+/// A page of the accounts that hold shares of a line.
+#[derive(Clone, Debug, Serialize, Deserialize, ToSchema)]
+pub struct Holders {
+    /// The accounts.
+    #[schema(value_type = Vec<String>)]
+    pub holders: Vec<AccountId>,
+    /// How many there are in all.
+    pub total: usize,
 }
 
 /// What an account holds of one issuer's credits.

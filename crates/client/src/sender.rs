@@ -1,8 +1,8 @@
 //! Signing and counting for one account.
 
 use crate::{client::Client, error::ClientError, schema::Inclusion};
-use gristmill_ledger::{Body, SignedTx, Transaction};
-use gristmill_types::{AccountId, SecretKey, Signed};
+use gristmill_ledger::{Body, SignedTx, Transaction, tx::CommitModel};
+use gristmill_types::{AccountId, Digest, ModelId, SecretKey, Signed};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -89,6 +89,20 @@ impl Sender {
             }
             other => other,
         }
+    }
+
+    /// Publishes a model version: commits to it with a fresh salt, and when that is final sends the
+    /// payload with the salt. What breaks off between the two is simply begun anew.
+    pub async fn publish<B: Into<Body>>(
+        &self,
+        model: &ModelId,
+        payload: impl FnOnce(Digest) -> B,
+    ) -> Result<Inclusion, ClientError> {
+        let mut salt = [0; 32];
+        getrandom::fill(&mut salt).map_err(|error| ClientError::Randomness(error.to_string()))?;
+        let salt = Digest::new(salt);
+        self.send(CommitModel::to(&self.account(), model, &salt)).await?;
+        self.send(payload(salt)).await
     }
 
     /// Forgets the counted nonce, after transactions were sent for the account by other means.

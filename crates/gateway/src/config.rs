@@ -11,7 +11,10 @@ pub struct Config {
     /// Folder of the records; it must exist.
     pub folder: PathBuf,
     /// The account that pays.
-    pub account: SecretKey,
+    pub payer: AccountId,
+    /// What signs transactions: the account's own key, or the voucher key, where the account has
+    /// authorised that as its spending key. Then the account's own key need not be on this machine.
+    pub key: SecretKey,
     /// The key that signs vouchers. One gateway process, one key: never shared, never reused.
     pub voucher_key: SecretKey,
     /// Whose credits are spent.
@@ -32,14 +35,16 @@ impl Config {
     pub fn new(
         listen: SocketAddr,
         folder: PathBuf,
-        account: SecretKey,
+        payer: AccountId,
+        key: SecretKey,
         voucher_key: SecretKey,
         issuer: AccountId,
     ) -> Self {
         Self {
             listen,
             folder,
-            account,
+            payer,
+            key,
             voucher_key,
             issuer,
             deposit: Amount::from_credits(5),

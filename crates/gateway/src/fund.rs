@@ -7,7 +7,8 @@ use crate::{app::App, error::BuyError, event::Event};
 use gristmill_channel::{LedgerView, Payer, PayerError, Phase};
 use gristmill_client::ledger_view;
 use gristmill_ledger::{
-    Body, SignedTx, decode_tx,
+    Body, SignedTx, decode_tx, keys,
+    record::{SpendingKey, Stored},
     tx::{OpenChannel, TopUp, tx_hash},
 };
 use gristmill_net::pay::Challenge;
@@ -58,7 +59,7 @@ impl App {
         }
         let terms = |open_nonce| ChannelTerms {
             chain: self.ledger.chain(),
-            payer: self.config.account.account(),
+            payer: self.config.payer,
             payee: quote.processor,
             issuer: quote.issuer,
             voucher_key: self.accounts.voucher_key().account(),
@@ -113,8 +114,15 @@ impl App {
 
     /// What the account can put into a channel after the fee.
     async fn available(&self, fee: Amount) -> Result<Amount, BuyError> {
-        let balance = self.ledger.balance(&self.config.account.account(), &self.config.issuer).await?;
-        Ok(balance.value.saturating_sub(fee))
+        let (payer, key) = (self.config.payer, self.config.key.account());
+        let balance = self.ledger.balance(&payer, &self.config.issuer).await?.value;
+        if payer == key {
+            return Ok(balance.saturating_sub(fee));
+        }
+        let of_key = self.ledger.state(&[keys::spending_key(&payer, &key)]).await?.value;
+        let left = of_key.iter().flatten().find_map(SpendingKey::of);
+        let left = left.map_or(Amount::ZERO, |of| of.limit.saturating_sub(of.spent));
+        Ok(balance.min(left).saturating_sub(fee))
     }
 
     async fn remember(&self, tx: &SignedTx) -> Result<(), StoreError> {

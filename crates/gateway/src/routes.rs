@@ -69,7 +69,7 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
     let address =
         listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
     let app = Arc::new(App {
-        sender: Sender::new(ledger.clone(), config.account.clone(), config.issuer),
+        sender: Sender::new(ledger.clone(), config.key.clone(), config.issuer),
         market: Market::new(ledger.clone()),
         config,
         genesis,
@@ -257,7 +257,7 @@ async fn key(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<Val
     let of = app.accounts.lock().key(&id).ok_or_else(ApiError::wrong_key)?;
     Ok(Json(json!({
         "limit": of.limit, "spent": of.spent, "held": of.held, "remaining": of.room(),
-        "account": app.config.account.account(), "issuer": app.config.issuer,
+        "account": app.config.payer, "issuer": app.config.issuer,
     })))
 }
 

@@ -11,7 +11,7 @@ const RETRY: Duration = Duration::from_secs(2);
 
 /// Follows the ledger until the gateway stops.
 pub(crate) async fn run(app: Arc<App>) {
-    let account = app.config.account.account();
+    let account = app.config.payer;
     let next = tokio::select! {
         next = app.ledger.await_next_height(RETRY) => next,
         () = app.stopping.cancelled() => return,
@@ -126,7 +126,7 @@ impl App {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gristmill_types::{Amount, LineId, ModelId, SecretKey, Usage};
+    use gristmill_types::{Amount, ModelId, SecretKey, Usage};
 
     #[test]
     fn only_the_payers_own_channels_are_looked_at() {
@@ -140,11 +140,12 @@ mod tests {
             lane: 0,
             seq: 1,
             model: ModelId::new([4; 32]),
-            line: LineId::new([5; 32]),
             usage: Usage::default(),
             paid: Amount::ZERO,
             earned: Amount::ZERO,
-            royalty: Amount::ZERO,
+            owed: Amount::ZERO,
+            bonded: Amount::ZERO,
+            royalties: vec![],
         };
         assert_eq!(channel_of(&event(account(1)), &account(1)), Some(channel));
         assert_eq!(channel_of(&event(account(7)), &account(1)), None);

@@ -3,11 +3,13 @@
 mod ask;
 mod channel;
 mod credits;
+mod key;
 mod ledger;
 mod market;
 mod model;
 mod prove;
 mod receipt;
+mod shares;
 mod status;
 mod wallet;
 

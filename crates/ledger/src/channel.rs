@@ -66,8 +66,9 @@
 //!
 //! # Paying out
 //!
-//! The lane's cumulative amount rises from `old` to `new`; of this the model's line gets
-//! ⌊new·bps/10⁴⌋ − ⌊old·bps/10⁴⌋ and the payee the rest. A pending claim that exceeds what the
+//! The lane's cumulative amount rises from `old` to `new`; of this each line in the model's royalties
+//! gets ⌊new·bps/10⁴⌋ − ⌊old·bps/10⁴⌋ with its own part, in their order, and the payee the rest. Where
+//! several parts round up and more than the rise would be given away, the later lines get less. A pending claim that exceeds what the
 //! channel holds when it matures (because other lanes were paid meanwhile) is paid as far as that
 //! goes, and its number stays claimable, should the payer top up.
 //!
@@ -76,18 +77,18 @@
 //! The payee alone raises the floor, to get fresh lanes. Lanes below it are unpayable for good and
 //! their records are deleted; the floor cannot pass a lane with a pending claim.
 
-mod claim;
+pub(crate) mod claim;
 
 use crate::{
-    deadline,
-    event::Event,
+    bond, deadline, debt,
+    event::{Event, Royalty},
     executor::Context,
     invalid::{Fault, Malformed},
     keys,
     overlay::Overlay,
     params::LANES,
     posting::{Side, post},
-    record::{Channel, ChannelState, Lane},
+    record::{Channel, ChannelState, Lane, RoyaltyPart},
     rejection::Rejection,
     royalty,
     tx::{Stop, Transaction},
@@ -226,12 +227,21 @@ impl<'o, 'a> ChannelBook<'o, 'a> {
     /// Pays the lane up to `amount`, which the channel holds, and notes what this was for.
     fn pay(&mut self, lane: &mut Lane, amount: Amount, usage: Usage, seq: u64) -> Result<(), Stop> {
         let rise = amount.checked_sub(lane.paid).ok_or(Fault::Range)?;
-        let royalty = royalty::part(lane.paid, amount, lane.royalty_bps).ok_or(Fault::Range)?;
-        let earned = rise.checked_sub(royalty).ok_or(Fault::Range)?;
         let ChannelTerms { payer, payee, issuer, .. } = *self.terms;
         let from = Side::Channel(&self.id);
-        post(self.overlay, &issuer, from, Side::Pool(&lane.line), royalty)?;
-        post(self.overlay, &issuer, from, Side::Account(&payee), earned)?;
+        let mut earned = rise;
+        let mut royalties = Vec::with_capacity(lane.royalties.len());
+        for RoyaltyPart { line, bps } in &lane.royalties {
+            let part = royalty::part(lane.paid, amount, *bps).ok_or(Fault::Range)?.min(earned);
+            earned = earned.checked_sub(part).ok_or(Fault::Range)?;
+            post(self.overlay, &issuer, from, Side::Pool(line), part)?;
+            royalties.push(Royalty { line: *line, amount: part });
+        }
+        let owed = debt::repay(self.overlay, &payee, &issuer, &self.id, earned)?;
+        let rest = earned.checked_sub(owed).ok_or(Fault::Range)?;
+        let bonded = bond::withhold(self.overlay, &payee, &issuer, &self.id, rest)?;
+        let rest = rest.checked_sub(bonded).ok_or(Fault::Range)?;
+        post(self.overlay, &issuer, from, Side::Account(&payee), rest)?;
         lane.paid = amount;
         lane.usage = usage;
         lane.seq = lane.seq.max(seq);
@@ -243,11 +253,12 @@ impl<'o, 'a> ChannelBook<'o, 'a> {
             lane: lane.lane,
             seq,
             model: lane.model,
-            line: lane.line,
             usage,
             paid: amount,
             earned,
-            royalty,
+            owed,
+            bonded,
+            royalties,
         });
         Ok(())
     }

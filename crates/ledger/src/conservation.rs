@@ -28,7 +28,7 @@ struct Sums {
 pub(crate) struct Tally(Vec<Sums>);
 
 /// The tags of the records that say something about value.
-const VALUABLE: [u8; 5] = [tag::BALANCE, tag::CHANNEL, tag::POOL, tag::ISSUER, tag::REDEMPTION];
+const VALUABLE: [u8; 6] = [tag::BALANCE, tag::CHANNEL, tag::POOL, tag::ISSUER, tag::REDEMPTION, tag::BOND];
 
 /// What a record says about value: whose credits, how much is held, how much was made.
 fn value(record: &Record) -> Option<(AccountId, u128, u128)> {
@@ -40,6 +40,7 @@ fn value(record: &Record) -> Option<(AccountId, u128, u128)> {
         }
         Record::Pool(r) => Some((r.issuer, r.balance.grains(), 0)),
         Record::Redemption(r) => Some((r.issuer, r.amount.grains(), 0)),
+        Record::Bond(r) => Some((r.issuer, r.held.grains(), 0)),
         Record::Issuer(r) => {
             let made = r.genesis.grains().checked_add(r.minted.grains())?.checked_sub(r.burned.grains())?;
             Some((r.issuer, 0, made))
@@ -56,7 +57,10 @@ fn value(record: &Record) -> Option<(AccountId, u128, u128)> {
         | Record::Deadlines(_)
         | Record::LinePools(_)
         | Record::SpendingKey(_)
-        | Record::Reserve(_) => None,
+        | Record::Reserve(_)
+        | Record::Commitment(_)
+        | Record::Debt(_)
+        | Record::Newcomers(_) => None,
     }
 }
 
@@ -125,12 +129,15 @@ pub struct Parts {
     /// Locked until their issuer pays for them.
     #[serde(default)]
     pub redemptions: Amount,
+    /// Bonds of processors.
+    #[serde(default)]
+    pub bonds: Amount,
 }
 
 impl Parts {
     /// All parts together; `None` if the sum does not fit, which no valid state reaches.
     pub fn total(&self) -> Option<Amount> {
-        let parts = [self.balances, self.channels, self.royalties, self.redemptions];
+        let parts = [self.balances, self.channels, self.royalties, self.redemptions, self.bonds];
         parts.into_iter().try_fold(Amount::ZERO, Amount::checked_add)
     }
 }
@@ -233,6 +240,12 @@ impl Scan {
                 }
                 self.add(r.issuer, |parts| &mut parts.redemptions, r.amount);
             }
+            Record::Bond(r) => self.add(r.issuer, |parts| &mut parts.bonds, r.held),
+            Record::Debt(r) => {
+                if r.amount.is_zero() {
+                    self.fault(format!("a debt of nothing is stored for {}", r.account));
+                }
+            }
             Record::LinePools(r) => {
                 let count = self.pools.entry(r.line).or_default();
                 *count = count.saturating_add(i64::from(r.count));
@@ -288,6 +301,8 @@ impl Scan {
             | Record::Model(_)
             | Record::Accrual(_)
             | Record::Reserve(_)
+            | Record::Commitment(_)
+            | Record::Newcomers(_)
             | Record::Deadlines(_) => {}
         }
     }
@@ -366,7 +381,7 @@ mod tests {
     use super::*;
     use crate::{
         record::{Balance, Channel, Stored},
-        tx::{RegisterProcessor, RequestRedemption, Settle},
+        tx::{PostBond, RegisterProcessor, RequestRedemption, Settle},
         world::*,
     };
     use gristmill_types::encode;
@@ -429,13 +444,17 @@ mod tests {
             wait_ms: world.rules.params.min_redemption_ms,
         };
         world.must(PAYER, redemption);
+        world.must(PAYEE, RegisterProcessor { receipt_key: id(RECEIPT_KEY), endpoints: vec![] });
+        let (amount, target) = (grains(30), grains(0));
+        world.must(PAYEE, PostBond { issuer: id(ISSUER), amount, target, withhold_bps: 0 });
         let audit = scan(records(&world));
         assert!(audit.adds_up());
         let supply = audit.supplies.iter().find(|supply| supply.issuer == id(ISSUER)).unwrap();
-        let Parts { balances, channels, royalties, redemptions } = supply.parts;
-        assert_eq!((channels, royalties, redemptions), (grains(900), grains(10), grains(7)));
+        let Parts { balances, channels, royalties, redemptions, bonds } = supply.parts;
+        assert_eq!((channels, royalties), (grains(900), grains(10)));
+        assert_eq!((redemptions, bonds), (grains(7), grains(30)));
         assert_eq!(supply.total, grains(6 * START));
-        assert_eq!(balances, grains(6 * START - 917));
+        assert_eq!(balances, grains(6 * START - 947));
     }
 
     #[test]

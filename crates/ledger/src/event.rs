@@ -48,8 +48,8 @@ pub enum Event {
         amount: Amount,
         deposit: Amount,
     } = 10,
-    /// A claim was paid: `earned` to the payee, `royalty` to the line; `paid` is the lane's new
-    /// total.
+    /// A claim was paid: `royalties` to lines, `earned` to the payee, of which `owed` went to the fees
+    /// that it owed and `bonded` into its bond; `paid` is the lane's new total.
     ClaimPaid {
         channel: ChannelId,
         payer: AccountId,
@@ -58,11 +58,12 @@ pub enum Event {
         lane: u32,
         seq: u64,
         model: ModelId,
-        line: LineId,
         usage: Usage,
         paid: Amount,
         earned: Amount,
-        royalty: Amount,
+        owed: Amount,
+        bonded: Amount,
+        royalties: Vec<Royalty>,
     } = 11,
     /// A claim waits until ledger time reaches `deadline_ms`.
     ClaimPending {
@@ -121,6 +122,30 @@ pub enum Event {
     RedemptionCancelled { holder: AccountId, number: u64, issuer: AccountId, amount: Amount } = 22,
     /// An issuer stated its reserve at the end of a day.
     ReserveStated { issuer: AccountId, amount: Amount, day: u64, document: Digest } = 23,
+    /// Somebody will publish a version or register a foreign one.
+    ModelCommitted { publisher: AccountId, commitment: Digest } = 24,
+    /// A processor posted or changed its bond; `amount` came from its balance, `held` is all of it.
+    BondPosted {
+        processor: AccountId,
+        issuer: AccountId,
+        amount: Amount,
+        held: Amount,
+        target: Amount,
+        withhold_bps: u16,
+    } = 25,
+    /// A processor wants its bond back, once ledger time reaches `deadline_ms`.
+    UnbondingBegan { processor: AccountId, issuer: AccountId, held: Amount, deadline_ms: u64 } = 26,
+    /// A processor got its bond back.
+    BondReturned { processor: AccountId, issuer: AccountId, amount: Amount } = 27,
+}
+
+/// What a line got of a payment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct Royalty {
+    /// The line.
+    pub line: LineId,
+    /// How much.
+    pub amount: Amount,
 }
 
 impl Event {
@@ -143,7 +168,18 @@ impl Event {
             | Self::ChannelToppedUp { .. }
             | Self::FloorRaised { .. }
             | Self::CloseRequested { .. }
-            | Self::ChannelClosed { .. } => None,
+            | Self::ChannelClosed { .. }
+            | Self::SharesTransferred { .. }
+            | Self::KeyAuthorised { .. }
+            | Self::KeyRevoked { .. }
+            | Self::RedemptionRequested { .. }
+            | Self::RedemptionPaid { .. }
+            | Self::RedemptionCancelled { .. }
+            | Self::ReserveStated { .. }
+            | Self::ModelCommitted { .. }
+            | Self::BondPosted { .. }
+            | Self::UnbondingBegan { .. }
+            | Self::BondReturned { .. } => None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Runs the transactions of one block, one after the other.
 
 use crate::{
-    conservation,
+    conservation, debt,
     event::Event,
     genesis::Rules,
     invalid::{Fault, Invalid},
@@ -44,6 +44,9 @@ pub struct Outcome {
     pub hash: TxHash,
     /// The fee that was taken.
     pub fee: Amount,
+    /// Whether it is owed, because the sender has not earned anything yet.
+    #[serde(default)]
+    pub owed: bool,
     /// Why it had no effect, if it had none.
     pub rejection: Option<Rejection>,
     /// What it did.
@@ -125,7 +128,7 @@ impl Executor {
             .collect::<Result<Vec<_>, _>>();
         debug_assert!(declared.is_ok(), "a declared key was not loaded: {declared:?}");
         let mut overlay = Overlay::new(&self.slots, declared?.into_iter());
-        let fee = take_fee(tx, &self.rules, &mut overlay)?;
+        let (fee, owed) = take_fee(tx, &self.rules, &self.context, &mut overlay)?;
         overlay.end_fee_phase();
         let (rejection, events) = match tx.body.action().apply(tx, &mut overlay, &self.context) {
             Ok(events) => (None, events),
@@ -141,7 +144,7 @@ impl Executor {
                 slot.write(bytes);
             }
         }
-        Ok(Outcome { hash: checked.hash(), fee, rejection, events })
+        Ok(Outcome { hash: checked.hash(), fee, owed, rejection, events })
     }
 
     /// Encodes what was written and checks, on the bytes, that no value appeared or vanished.
@@ -171,8 +174,13 @@ impl Executor {
     }
 }
 
-/// Takes nonce and fee. They stay taken when the transaction is rejected.
-fn take_fee(tx: &Transaction, rules: &Rules, overlay: &mut Overlay<'_>) -> Result<Amount, Invalid> {
+/// Takes nonce and fee; says whether the fee is owed instead. They stay taken when the transaction is rejected.
+fn take_fee(
+    tx: &Transaction,
+    rules: &Rules,
+    context: &Context,
+    overlay: &mut Overlay<'_>,
+) -> Result<(Amount, bool), Invalid> {
     let key = keys::account(&tx.sender);
     let mut account: Account = overlay.get(&key)?.unwrap_or(Account { account: tx.sender, nonce: 0 });
     if account.nonce != tx.nonce {
@@ -189,7 +197,8 @@ fn take_fee(tx: &Transaction, rules: &Rules, overlay: &mut Overlay<'_>) -> Resul
     }
     let (from, to) = (Side::Account(&payer), Side::Account(&rules.fee_account));
     match posting::post(overlay, &tx.fee_issuer, from, to, fee) {
-        Ok(()) => Ok(fee),
+        Ok(()) => Ok((fee, false)),
+        Err(Stop::Rejected(_)) if debt::owe(overlay, tx, rules, context, fee)? => Ok((fee, true)),
         Err(Stop::Rejected(_)) => Err(Invalid::CannotPayFee { fee, issuer: tx.fee_issuer }),
         Err(Stop::Fault(fault)) => Err(fault.into()),
     }

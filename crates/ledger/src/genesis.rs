@@ -200,6 +200,12 @@ impl Genesis {
         if !(1..=params::MAX_REDEMPTION_MS).contains(&chosen.min_redemption_ms) {
             return Err(GenesisError::OutOfBounds { what: "the time to pay a redemption" });
         }
+        if !(1..=params::MAX_UNBONDING_MS).contains(&chosen.unbonding_ms) {
+            return Err(GenesisError::OutOfBounds { what: "the time that a bond waits" });
+        }
+        if chosen.newcomer_debt > params::MAX_FEE {
+            return Err(GenesisError::OutOfBounds { what: "what a newcomer may owe" });
+        }
         if chosen.fees.all().any(|fee| fee > params::MAX_FEE) {
             return Err(GenesisError::OutOfBounds { what: "a fee" });
         }
@@ -371,6 +377,9 @@ mod tests {
             |g| g.params.fees.settle = grains(u128::MAX),
             |g| g.params.min_redemption_ms = 0,
             |g| g.params.min_redemption_ms = params::MAX_REDEMPTION_MS + 1,
+            |g| g.params.unbonding_ms = 0,
+            |g| g.params.unbonding_ms = params::MAX_UNBONDING_MS + 1,
+            |g| g.params.newcomer_debt = grains(u128::MAX),
         ] {
             assert!(matches!(broken(&edit), GenesisError::OutOfBounds { .. }));
         }

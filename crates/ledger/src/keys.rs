@@ -99,6 +99,26 @@ pub fn reserve(issuer: &AccountId) -> StateKey {
     key(tag::RESERVE, [issuer.as_ref(), &[], &[]])
 }
 
+/// A publication to come.
+pub fn commitment(publisher: &AccountId, commitment: &Digest) -> StateKey {
+    key(tag::COMMITMENT, [publisher.as_ref(), commitment.as_ref(), &[]])
+}
+
+/// Fees that an account owes.
+pub fn debt(account: &AccountId) -> StateKey {
+    key(tag::DEBT, [account.as_ref(), &[], &[]])
+}
+
+/// The newcomers of a day.
+pub fn newcomers() -> StateKey {
+    key(tag::NEWCOMERS, [&[], &[], &[]])
+}
+
+/// A processor's bond.
+pub fn bond(processor: &AccountId, issuer: &AccountId) -> StateKey {
+    key(tag::BOND, [processor.as_ref(), issuer.as_ref(), &[]])
+}
+
 /// The latest deadline that was ever set.
 pub fn deadlines() -> StateKey {
     key(tag::DEADLINES, [&[], &[], &[]])

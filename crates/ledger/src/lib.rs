@@ -54,10 +54,12 @@ extern crate self as gristmill_ledger;
 mod world;
 
 mod accrual;
+mod bond;
 mod channel;
 pub mod clock;
 pub mod conservation;
 mod deadline;
+mod debt;
 mod event;
 mod executor;
 mod genesis;
@@ -75,11 +77,12 @@ pub mod tx;
 mod u128_text;
 
 pub use conservation::{Audit, Parts, Supply, scan};
-pub use event::Event;
+pub use event::{Event, Royalty};
 pub use executor::{Context, Executor, Outcome};
 pub use genesis::{Genesis, GenesisBalance, GenesisError, GenesisIssuer, GenesisValidator, Rules};
 pub use invalid::{Fault, Invalid, Malformed};
 pub use params::{Fees, Params};
 pub use record::Record;
 pub use rejection::Rejection;
+pub use royalty::due;
 pub use tx::{Body, CheckedTx, SignedTx, Transaction, decode_tx, tx_hash};

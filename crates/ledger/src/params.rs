@@ -32,6 +32,9 @@ pub const MAX_GRACE_MS: u64 = 7 * DAY_MS;
 /// The longest time that an issuer may be given to pay a redemption.
 pub const MAX_REDEMPTION_MS: u64 = 30 * DAY_MS;
 
+/// The longest time that a genesis may let a bond wait.
+pub const MAX_UNBONDING_MS: u64 = 30 * DAY_MS;
+
 /// Lanes that may be open at once: those from the floor up.
 pub const LANES: u32 = 64;
 /// Channels that a revocation of a spending key closes.
@@ -43,6 +46,11 @@ pub const MAX_CLAIMS: usize = 16;
 pub const SHARES: u64 = 1_000_000;
 /// One whole in basis points.
 pub const FULL_BPS: u16 = 10_000;
+
+/// Versions that a version may be made from.
+pub const MAX_PARENTS: usize = 4;
+/// Lines that share a version's royalties.
+pub const MAX_ROYALTIES: usize = 8;
 
 /// Offers of one processor.
 pub const MAX_OFFERS: u16 = 256;
@@ -82,6 +90,13 @@ pub struct Params {
     pub min_deposit: Amount,
     /// The shortest time that an issuer is given to pay a redemption, in milliseconds of ledger time.
     pub min_redemption_ms: u64,
+    /// How long a bond still answers for its processor after it was asked back, in milliseconds of
+    /// ledger time.
+    pub unbonding_ms: u64,
+    /// Accounts without credits that may begin to sell on one day, owing their first fees; 0 for none.
+    pub newcomers_per_day: u32,
+    /// Fees that such an account may owe until it has earned them.
+    pub newcomer_debt: Amount,
 }
 
 impl Default for Params {
@@ -93,6 +108,9 @@ impl Default for Params {
             max_grace_ms: DAY_MS,
             min_deposit: Amount::from_grains(1_000_000),
             min_redemption_ms: 3 * DAY_MS,
+            unbonding_ms: 7 * DAY_MS,
+            newcomers_per_day: 100,
+            newcomer_debt: Amount::from_grains(1_000_000),
         }
     }
 }
@@ -155,4 +173,8 @@ fees! {
     PayRedemption pay_redemption = 10_000,
     CancelRedemption cancel_redemption = 10_000,
     StateReserve state_reserve = 10_000,
+    CommitModel commit_model = 50_000,
+    PostBond post_bond = 20_000,
+    Unbond unbond = 20_000,
+    WithdrawBond withdraw_bond = 20_000,
 }

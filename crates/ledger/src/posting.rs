@@ -5,7 +5,7 @@ use crate::{
     invalid::Fault,
     keys,
     overlay::Overlay,
-    record::{Balance, Channel, Issuer, LinePools, Pool, Redemption},
+    record::{Balance, Bond, Channel, Issuer, LinePools, Pool, Redemption},
     rejection::Rejection,
     royalty,
     tx::Stop,
@@ -25,6 +25,8 @@ pub(crate) enum Side<'a> {
     Pool(&'a LineId),
     /// A holder's redemption, by its number.
     Redemption(&'a AccountId, u64),
+    /// A processor's bond.
+    Bond(&'a AccountId),
     /// Nowhere: taking from it mints, giving to it burns.
     Outside,
 }
@@ -87,6 +89,12 @@ fn take(overlay: &mut Overlay<'_>, issuer: &AccountId, from: Side<'_>, amount: A
             locked.amount = locked.amount.checked_sub(amount).ok_or(Fault::Range)?;
             overlay.put(&key, locked)?;
         }
+        Side::Bond(processor) => {
+            let key = keys::bond(processor, issuer);
+            let mut bond: Bond = overlay.expect(&key)?;
+            bond.held = bond.held.checked_sub(amount).ok_or(Fault::Range)?;
+            overlay.put(&key, bond)?;
+        }
         Side::Outside => {
             let key = keys::issuer(issuer);
             let mut record: Issuer = overlay.expect(&key)?;
@@ -128,6 +136,12 @@ fn give(overlay: &mut Overlay<'_>, issuer: &AccountId, to: Side<'_>, amount: Amo
             let mut locked: Redemption = overlay.expect(&key)?;
             locked.amount = sum(locked.amount, amount)?;
             overlay.put(&key, locked)?;
+        }
+        Side::Bond(processor) => {
+            let key = keys::bond(processor, issuer);
+            let mut bond: Bond = overlay.expect(&key)?;
+            bond.held = sum(bond.held, amount)?;
+            overlay.put(&key, bond)?;
         }
         Side::Outside => {
             let key = keys::issuer(issuer);

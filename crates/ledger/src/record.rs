@@ -28,6 +28,10 @@ pub(crate) mod tag {
     pub(crate) const SPENDING_KEY: u8 = 15;
     pub(crate) const REDEMPTION: u8 = 16;
     pub(crate) const RESERVE: u8 = 17;
+    pub(crate) const COMMITMENT: u8 = 18;
+    pub(crate) const DEBT: u8 = 19;
+    pub(crate) const NEWCOMERS: u8 = 20;
+    pub(crate) const BOND: u8 = 21;
 }
 
 macro_rules! structs {
@@ -153,8 +157,12 @@ structs! {
         foreign: bool,
         /// The licence, as an SPDX expression.
         licence: String,
-        /// The line's part of every payment for it, in basis points.
+        /// What every payment for it gives away, in basis points: the parts of all lines together.
         royalty_bps: u16,
+        /// The versions that it was made from.
+        parents: Vec<ModelId>,
+        /// Whom that goes to: first the lines of its parents, then its own. None with a part of 0.
+        royalties: Vec<RoyaltyPart>,
         /// The tokenizer, by content.
         tokenizer: Digest,
         /// What an engine must be able to run, for example `llama-f32`.
@@ -243,6 +251,52 @@ structs! {
         time_ms: u64,
     }
 
+    /// The word of somebody who will publish a version. It is gone when that is published.
+    Commitment {
+        /// Whose.
+        publisher: AccountId,
+        /// The hash of publisher, version and a salt.
+        commitment: Digest,
+        /// The block that it was last made in.
+        height: u64,
+    }
+
+    /// Fees that a newcomer owes, to be taken from what it earns. There is no record once it has paid.
+    Debt {
+        /// Who owes.
+        account: AccountId,
+        /// In whose credits.
+        issuer: AccountId,
+        /// How much.
+        amount: Amount,
+        /// To whom.
+        creditor: AccountId,
+    }
+
+    /// How many newcomers began to owe on the latest day.
+    Newcomers {
+        /// The day, in days since 1970 (UTC, by block time).
+        day: u64,
+        /// How many.
+        count: u32,
+    }
+
+    /// A processor's bond in one issuer's credits.
+    Bond {
+        /// Whose.
+        processor: AccountId,
+        /// Whose credits.
+        issuer: AccountId,
+        /// What it holds.
+        held: Amount,
+        /// Up to how much is withheld from earnings.
+        target: Amount,
+        /// Which part of each earning is withheld, in basis points.
+        withhold_bps: u16,
+        /// Ledger time from which it can be withdrawn, once it was asked back.
+        unbonding_ms: Option<u64>,
+    }
+
     /// How far a holder has drawn from a pool.
     Accrual {
         /// The line.
@@ -288,10 +342,8 @@ structs! {
         model: ModelId,
         /// The quote that the first claim named.
         quote: QuoteHash,
-        /// The model's line.
-        line: LineId,
-        /// The model's royalty.
-        royalty_bps: u16,
+        /// The model's royalties.
+        royalties: Vec<RoyaltyPart>,
         /// Paid out in all, royalties included.
         paid: Amount,
         /// Claims up to this number can pay nothing more.
@@ -334,6 +386,15 @@ structs! {
         /// Ledger time of it.
         latest_ms: u64,
     }
+}
+
+/// A line's part of the payments for a model version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
+pub struct RoyaltyPart {
+    /// The line.
+    pub line: LineId,
+    /// In basis points.
+    pub bps: u16,
 }
 
 /// Where a channel is in its life.
@@ -426,6 +487,14 @@ records! {
     Redemption(Box<Redemption>) = tag::REDEMPTION,
     /// An issuer's statement of its reserve.
     Reserve(Box<Reserve>) = tag::RESERVE,
+    /// A publication to come.
+    Commitment(Box<Commitment>) = tag::COMMITMENT,
+    /// Fees that are owed.
+    Debt(Box<Debt>) = tag::DEBT,
+    /// The newcomers of a day.
+    Newcomers(Newcomers) = tag::NEWCOMERS,
+    /// A bond.
+    Bond(Box<Bond>) = tag::BOND,
 }
 
 impl Record {
@@ -450,6 +519,10 @@ impl Record {
             Self::SpendingKey(r) => keys::spending_key(&r.owner, &r.key),
             Self::Redemption(r) => keys::redemption(&r.holder, r.number),
             Self::Reserve(r) => keys::reserve(&r.issuer),
+            Self::Commitment(r) => keys::commitment(&r.publisher, &r.commitment),
+            Self::Debt(r) => keys::debt(&r.account),
+            Self::Newcomers(_) => keys::newcomers(),
+            Self::Bond(r) => keys::bond(&r.processor, &r.issuer),
         }
     }
 }
@@ -517,6 +590,20 @@ mod tests {
         let most = Amount::from_grains(u128::MAX);
         let prices = Prices { input_per_mtok: most, output_per_mtok: most, per_msec: most, per_mreq: most };
         let (line, model) = (LineId::new([1; 32]), ModelId::new([1; 32]));
+        let part = RoyaltyPart { line, bps: 1 };
+        let (usage, cap) = (Usage::default(), Cap { seq: 1, spent: most, usage: Usage::default() });
+        let pending = Pending { seq: 1, amount: most, usage, cap: Some(cap), deadline_ms: 1, by_payee: true };
+        let lane = Lane {
+            channel: gristmill_types::ChannelId::new([1; 32]),
+            lane: 1,
+            model,
+            quote: QuoteHash::new([1; 32]),
+            royalties: vec![part; params::MAX_ROYALTIES],
+            paid: most,
+            seq: 1,
+            usage,
+            pending: Some(pending),
+        };
         let records = [
             Processor {
                 processor: account,
@@ -534,6 +621,7 @@ mod tests {
                 time_ms: 1,
             }
             .into_record(),
+            lane.into_record(),
             Line { line, name: name.clone(), owner: Some(account), versions: 1, latest: model }.into_record(),
             Model {
                 model,
@@ -544,6 +632,8 @@ mod tests {
                 foreign: false,
                 licence: name.clone(),
                 royalty_bps: 1,
+                parents: vec![model; params::MAX_PARENTS],
+                royalties: vec![part; params::MAX_ROYALTIES],
                 tokenizer: Digest::new([1; 32]),
                 engine: name,
                 size_bytes: 1,

@@ -55,6 +55,11 @@ rejections! {
     UnknownIssuer = 21: "the offer accepts credits of an account that is not an issuer; remove it from the list",
     TooManyOffers = 22: "the processor has as many offers as it may have; withdraw one first",
     NoSuchOffer = 23: "the processor offers no such model; there is nothing to withdraw",
+    NoBond = 24: "the processor has no bond in these credits; post one first",
+    Unbonding = 25: "the bond is on its way back; withdraw it after its deadline, then post another",
+    NotUnbonding = 26: "the bond was not asked back; unbond first",
+    UnbondingNotOver = 27: "the bond still answers for the processor; withdraw it after its deadline",
+    BondTooLarge = 28: "a bond cannot hold as much; post less",
 
     // Models.
     UnknownModel = 30: "no such model version is on the ledger; publish or register it first",
@@ -67,6 +72,10 @@ rejections! {
 
     TooFewShares = 37: "the sender holds fewer shares of this model line; transfer at most what it holds",
     PoolsDiffer = 38: "the issuers named are not those in whose credits the line was ever paid; read its pools and name exactly those",
+    NotCommitted = 39: "the sender did not commit to this publication in an earlier block; commit first, and keep the salt",
+    UnknownParent = 40: "a parent is not on the ledger; publish or register it first",
+    RoyaltyBelowParents = 41: "the royalty is lower than what the parents' lines get; raise it to their sum at least",
+    TooManyRoyalties = 42: "more lines would share the royalty than may; name fewer parents",
 
     // Channels.
     UnknownChannel = 50: "there is no channel with these terms; check that the terms are those that it was opened with",
@@ -84,7 +93,7 @@ rejections! {
     LaneRetired = 60: "the lane is below the channel's floor and can no longer be paid; use a higher lane",
     LaneTooHigh = 61: "the lane is 64 or more above the channel's floor; the payee raises the floor first",
     LanePinned = 62: "the lane is pinned to another model or quote; use another lane",
-    WrongLine = 63: "the claim names a line that the model does not belong to; look the model up",
+    WrongLine = 63: "the claim names other lines than the model's royalties go to; look the model up",
     StaleClaim = 64: "a claim with this or a higher number was settled on the lane; claim with the latest voucher",
     NotHigher = 65: "the claim is worth no more than what was paid or is pending on the lane; claim with the latest voucher",
     UsageFell = 66: "the claim covers less use than was already paid for on the lane",

@@ -8,7 +8,7 @@
 
 use crate::{
     params::{FULL_BPS, SHARES},
-    record::Pool,
+    record::{Accrual, Pool},
     rejection::Rejection,
 };
 use gristmill_types::{AccountId, Amount, LineId};
@@ -52,6 +52,13 @@ pub(crate) fn draw(shares: u64, seen: u128, index: u128, fraction: u64) -> Optio
     let grains = whole.checked_add(low.checked_shr(SCALE_BITS)?)?;
     let fraction = u64::try_from(low & u128::from(u64::MAX)).ok()?;
     Some((Amount::from_grains(grains), fraction))
+}
+
+/// What a holder of so many shares would draw from the pool now, given how far it has drawn. `None`
+/// where the records do not belong together.
+pub fn due(pool: &Pool, drawn: Option<&Accrual>, shares: u64) -> Option<Amount> {
+    let (seen, fraction) = drawn.map_or((0, 0), |drawn| (drawn.index, drawn.fraction));
+    draw(shares, seen, pool.index, fraction).map(|(amount, _)| amount)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Spending keys: what a gateway holds instead of its owner's account key.
 //!
 //! A spending key is an ed25519 key with a nonce of its own, which sends transactions in its own
-//! name. It may open channels of its owner's, top them up and request their close, and nothing else
-//! of its owner's: its channels are those whose terms name the owner as the payer and the key itself
+//! name. It may open channels of its owner's, top them up and request their close; its owner also pays
+//! the fees with which it contests claims on them, pays those out that are due, and ends them. It can do
+//! nothing else with what is its owner's. Its channels are those whose terms name the owner as the payer and the key itself
 //! as the voucher key. So a channel's terms alone say whose money a transaction spends and under
 //! which key, and the key that signs vouchers is the one that can be stopped.
 //!

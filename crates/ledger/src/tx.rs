@@ -9,9 +9,11 @@ mod burn;
 mod cancel_redemption;
 mod claim_royalty;
 mod close_channel;
+mod commit_model;
 mod mint;
 mod open_channel;
 mod pay_redemption;
+mod post_bond;
 mod post_offer;
 mod publish_model;
 mod register_foreign;
@@ -25,7 +27,9 @@ mod state_reserve;
 mod top_up;
 mod transfer;
 mod transfer_shares;
+mod unbond;
 mod withdraw;
+mod withdraw_bond;
 mod withdraw_offer;
 
 pub use authorise_key::AuthoriseKey;
@@ -33,9 +37,11 @@ pub use burn::Burn;
 pub use cancel_redemption::CancelRedemption;
 pub use claim_royalty::ClaimRoyalty;
 pub use close_channel::CloseChannel;
+pub use commit_model::CommitModel;
 pub use mint::Mint;
 pub use open_channel::OpenChannel;
 pub use pay_redemption::PayRedemption;
+pub use post_bond::PostBond;
 pub use post_offer::PostOffer;
 pub use publish_model::PublishModel;
 pub use register_foreign::RegisterForeign;
@@ -49,10 +55,13 @@ pub use state_reserve::StateReserve;
 pub use top_up::TopUp;
 pub use transfer::Transfer;
 pub use transfer_shares::TransferShares;
+pub use unbond::Unbond;
 pub use withdraw::{MaturedLane, Withdraw};
+pub use withdraw_bond::WithdrawBond;
 pub use withdraw_offer::WithdrawOffer;
 
 use crate::{
+    debt::Owing,
     event::Event,
     executor::Context,
     genesis::Rules,
@@ -91,7 +100,10 @@ impl Transaction {
     /// Whose balance pays the fee: the sender's own, or that of the payer whose spending key the
     /// sender is by the terms of the channel.
     pub fn fee_payer(&self) -> AccountId {
-        self.body.action().spends_on().map_or(self.sender, |terms| terms.payer)
+        match self.body.action().spends_on() {
+            Some(terms) if terms.voucher_key == self.sender => terms.payer,
+            _ => self.sender,
+        }
     }
 }
 
@@ -192,6 +204,14 @@ bodies! {
     CancelRedemption = 21, "cancel_redemption";
     /// An issuer's word on the money behind its credits.
     StateReserve = 22, "state_reserve";
+    /// The word that a version will be published.
+    CommitModel = 23, "commit_model";
+    /// A processor's bond.
+    PostBond = 24, "post_bond";
+    /// The processor wants it back.
+    Unbond = 25, "unbond";
+    /// The processor gets it back.
+    WithdrawBond = 26, "withdraw_bond";
 }
 
 /// Why an action stopped.
@@ -226,9 +246,20 @@ pub(crate) trait Action {
     /// Refuses what no state can make right.
     fn check(&self, tx: &Transaction, rules: &Rules) -> Result<(), Malformed>;
 
-    /// The terms of the channel, if this is of a kind that a spending key may send.
+    /// The terms of the channel, if this is of a kind for which a spending key's owner pays.
     fn spends_on(&self) -> Option<&ChannelTerms> {
         None
+    }
+
+    /// The terms of the channel whose payee this may pay. What the payee owes and its bond are read
+    /// with them.
+    fn pays(&self) -> Option<&ChannelTerms> {
+        None
+    }
+
+    /// How the sender may owe the fee if it cannot pay it. See `debt`.
+    fn owing(&self, _tx: &Transaction) -> Owing {
+        Owing::Never
     }
 
     /// Does the work. On `Err` the caller drops the overlay.
@@ -265,6 +296,20 @@ impl CheckedTx {
         ];
         if tx.body.fee_payer() != tx.body.sender {
             reads.push(keys::spending_key(&tx.body.fee_payer(), &tx.body.sender));
+        }
+        match action.owing(&tx.body) {
+            Owing::Never => {}
+            Owing::More => reads.push(keys::debt(&tx.body.sender)),
+            Owing::Begin => {
+                reads.push(keys::debt(&tx.body.sender));
+                reads.push(keys::newcomers());
+                reads.push(keys::issuer(&tx.body.fee_issuer));
+            }
+        }
+        if let Some(terms) = action.pays() {
+            reads.push(keys::debt(&terms.payee));
+            reads.push(keys::bond(&terms.payee, &terms.issuer));
+            reads.push(keys::balance(&rules.fee_account, &terms.issuer));
         }
         action.reads(&tx.body, &mut reads);
         reads.sort_unstable();

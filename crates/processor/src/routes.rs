@@ -74,7 +74,7 @@ pub(crate) struct App {
     making: tokio::sync::Mutex<()>,
     store: Store,
     terms: Terms,
-    pub(crate) lines: Mutex<HashMap<ModelId, LineId>>,
+    pub(crate) lines: Mutex<HashMap<ModelId, Vec<LineId>>>,
     /// Ledger time as last seen.
     pub(crate) clock_ms: AtomicU64,
     pub(crate) stopping: CancellationToken,

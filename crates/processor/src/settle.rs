@@ -57,10 +57,10 @@ struct Memory {
 }
 
 /// A claim that waits on the ledger for its time of contest to end.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct PendingClaim {
     lane: u32,
-    line: LineId,
+    lines: Vec<LineId>,
     /// Up to which number it speaks, and what it is worth, cumulative.
     through: u64,
     amount: Amount,
@@ -309,13 +309,13 @@ async fn submit_claims(
 ) -> Result<(), Refused> {
     let mut items = Vec::new();
     for claim in claims {
-        let line = app.line_of(&claim.voucher.body.0.model).await?;
+        let lines = app.lines_of(&claim.voucher.body.0.model).await?;
         let item = match (&claim.approval, late.contains(&claim.lane)) {
             (Some(approval), false) => {
-                SettleClaim { line, proof: ClaimProof::Approval(approval.clone()), receipt: None }
+                SettleClaim { lines, proof: ClaimProof::Approval(approval.clone()), receipt: None }
             }
             (_, true) => SettleClaim {
-                line,
+                lines,
                 proof: ClaimProof::Voucher(claim.voucher.clone()),
                 receipt: Some(Box::new(claim.receipt.clone())),
             },
@@ -404,7 +404,8 @@ async fn submit(
 async fn withdraw_matured(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory) -> Result<(), Refused> {
     let clock_ms = app.ledger_clock_ms();
     let due = memory.pending.iter().filter(|of| of.deadline_ms <= clock_ms);
-    let lanes: Vec<MaturedLane> = due.map(|of| MaturedLane { lane: of.lane, line: of.line }).collect();
+    let lanes: Vec<MaturedLane> =
+        due.map(|of| MaturedLane { lane: of.lane, lines: of.lines.clone() }).collect();
     if lanes.is_empty() {
         return Ok(());
     }
@@ -429,7 +430,8 @@ async fn reread(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory) -> Result
     let pending = records.lanes.iter().filter_map(|of| {
         let pending = of.pending.as_ref()?;
         let (through, amount) = (pending.through(), pending.effective());
-        Some(PendingClaim { lane: of.lane, line: of.line, through, amount, deadline_ms: pending.deadline_ms })
+        let lines = of.royalties.iter().map(|part| part.line).collect();
+        Some(PendingClaim { lane: of.lane, lines, through, amount, deadline_ms: pending.deadline_ms })
     });
     memory.pending = pending.collect();
     observe(book, ledger_view(&records)).await
@@ -477,18 +479,19 @@ impl App {
         }
     }
 
-    /// The line of a model version, from the ledger's proven record.
-    async fn line_of(&self, model: &ModelId) -> Result<LineId, Refused> {
-        if let Some(line) = self.lines.lock().unwrap_or_else(PoisonError::into_inner).get(model) {
-            return Ok(*line);
+    /// The lines that the royalties of a model version go to, from the ledger's proven record.
+    async fn lines_of(&self, model: &ModelId) -> Result<Vec<LineId>, Refused> {
+        if let Some(lines) = self.lines.lock().unwrap_or_else(PoisonError::into_inner).get(model) {
+            return Ok(lines.clone());
         }
         let found = self.ledger.state(&[keys::model(model)]).await.map_err(ledger)?.value;
-        let line = found.iter().flatten().filter_map(Model::of).map(|model| model.line).next();
-        let line = line.ok_or_else(|| {
+        let royalties = found.iter().flatten().filter_map(Model::of).map(|model| &model.royalties).next();
+        let royalties = royalties.ok_or_else(|| {
             Refused::Request(gristmill_net::openai::ApiError::internal("The model is not on the ledger."))
         })?;
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).insert(*model, line);
-        Ok(line)
+        let lines: Vec<LineId> = royalties.iter().map(|part| part.line).collect();
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner).insert(*model, lines.clone());
+        Ok(lines)
     }
 
     /// The floor to raise with the next settlement, where lanes are done with.
@@ -517,9 +520,11 @@ impl App {
     fn report(&self, terms: &ChannelTerms, inclusion: &Inclusion) {
         let (mut earned, mut royalty) = (Amount::ZERO, Amount::ZERO);
         for event in &inclusion.outcome.events {
-            if let LedgerEvent::ClaimPaid { earned: e, royalty: r, .. } = event {
+            if let LedgerEvent::ClaimPaid { earned: e, royalties, .. } = event {
                 earned = earned.checked_add(*e).unwrap_or(earned);
-                royalty = royalty.checked_add(*r).unwrap_or(royalty);
+                for part in royalties {
+                    royalty = royalty.checked_add(part.amount).unwrap_or(royalty);
+                }
             }
         }
         if earned.is_zero() && royalty.is_zero() {

@@ -92,16 +92,21 @@ impl Exchange {
         let modeler = self.sender(&self.keys.modeler);
         for model in &self.options.models {
             let manifest = manifest(model);
-            let body = PublishModel {
+            let publish = |salt| PublishModel {
                 model: manifest.id(),
                 name: model.name.clone(),
                 licence: "MIT".to_owned(),
                 royalty_bps: model.royalty_bps,
+                parents: Vec::new(),
                 tokenizer: manifest.tokenizer(),
                 engine: model.engine.info().class.clone(),
                 size_bytes: manifest.bytes(),
+                salt,
             };
-            modeler.send(body).await.with_context(|| format!("publishing {}", model.name))?;
+            modeler
+                .publish(&manifest.id(), publish)
+                .await
+                .with_context(|| format!("publishing {}", model.name))?;
         }
         Ok(())
     }
@@ -153,7 +158,14 @@ impl Exchange {
         let (account, vouchers) = (self.keys.consumer.clone(), self.keys.vouchers.clone());
         let folder = self.side_folder("gateway")?;
         let [_, listen] = self.addresses;
-        let mut config = gristmill_gateway::Config::new(listen, folder, account, vouchers, self.issuer());
+        let mut config = gristmill_gateway::Config::new(
+            listen,
+            folder,
+            account.account(),
+            account,
+            vouchers,
+            self.issuer(),
+        );
         (self.options.gateway)(&mut config);
         let (client, genesis) = (self.client()?, self.genesis.clone());
         let journal = self.journal.clone();

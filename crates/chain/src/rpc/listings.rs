@@ -2,13 +2,14 @@
 
 use super::{
     Rpc,
-    error::{Query, RpcError},
+    error::{Path, Query, RpcError},
 };
 use axum::{Json, extract::State};
 use gristmill_client::schema::{
-    ErrorBody, GenesisAnswer, MAX_PAGE, ModelInfo, Models, Offers, OffersQuestion, Page, Processors, Status,
-    SupplyAnswer,
+    ErrorBody, GenesisAnswer, Holders, MAX_PAGE, ModelInfo, Models, Offers, OffersQuestion, Page, Processors,
+    Status, SupplyAnswer,
 };
+use gristmill_types::LineId;
 use std::time::{Duration, Instant};
 
 /// A supply that was added up, when, and how long it took.
@@ -53,6 +54,23 @@ pub(super) async fn offers(State(rpc): State<Rpc>, Query(question): Query<Offers
         let matching = || catalog.offers(question.model);
         let offers = matching().skip(question.skip).take(limit(question.limit)).cloned().collect();
         Offers { offers, total: matching().count() }
+    }))
+}
+
+/// List who holds shares of a model line.
+#[utoipa::path(
+    get, path = "/v1/lines/{id}/holders", tag = "market",
+    params(("id" = String, Path, description = "The line's id"), Page),
+    responses((status = 200, description = "A page", body = Holders), (status = 400, description = "Bad page", body = ErrorBody))
+)]
+pub(super) async fn holders(
+    State(rpc): State<Rpc>,
+    Path(line): Path<LineId>,
+    Query(page): Query<Page>,
+) -> Json<Holders> {
+    Json(rpc.0.view.catalog(|catalog| {
+        let holders = catalog.holders(&line).skip(page.skip).take(limit(page.limit)).collect();
+        Holders { holders, total: catalog.holders(&line).count() }
     }))
 }
 

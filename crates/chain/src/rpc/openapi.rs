@@ -20,6 +20,7 @@ use utoipa::OpenApi;
         state::channel,
         state::claims,
         listings::models,
+        listings::holders,
         listings::offers,
         listings::processors,
         listings::supply,
@@ -55,7 +56,7 @@ mod tests {
             .map(|(path, _)| path)
             .filter(|path| *path != "/openapi.json")
             .collect();
-        assert_eq!(routes.len(), 14);
+        assert_eq!(routes.len(), 15);
         for route in routes {
             assert!(described.iter().any(|path| *path == route), "{route} is not described");
         }

@@ -8,7 +8,7 @@ use crate::catalog::Catalog;
 use axum::{Json, extract::State};
 use gristmill_client::schema::{
     AccountInfo, BalanceInfo, ChannelInfo, ClaimInfo, Claims, ClaimsQuestion, ErrorBody, MAX_KEYS, MAX_PAGE,
-    StateAnswer, StateQuestion, StateValue,
+    RedemptionName, StateAnswer, StateQuestion, StateValue,
 };
 use gristmill_ledger::{
     keys,
@@ -68,9 +68,16 @@ pub(super) async fn account(
     State(rpc): State<Rpc>,
     Path(account): Path<AccountId>,
 ) -> Result<Json<AccountInfo>, RpcError> {
-    let (issuers, channels) = rpc.0.view.catalog(|catalog: &Catalog| {
+    let (issuers, channels, spending_keys, redemptions) = rpc.0.view.catalog(|catalog: &Catalog| {
         let issuers: Vec<AccountId> = catalog.issuers().map(|issuer| issuer.issuer).collect();
-        (issuers, catalog.channels(&account).take(MAX_PAGE).collect::<Vec<_>>())
+        let redemptions = catalog.redemptions(&account).take(MAX_PAGE);
+        let redemptions = redemptions.map(|(holder, number)| RedemptionName { holder, number });
+        (
+            issuers,
+            catalog.channels(&account).take(MAX_PAGE).collect::<Vec<_>>(),
+            catalog.spending_keys(&account).take(MAX_PAGE).collect::<Vec<_>>(),
+            redemptions.collect::<Vec<_>>(),
+        )
     });
     let mut names = vec![keys::account(&account)];
     names.extend(issuers.iter().map(|issuer| keys::balance(&account, issuer)));
@@ -79,7 +86,7 @@ pub(super) async fn account(
     let balances = records.iter().flatten().filter_map(Balance::of);
     let balances =
         balances.map(|balance| BalanceInfo { issuer: balance.issuer, amount: balance.amount }).collect();
-    Ok(Json(AccountInfo { account, nonce, balances, channels }))
+    Ok(Json(AccountInfo { account, nonce, balances, channels, spending_keys, redemptions }))
 }
 
 /// Read a channel and its lanes. The node's word.

@@ -5,7 +5,6 @@ use gristmill_chain::{Config, Node};
 use gristmill_client::{Client, ClientError};
 use gristmill_ledger::{
     Body, Event,
-    keys::line_id,
     record::ChannelState,
     tx::{
         ClaimProof, CloseChannel, OpenChannel, RegisterForeign, RegisterProcessor, RequestClose, Settle,
@@ -101,15 +100,16 @@ async fn claims_are_found_by_lane() {
     let client = crate::fixture::client(&node);
     let (payer, payee) = (sender(&client, 0), sender(&client, 1));
     let model = ModelId::new([7; 32]);
-    let register = RegisterForeign {
+    let register = |salt| RegisterForeign {
         model,
         name: "acme/known".into(),
         licence: "MIT".into(),
         tokenizer: Digest::new([1; 32]),
         engine: "llama-f32".into(),
         size_bytes: 1,
+        salt,
     };
-    payee.send(register).await.unwrap();
+    payee.publish(&model, register).await.unwrap();
     let mut terms = None;
     let open = |nonce| {
         let opened = ChannelTerms {
@@ -139,14 +139,13 @@ async fn claims_are_found_by_lane() {
         usage: Usage::default(),
         amount: Amount::from_grains(grains),
     };
-    let line = line_id("acme/known");
     let approved = |lane, seq, grains| SettleClaim {
-        line,
+        lines: Vec::new(),
         proof: ClaimProof::Approval(Signed::sign(Approval(claim(lane, seq, grains)), &key(2))),
         receipt: None,
     };
     let promised = |lane, seq, grains| SettleClaim {
-        line,
+        lines: Vec::new(),
         proof: ClaimProof::Voucher(Signed::sign(Voucher(claim(lane, seq, grains)), &key(2))),
         receipt: None,
     };

@@ -142,8 +142,12 @@ impl Exchange {
         output.say("publishing the starter model");
         let manifest = starter::install(home)?;
         let modeler = Sender::new(ledger.clone(), keys.modeler.clone(), issuer);
-        let publication =
-            Publication { name: starter::NAME, licence: starter::LICENCE, royalty_bps: starter::ROYALTY_BPS };
+        let publication = Publication {
+            name: starter::NAME,
+            licence: starter::LICENCE,
+            royalty_bps: starter::ROYALTY_BPS,
+            parents: Vec::new(),
+        };
         publish(&ledger, &modeler, &manifest, &publication).await?;
 
         output.say("starting the processor");
@@ -163,10 +167,15 @@ impl Exchange {
         serve(home, &ledger, &processor, &manifest.id(), prices).await?;
 
         output.say("starting the gateway");
+        let payer = keys.consumer.account();
+        // With a key that has a limit, if the wallet gave it one.
+        let limited = gristmill_ledger::keys::spending_key(&payer, &keys.vouchers.account());
+        let limited = ledger.state(&[limited]).await?.value.iter().any(Option::is_some);
         let config = gristmill_gateway::Config::new(
             local(ports.gateway),
             home.folder("gateway")?,
-            keys.consumer,
+            payer,
+            if limited { keys.vouchers.clone() } else { keys.consumer },
             keys.vouchers,
             issuer,
         );
@@ -376,6 +385,8 @@ pub(crate) struct Publication<'a> {
     pub(crate) name: &'a str,
     pub(crate) licence: &'a str,
     pub(crate) royalty_bps: u16,
+    /// The versions that it was made from, ascending.
+    pub(crate) parents: Vec<ModelId>,
 }
 
 /// The record of a model version, proven.
@@ -394,16 +405,18 @@ pub(crate) async fn publish(
     if find(ledger, &manifest.id()).await?.is_some() {
         return Ok(false);
     }
-    let body = PublishModel {
+    let body = |salt| PublishModel {
         model: manifest.id(),
         name: publication.name.to_owned(),
         licence: publication.licence.to_owned(),
         royalty_bps: publication.royalty_bps,
+        parents: publication.parents.clone(),
         tokenizer: manifest.tokenizer(),
         engine: "llama".to_owned(),
         size_bytes: manifest.bytes(),
+        salt,
     };
-    modeler.send(body).await?;
+    modeler.publish(&manifest.id(), body).await?;
     Ok(true)
 }
 

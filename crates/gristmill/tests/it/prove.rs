@@ -239,10 +239,11 @@ async fn claim_by_voucher(exchange: &Exchange, home: &Path, id: &str) {
     let line = exchange.json(&["model", "show", MODEL])["line"].as_str().unwrap().parse().unwrap();
     let (terms, lane) = (entry.terms, entry.receipt.body.lane);
     let receipt = Some(Box::new(entry.receipt));
-    let claim = SettleClaim { line, proof: ClaimProof::Voucher(entry.voucher), receipt };
+    let claim = SettleClaim { lines: vec![line], proof: ClaimProof::Voucher(entry.voucher), receipt };
     sender.send(Settle { terms, claims: vec![claim], floor: None }).await.unwrap();
     let mut tries = 0;
-    while let Err(error) = sender.send(Withdraw { terms, lanes: vec![MaturedLane { lane, line }] }).await {
+    let lanes = vec![MaturedLane { lane, lines: vec![line] }];
+    while let Err(error) = sender.send(Withdraw { terms, lanes: lanes.clone() }).await {
         tries += 1;
         assert!(tries < 100, "{error}");
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -4,7 +4,7 @@ use super::ChannelBook;
 use crate::{
     event::Event,
     keys,
-    record::{Cap, Lane, Model, Pending},
+    record::{Cap, Lane, Model, Pending, RoyaltyPart},
     rejection::Rejection,
     tx::{ClaimProof, SettleClaim, Stop},
 };
@@ -14,7 +14,7 @@ impl ChannelBook<'_, '_> {
     /// Takes one claim whose signatures were checked.
     pub(crate) fn claim(&mut self, item: &SettleClaim, by_payee: bool) -> Result<(), Stop> {
         let claim = item.proof.claim();
-        let mut lane = self.lane_for(claim, item.line)?;
+        let mut lane = self.lane_for(claim, &item.lines)?;
         self.mature(&mut lane)?;
         let pending = Pending {
             seq: claim.seq,
@@ -33,27 +33,22 @@ impl ChannelBook<'_, '_> {
     }
 
     /// The lane that the claim is on, new if this is its first.
-    fn lane_for(&mut self, claim: &Claim, line: LineId) -> Result<Lane, Stop> {
+    fn lane_for(&mut self, claim: &Claim, lines: &[LineId]) -> Result<Lane, Stop> {
         if let Some(lane) = self.lane(claim.lane)? {
             if (lane.model, lane.quote) != (claim.model, claim.quote) {
                 return Err(Rejection::LanePinned.into());
             }
-            if lane.line != line {
-                return Err(Rejection::WrongLine.into());
-            }
+            check_lines(&lane.royalties, lines)?;
             return Ok(lane);
         }
         let model: Model = self.overlay.get(&keys::model(&claim.model))?.ok_or(Rejection::UnknownModel)?;
-        if model.line != line {
-            return Err(Rejection::WrongLine.into());
-        }
+        check_lines(&model.royalties, lines)?;
         Ok(Lane {
             channel: self.id,
             lane: claim.lane,
             model: claim.model,
             quote: claim.quote,
-            line,
-            royalty_bps: model.royalty_bps,
+            royalties: model.royalties,
             paid: Amount::ZERO,
             seq: 0,
             usage: Usage::default(),
@@ -150,6 +145,12 @@ impl ChannelBook<'_, '_> {
         });
         self.put_lane(lane)
     }
+}
+
+/// Refuses a payload that names other lines than those that are paid.
+pub(crate) fn check_lines(royalties: &[RoyaltyPart], named: &[LineId]) -> Result<(), Rejection> {
+    let lines = royalties.iter().map(|part| part.line);
+    lines.eq(named.iter().copied()).then_some(()).ok_or(Rejection::WrongLine)
 }
 
 fn cap(receipt: &Receipt) -> Cap {

@@ -38,6 +38,10 @@ impl Action for CloseChannel {
         check_list(self.lanes.iter(), "lanes", 0, MAX_LANES)
     }
 
+    fn spends_on(&self) -> Option<&ChannelTerms> {
+        Some(&self.terms)
+    }
+
     fn apply(&self, tx: &Transaction, overlay: &mut Overlay<'_>, context: &Context) -> Result<Events, Stop> {
         let mut book = ChannelBook::open(overlay, context, &self.terms)?;
         book.require_not_closed()?;

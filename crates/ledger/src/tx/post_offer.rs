@@ -5,6 +5,7 @@
 
 use super::{Action, Events, Stop, Transaction, check_list};
 use crate::{
+    debt::Owing,
     event::Event,
     executor::Context,
     genesis::Rules,
@@ -45,6 +46,11 @@ impl Action for PostOffer {
             return Err(Malformed::OutOfBounds { what: "a price" });
         }
         Ok(())
+    }
+
+    fn owing(&self, tx: &Transaction) -> Owing {
+        // What it owes it must be able to earn.
+        if self.issuers.contains(&tx.fee_issuer) { Owing::More } else { Owing::Never }
     }
 
     fn apply(&self, tx: &Transaction, overlay: &mut Overlay<'_>, context: &Context) -> Result<Events, Stop> {
@@ -138,6 +144,7 @@ mod tests {
         for number in 0..MAX_OFFERS {
             let mut bytes = [7; 32];
             bytes[..2].copy_from_slice(&number.to_be_bytes());
+            world.commit(MODELER, &ModelId::new(bytes));
             world.must(MODELER, register_foreign(&format!("m{number}"), ModelId::new(bytes)));
             world.must(PAYEE, offer(ModelId::new(bytes), &[ISSUER]));
         }

@@ -4,7 +4,7 @@
 //! that no other line has; another quantisation of the same weights is another content and takes
 //! another name. The name is only a label: what counts is the hash.
 
-use super::{Action, Events, Stop, Transaction};
+use super::{Action, Events, Stop, Transaction, commit_model};
 use crate::{
     event::Event,
     executor::Context,
@@ -35,12 +35,15 @@ pub struct RegisterForeign {
     pub engine: String,
     /// Bytes of all its files.
     pub size_bytes: u64,
+    /// The salt of the commitment: otherwise a publication could be forestalled by registering it.
+    pub salt: Digest,
 }
 
 impl Action for RegisterForeign {
-    fn reads(&self, _tx: &Transaction, keys: &mut Vec<StateKey>) {
+    fn reads(&self, tx: &Transaction, keys: &mut Vec<StateKey>) {
         keys.push(keys::model(&self.model));
         keys.push(keys::line(&keys::line_id(&self.name)));
+        keys.push(commit_model::key(&tx.sender, &self.model, &self.salt));
     }
 
     fn check(&self, _tx: &Transaction, _rules: &Rules) -> Result<(), Malformed> {
@@ -59,6 +62,7 @@ impl Action for RegisterForeign {
         if overlay.get::<Line>(&line_key)?.is_some() {
             return Err(Rejection::NameTaken.into());
         }
+        commit_model::reveal(overlay, context, &commit_model::key(&tx.sender, &self.model, &self.salt))?;
         let line = Line { line: id, name: self.name.clone(), owner: None, versions: 1, latest: self.model };
         overlay.put(&line_key, line)?;
         let model = Model {
@@ -70,6 +74,8 @@ impl Action for RegisterForeign {
             foreign: true,
             licence: self.licence.clone(),
             royalty_bps: 0,
+            parents: Vec::new(),
+            royalties: Vec::new(),
             tokenizer: self.tokenizer,
             engine: self.engine.clone(),
             size_bytes: self.size_bytes,
@@ -93,6 +99,7 @@ mod tests {
     #[test]
     fn registers_without_owner() {
         let mut world = World::new();
+        world.commit(STRANGER, &FOREIGN);
         let events = world.must(STRANGER, register_foreign("public/weights", FOREIGN));
         let event = Event::ForeignRegistered {
             model: FOREIGN,

@@ -3,7 +3,7 @@
 
 use super::{Action, Events, Stop, Transaction, check_key};
 use crate::{
-    event::Event, executor::Context, genesis::Rules, invalid::Malformed, keys, overlay::Overlay,
+    debt::Owing, event::Event, executor::Context, genesis::Rules, invalid::Malformed, keys, overlay::Overlay,
     params::MAX_ENDPOINTS, record::Processor, text,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -31,6 +31,10 @@ impl Action for RegisterProcessor {
         }
         self.endpoints.iter().try_for_each(|endpoint| text::endpoint(endpoint))?;
         check_key(&self.receipt_key, "the receipt key").map(drop)
+    }
+
+    fn owing(&self, tx: &Transaction) -> Owing {
+        if tx.nonce == 0 { Owing::Begin } else { Owing::More }
     }
 
     fn apply(&self, tx: &Transaction, overlay: &mut Overlay<'_>, context: &Context) -> Result<Events, Stop> {

@@ -4,18 +4,20 @@
 use super::{Action, Events, Stop, Transaction, check_key, check_list};
 use crate::{
     channel::{ChannelBook, check_sender, check_terms},
+    debt::Owing,
     event::Event,
     executor::Context,
     genesis::Rules,
     invalid::Malformed,
     keys,
     overlay::Overlay,
-    params::{LANES, MAX_CLAIMS, MAX_DEPOSIT},
+    params::{LANES, MAX_CLAIMS, MAX_DEPOSIT, MAX_ROYALTIES},
     rejection::Rejection,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 use gristmill_types::{
-    Approval, ChannelId, ChannelTerms, Claim, LineId, PublicKey, Receipt, Signed, StateKey, Voucher,
+    AccountId, Approval, ChannelId, ChannelTerms, Claim, LineId, PublicKey, Receipt, Signed, StateKey,
+    Voucher,
 };
 use serde::{Deserialize, Serialize};
 
@@ -33,9 +35,9 @@ pub struct Settle {
 /// One claim.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct SettleClaim {
-    /// The line of the claim's model, where the royalty goes. It follows from the model; it is named
-    /// here so that all keys follow from the payload, and checked against the model.
-    pub line: LineId,
+    /// The lines that the royalties of the claim's model go to, in the model's order. They follow from
+    /// the model; they are named here so that all keys follow from the payload, and checked against it.
+    pub lines: Vec<LineId>,
     /// The payer's word.
     pub proof: ClaimProof,
     /// The payee's word. Needed where the payee does not submit the claim itself; the payee adds it
@@ -88,8 +90,7 @@ impl Action for Settle {
             let claim = item.proof.claim();
             keys.push(keys::lane(&id, claim.lane));
             keys.push(keys::model(&claim.model));
-            keys.push(keys::pool(&item.line, &self.terms.issuer));
-            keys.push(keys::line_pools(&item.line));
+            push_pools(&item.lines, &self.terms.issuer, keys);
         }
         if let Some(floor) = &self.floor {
             keys.extend(floor.remove.iter().map(|lane| keys::lane(&id, *lane)));
@@ -110,6 +111,7 @@ impl Action for Settle {
         for item in &self.claims {
             let claim = item.proof.claim();
             self.check_claim(&id, claim)?;
+            check_lines(&item.lines)?;
             match (&item.receipt, tx.sender == self.terms.payee) {
                 (Some(receipt), _) => self.check_receipt(item, claim, receipt)?,
                 (None, true) => {}
@@ -118,6 +120,14 @@ impl Action for Settle {
             check_proof(&item.proof, &voucher_key)?;
         }
         Ok(())
+    }
+
+    fn pays(&self) -> Option<&ChannelTerms> {
+        Some(&self.terms)
+    }
+
+    fn owing(&self, tx: &Transaction) -> Owing {
+        if tx.sender == self.terms.payee { Owing::More } else { Owing::Never }
     }
 
     fn apply(&self, tx: &Transaction, overlay: &mut Overlay<'_>, context: &Context) -> Result<Events, Stop> {
@@ -179,6 +189,20 @@ impl Settle {
         }
         verify_receipt(&self.terms, receipt)
     }
+}
+
+/// The keys of the pools that a claim pays into.
+pub(super) fn push_pools(lines: &[LineId], issuer: &AccountId, keys: &mut Vec<StateKey>) {
+    for line in lines {
+        keys.push(keys::pool(line, issuer));
+        keys.push(keys::line_pools(line));
+    }
+}
+
+/// No model has more lines.
+pub(super) fn check_lines(lines: &[LineId]) -> Result<(), Malformed> {
+    let max = MAX_ROYALTIES;
+    (lines.len() <= max).then_some(()).ok_or(Malformed::Count { what: "lines", min: 0, max })
 }
 
 /// Verifies a receipt under the key in the terms.

@@ -40,6 +40,10 @@ impl Action for ShowReceipt {
         verify_receipt(&self.terms, &self.receipt)
     }
 
+    fn spends_on(&self) -> Option<&ChannelTerms> {
+        Some(&self.terms)
+    }
+
     fn apply(&self, _tx: &Transaction, overlay: &mut Overlay<'_>, context: &Context) -> Result<Events, Stop> {
         let mut book = ChannelBook::open(overlay, context, &self.terms)?;
         book.require_not_closed()?;
@@ -94,7 +98,7 @@ mod tests {
         assert_eq!((pending.through(), pending.cap), (10, Some(cap)));
         world.wait(GRACE_MS);
         assert_eq!(world.rejected(PAYER, show(terms, 10, 1)), Rejection::ContestOver);
-        let lanes = vec![crate::tx::MaturedLane { lane: 0, line: line() }];
+        let lanes = vec![crate::tx::MaturedLane { lane: 0, lines: vec![line()] }];
         let held = world.balance(PAYEE);
         world.must(STRANGER, Withdraw { terms, lanes });
         assert_eq!(world.balance(PAYEE), held + 450, "500 less the royalty");

@@ -1,9 +1,13 @@
 //! `withdraw`: pays out pending claims whose time has come. Anybody may send it; the money goes to
 //! the payee and the models' lines.
 
-use super::{Action, Events, Stop, Transaction, check_list, settle::MAX_LANES};
+use super::{
+    Action, Events, Stop, Transaction, check_list,
+    settle::{self, MAX_LANES, push_pools},
+};
 use crate::{
-    channel::{ChannelBook, check_terms},
+    channel::{ChannelBook, check_terms, claim::check_lines},
+    debt::Owing,
     executor::Context,
     genesis::Rules,
     invalid::Malformed,
@@ -25,24 +29,12 @@ pub struct Withdraw {
 }
 
 /// A lane with a matured claim.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    BorshSerialize,
-    BorshDeserialize,
-    Serialize,
-    Deserialize,
-)]
+#[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct MaturedLane {
     /// The lane.
     pub lane: u32,
-    /// The line of its model, as in the lane's record.
-    pub line: LineId,
+    /// The lines that its royalties go to, as in the lane's record.
+    pub lines: Vec<LineId>,
 }
 
 impl Action for Withdraw {
@@ -52,14 +44,26 @@ impl Action for Withdraw {
         keys.push(keys::balance(&self.terms.payee, &self.terms.issuer));
         for item in &self.lanes {
             keys.push(keys::lane(&id, item.lane));
-            keys.push(keys::pool(&item.line, &self.terms.issuer));
-            keys.push(keys::line_pools(&item.line));
+            push_pools(&item.lines, &self.terms.issuer, keys);
         }
     }
 
     fn check(&self, tx: &Transaction, _rules: &Rules) -> Result<(), Malformed> {
         check_terms(&self.terms, tx)?;
-        check_list(self.lanes.iter().map(|item| item.lane), "lanes", 1, MAX_LANES)
+        check_list(self.lanes.iter().map(|item| item.lane), "lanes", 1, MAX_LANES)?;
+        self.lanes.iter().try_for_each(|item| settle::check_lines(&item.lines))
+    }
+
+    fn pays(&self) -> Option<&ChannelTerms> {
+        Some(&self.terms)
+    }
+
+    fn owing(&self, tx: &Transaction) -> Owing {
+        if tx.sender == self.terms.payee { Owing::More } else { Owing::Never }
+    }
+
+    fn spends_on(&self) -> Option<&ChannelTerms> {
+        Some(&self.terms)
     }
 
     fn apply(&self, _tx: &Transaction, overlay: &mut Overlay<'_>, context: &Context) -> Result<Events, Stop> {
@@ -70,9 +74,7 @@ impl Action for Withdraw {
             if lane.pending.is_none() {
                 return Err(Rejection::NothingPending.into());
             }
-            if lane.line != item.line {
-                return Err(Rejection::WrongLine.into());
-            }
+            check_lines(&lane.royalties, &item.lines)?;
             if !book.mature(&mut lane)? {
                 return Err(Rejection::NotDue.into());
             }
@@ -86,7 +88,7 @@ impl Action for Withdraw {
 mod tests {
     use super::*;
     use crate::{
-        event::Event,
+        event::{Event, Royalty},
         tx::{CloseChannel, Settle, SettleClaim, TopUp},
         world::*,
     };
@@ -98,7 +100,7 @@ mod tests {
     fn withdraw(terms: ChannelTerms, lanes: &[u32]) -> Withdraw {
         Withdraw {
             terms,
-            lanes: lanes.iter().map(|lane| MaturedLane { lane: *lane, line: line() }).collect(),
+            lanes: lanes.iter().map(|lane| MaturedLane { lane: *lane, lines: vec![line()] }).collect(),
         }
     }
 
@@ -120,11 +122,12 @@ mod tests {
             lane: 0,
             seq: 7,
             model: MODEL,
-            line: line(),
             usage: tokens(7),
             paid: grains(505),
             earned: grains(455),
-            royalty: grains(50),
+            owed: grains(0),
+            bonded: grains(0),
+            royalties: vec![Royalty { line: line(), amount: grains(50) }],
         };
         assert_eq!(events, [event]);
         assert_eq!(world.balance(PAYEE), held + 455);
@@ -161,7 +164,7 @@ mod tests {
         let both = vec![voucher(claim(&terms, 0, 1, 100)), approval(claim(&terms, 1, 1, 100))];
         world.must(PAYEE, settle(terms, both));
         world.wait(GRACE_MS);
-        let wrong = Withdraw { terms, lanes: vec![MaturedLane { lane: 0, line: foreign_line() }] };
+        let wrong = Withdraw { terms, lanes: vec![MaturedLane { lane: 0, lines: vec![foreign_line()] }] };
         let other = ChannelTerms { grace_ms: terms.grace_ms + 1, ..terms };
         for (payload, rejection) in [
             (withdraw(terms, &[0, 1]), Rejection::NothingPending),

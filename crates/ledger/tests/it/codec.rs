@@ -37,6 +37,7 @@ fn outcome(random: &mut Random, kind: u64) -> Outcome {
     Outcome {
         hash: TxHash::new([7; 32]),
         fee: Amount::from_grains(random.u128()),
+        owed: random.chance(2),
         rejection: random.chance(2).then(|| random.rejection()),
         events: vec![random.event(kind)],
     }

@@ -3,7 +3,7 @@
 
 use gristmill_ledger::{
     Body, Event, Genesis, GenesisBalance, GenesisIssuer, GenesisValidator, Params, Record, Rejection,
-    SignedTx, Transaction, record::*, tx::*,
+    Royalty, SignedTx, Transaction, record::*, tx::*,
 };
 use gristmill_types::{
     AccountId, Amount, Approval, AuditCommitment, ChainId, ChannelId, ChannelTerms, Claim, Digest, Finish,
@@ -201,6 +201,18 @@ impl Random {
         Signature::new(bytes)
     }
 
+    fn lines(&mut self) -> Vec<LineId> {
+        (0..self.below(3)).map(|_| self.line()).collect()
+    }
+
+    fn models(&mut self) -> Vec<ModelId> {
+        (0..self.below(3)).map(|_| self.model()).collect()
+    }
+
+    fn royalty_parts(&mut self) -> Vec<RoyaltyPart> {
+        (0..self.below(3)).map(|_| RoyaltyPart { line: self.line(), bps: self.u16() }).collect()
+    }
+
     fn settle_claim(&mut self) -> SettleClaim {
         let (claim, signature) = (self.claim(), self.signature());
         let proof = if self.chance(2) {
@@ -208,10 +220,10 @@ impl Random {
         } else {
             ClaimProof::Approval(Signed { body: Approval(claim), signature })
         };
-        SettleClaim { line: self.line(), proof, receipt: self.chance(2).then(|| self.receipt()) }
+        SettleClaim { lines: self.lines(), proof, receipt: self.chance(2).then(|| self.receipt()) }
     }
 
-    pub(crate) const BODIES: u64 = 23;
+    pub(crate) const BODIES: u64 = 27;
 
     /// A payload of the kind with this number.
     pub(crate) fn body(&mut self, kind: u64) -> Body {
@@ -227,9 +239,11 @@ impl Random {
                 name: self.text(),
                 licence: self.text(),
                 royalty_bps: self.u16(),
+                parents: self.models(),
                 tokenizer: self.digest(),
                 engine: self.text(),
                 size_bytes: self.small(),
+                salt: self.digest(),
             }
             .into(),
             7 => RegisterForeign {
@@ -239,6 +253,7 @@ impl Random {
                 tokenizer: self.digest(),
                 engine: self.text(),
                 size_bytes: self.small(),
+                salt: self.digest(),
             }
             .into(),
             8 => ClaimRoyalty { line: self.line(), issuer: self.account() }.into(),
@@ -256,7 +271,7 @@ impl Random {
             15 => Withdraw {
                 terms: self.terms(),
                 lanes: (0..self.below(3))
-                    .map(|_| MaturedLane { lane: self.u32(), line: self.line() })
+                    .map(|_| MaturedLane { lane: self.u32(), lines: self.lines() })
                     .collect(),
             }
             .into(),
@@ -283,6 +298,16 @@ impl Random {
             20 => PayRedemption { holder: self.account(), number: self.small() }.into(),
             21 => CancelRedemption { issuer: self.account(), number: self.small() }.into(),
             22 => StateReserve { amount: self.amount(), day: self.small(), document: self.digest() }.into(),
+            23 => CommitModel { commitment: self.digest() }.into(),
+            24 => PostBond {
+                issuer: self.account(),
+                amount: self.amount(),
+                target: self.amount(),
+                withhold_bps: self.u16(),
+            }
+            .into(),
+            25 => Unbond { issuer: self.account(), wait_ms: self.small() }.into(),
+            26 => WithdrawBond { issuer: self.account() }.into(),
             other => panic!("no payload {other}"),
         }
     }
@@ -298,7 +323,7 @@ impl Random {
         Signed { body, signature: self.signature() }
     }
 
-    pub(crate) const RECORDS: u64 = 18;
+    pub(crate) const RECORDS: u64 = 22;
 
     /// A record of the kind with this number.
     pub(crate) fn record(&mut self, kind: u64) -> Record {
@@ -359,6 +384,8 @@ impl Random {
                 foreign: self.chance(2),
                 licence: self.text(),
                 royalty_bps: self.u16(),
+                parents: self.models(),
+                royalties: self.royalty_parts(),
                 tokenizer: self.digest(),
                 engine: self.text(),
                 size_bytes: self.small(),
@@ -411,6 +438,25 @@ impl Random {
                 time_ms: self.small(),
             }
             .into_record(),
+            18 => Commitment { publisher: self.account(), commitment: self.digest(), height: self.small() }
+                .into_record(),
+            19 => Debt {
+                account: self.account(),
+                issuer: self.account(),
+                amount: self.amount(),
+                creditor: self.account(),
+            }
+            .into_record(),
+            20 => Newcomers { day: self.small(), count: self.u32() }.into_record(),
+            21 => Bond {
+                processor: self.account(),
+                issuer: self.account(),
+                held: self.amount(),
+                target: self.amount(),
+                withhold_bps: self.u16(),
+                unbonding_ms: self.chance(2).then(|| self.small()),
+            }
+            .into_record(),
             other => panic!("no record {other}"),
         }
     }
@@ -448,8 +494,7 @@ impl Random {
             lane: self.u32(),
             model: self.model(),
             quote: QuoteHash::new(self.bytes()),
-            line: self.line(),
-            royalty_bps: self.u16(),
+            royalties: self.royalty_parts(),
             paid: self.amount(),
             seq: self.small(),
             usage: self.usage(),
@@ -458,7 +503,7 @@ impl Random {
         .into_record()
     }
 
-    pub(crate) const EVENTS: u64 = 24;
+    pub(crate) const EVENTS: u64 = 28;
 
     /// An event of the kind with this number.
     pub(crate) fn event(&mut self, kind: u64) -> Event {
@@ -501,11 +546,12 @@ impl Random {
                 lane: self.u32(),
                 seq: self.small(),
                 model,
-                line,
                 usage: self.usage(),
                 paid: amount,
                 earned: self.amount(),
-                royalty: self.amount(),
+                owed: self.amount(),
+                bonded: self.amount(),
+                royalties: vec![Royalty { line, amount: self.amount() }],
             },
             12 => Event::ClaimPending {
                 channel,
@@ -547,6 +593,17 @@ impl Random {
             21 => Event::RedemptionPaid { holder: payer, number: self.small(), issuer, amount },
             22 => Event::RedemptionCancelled { holder: payer, number: self.small(), issuer, amount },
             23 => Event::ReserveStated { issuer, amount, day: self.small(), document: self.digest() },
+            24 => Event::ModelCommitted { publisher: payee, commitment: self.digest() },
+            25 => Event::BondPosted {
+                processor: payee,
+                issuer,
+                amount,
+                held: self.amount(),
+                target: self.amount(),
+                withhold_bps: self.u16(),
+            },
+            26 => Event::UnbondingBegan { processor: payee, issuer, held: amount, deadline_ms: self.small() },
+            27 => Event::BondReturned { processor: payee, issuer, amount },
             other => panic!("no event {other}"),
         }
     }

@@ -10,7 +10,7 @@ use gristmill_ledger::{
     GenesisValidator, Invalid, Outcome, Params, Record, Rejection, Rules, SignedTx, Transaction, keys,
     record::{Account, Balance, Channel, Lane, Model, Stored},
     scan,
-    tx::{ClaimProof, OpenChannel, PublishModel, RegisterForeign, SettleClaim},
+    tx::{ClaimProof, CommitModel, OpenChannel, PublishModel, RegisterForeign, SettleClaim},
 };
 use gristmill_types::{
     AccountId, Amount, Approval, ChannelTerms, Claim, Digest, LineId, ModelId, QuoteHash, Receipt, SecretKey,
@@ -55,6 +55,8 @@ pub(crate) const START: u128 = 1_000_000_000;
 
 pub(crate) const MODEL: ModelId = ModelId::new([1; 32]);
 pub(crate) const FOREIGN: ModelId = ModelId::new([2; 32]);
+/// The salt of every commitment.
+pub(crate) const SALT: Digest = Digest::new([7; 32]);
 pub(crate) const QUOTE: QuoteHash = QuoteHash::new([9; 32]);
 
 pub(crate) fn line() -> LineId {
@@ -117,7 +119,9 @@ impl World {
     /// With a published and a foreign model.
     pub(crate) fn with_models() -> Self {
         let mut world = Self::new();
+        world.commit(MODELER, &MODEL);
         world.must(MODELER, publish("acme/speller", MODEL));
+        world.commit(MODELER, &FOREIGN);
         world.must(MODELER, register_foreign("public/weights", FOREIGN));
         world
     }
@@ -128,6 +132,11 @@ impl World {
         let terms = world.terms(PAYER, PAYEE);
         world.must(PAYER, OpenChannel { terms, deposit: grains(deposit) });
         (world, terms)
+    }
+
+    /// Commits to a publication with the usual salt.
+    pub(crate) fn commit(&mut self, publisher: u8, model: &ModelId) {
+        self.must(publisher, CommitModel::to(&id(publisher), model, &SALT));
     }
 
     pub(crate) fn nonce(&self, sender: &AccountId) -> u64 {
@@ -278,9 +287,11 @@ pub(crate) fn publish(name: &str, model: ModelId) -> PublishModel {
         name: name.into(),
         licence: "MIT OR Apache-2.0".into(),
         royalty_bps: ROYALTY_BPS,
+        parents: vec![],
         tokenizer: Digest::new([3; 32]),
         engine: "llama-f32".into(),
         size_bytes: 4_000_000,
+        salt: SALT,
     }
 }
 
@@ -292,6 +303,7 @@ pub(crate) fn register_foreign(name: &str, model: ModelId) -> RegisterForeign {
         tokenizer: Digest::new([3; 32]),
         engine: "llama-q8_0".into(),
         size_bytes: 600_000_000,
+        salt: SALT,
     }
 }
 
@@ -315,12 +327,12 @@ pub(crate) fn claim(terms: &ChannelTerms, lane: u32, seq: u64, amount: u128) -> 
 
 pub(crate) fn voucher(claim: Claim) -> SettleClaim {
     let proof = ClaimProof::Voucher(Signed::sign(Voucher(claim), &key(VOUCHER_KEY)));
-    SettleClaim { line: line(), proof, receipt: None }
+    SettleClaim { lines: vec![line()], proof, receipt: None }
 }
 
 pub(crate) fn approval(claim: Claim) -> SettleClaim {
     let proof = ClaimProof::Approval(Signed::sign(Approval(claim), &key(VOUCHER_KEY)));
-    SettleClaim { line: line(), proof, receipt: None }
+    SettleClaim { lines: vec![line()], proof, receipt: None }
 }
 
 /// The payee's word that `spent` was spent on the lane up to `seq`.

@@ -48,7 +48,7 @@ fn claim(lane: u32, stops: usize, path: usize) -> SettleClaim {
         audit: Some(audit),
     };
     SettleClaim {
-        line: LineId::new([7; 32]),
+        lines: vec![LineId::new([7; 32])],
         proof: ClaimProof::Voucher(Signed::sign(Voucher(claim), &key)),
         receipt: Some(Box::new(Signed::sign(receipt, &key))),
     }
@@ -75,7 +75,7 @@ fn batches_fit_a_transaction_by_number_and_by_bytes() {
 
 #[test]
 fn what_is_pending_or_refused_is_not_claimed_again() {
-    let SettleClaim { proof: ClaimProof::Voucher(voucher), receipt: Some(receipt), line } = claim(3, 0, 0)
+    let SettleClaim { proof: ClaimProof::Voucher(voucher), receipt: Some(receipt), lines } = claim(3, 0, 0)
     else {
         panic!("a claim with a voucher and a receipt");
     };

@@ -126,16 +126,18 @@ impl Ledger {
     /// A model, and a channel from every account to the next.
     async fn open_channels(&self) -> Result<(Vec<ChannelTerms>, ModelId, LineId)> {
         let model = ModelId::new([9; 32]);
-        let publish = PublishModel {
+        let publish = |salt| PublishModel {
             model,
             name: "bench/model".into(),
             licence: "MIT".into(),
             royalty_bps: 1_000,
+            parents: Vec::new(),
             tokenizer: Digest::new([8; 32]),
             engine: "bench".into(),
             size_bytes: 1,
+            salt,
         };
-        self.sender(0).send(publish).await?;
+        self.sender(0).publish(&model, publish).await?;
         let models = self.client.models(0, 1).await?;
         let line = models.models.first().context("the model is listed")?.model.line;
         let mut all = Vec::new();
@@ -240,7 +242,7 @@ impl Ledger {
                         amount,
                     };
                     let proof = ClaimProof::Approval(Signed::sign(Approval(claim), &key(number)));
-                    SettleClaim { line, proof, receipt: None }
+                    SettleClaim { lines: vec![line], proof, receipt: None }
                 };
                 let claims = (first..first + each as u32).map(claim).collect();
                 txs.push(self.sign(next(number), Settle { terms: *terms, claims, floor: None }));

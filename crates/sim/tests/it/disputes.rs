@@ -82,14 +82,14 @@ async fn claim_all(exchange: &Exchange, payee: &Sender, id: &ChannelId, lane: &L
     let voucher = lane.voucher.as_ref().context("a voucher")?.0.clone();
     let amount = voucher.body.0.amount;
     let proof = ClaimProof::Voucher(voucher);
-    let claim = SettleClaim { line: line(exchange).await?, proof, receipt: None };
+    let claim = SettleClaim { lines: vec![line(exchange).await?], proof, receipt: None };
     payee.send(Settle { terms, claims: vec![claim], floor: None }).await?;
     Ok(amount)
 }
 
 async fn withdraw(exchange: &Exchange, payee: &Sender, id: &ChannelId) -> Result<()> {
     let terms = records(exchange, id).await?.channel.terms;
-    let lanes = vec![MaturedLane { lane: 0, line: line(exchange).await? }];
+    let lanes = vec![MaturedLane { lane: 0, lines: vec![line(exchange).await?] }];
     eventually(|| async {
         payee.send(Withdraw { terms, lanes: lanes.clone() }).await?;
         Ok(())

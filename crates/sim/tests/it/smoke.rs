@@ -2,9 +2,13 @@
 
 use anyhow::{Context as _, Result};
 use gristmill_gateway::Event as GatewayEvent;
+use gristmill_ledger::{
+    keys,
+    record::{Debt, Stored},
+};
 use gristmill_processor::Event as ProcessorEvent;
 use gristmill_sim::{Answers, Exchange, Occurrence, Options, Script};
-use gristmill_types::Amount;
+use gristmill_types::{Amount, SecretKey};
 use serde_json::json;
 use std::time::{Duration, Instant};
 
@@ -111,5 +115,33 @@ async fn both_sides_can_be_stopped_killed_and_started_again() -> Result<()> {
         assert_eq!(settled_books(&exchange).await?, answers * once, "{round}");
     }
     assert!(exchange.ledger().supply().await?.adds_up);
+    exchange.stop().await
+}
+
+/// A processor with an empty account registers, sells and is paid; its fees come out of what it earns.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newcomer_sells_without_credits() -> Result<()> {
+    let newcomer = SecretKey::from_seed(&[77; 32]);
+    let account = newcomer.account();
+    let script = Script { answers: Answers::Text("forty-two".to_owned()), ..Script::default() };
+    let mut options = Options::instant(script)?;
+    options.processor = Box::new(move |config| config.account = newcomer.clone());
+    let exchange = Exchange::start(options).await?;
+    let (ledger, issuer) = (exchange.ledger(), exchange.issuer());
+    let fees = &exchange.genesis().params.fees;
+    let owes = async || -> Result<u128> {
+        let found = ledger.state(&[keys::debt(&account)]).await?.value;
+        Ok(found.iter().flatten().find_map(Debt::of).map_or(0, |debt| debt.amount.grains()))
+    };
+    let debt = fees.register_processor.grains() + fees.post_offer.grains();
+    assert_eq!(owes().await?, debt);
+
+    exchange.consumer()?.ask("Spell 42 in English").await?;
+    let (earned, _, fee) = exchange.journal().first(PATIENCE, settled).await?;
+    assert!(earned.grains() > debt + fee.grains());
+    assert_eq!(owes().await?, 0);
+    let balance = ledger.balance(&account, &issuer).await?.value;
+    assert_eq!(balance.grains(), earned.grains() - fee.grains() - debt);
+    assert!(ledger.supply().await?.adds_up);
     exchange.stop().await
 }

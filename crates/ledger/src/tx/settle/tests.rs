@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::{
+    event::Royalty,
     record::{Deadlines, Pool},
     tx::{CloseChannel, MaturedLane, RequestClose, Withdraw},
     world::*,
@@ -29,11 +30,12 @@ fn an_approval_pays_at_once_and_splits_the_royalty() {
         lane: 0,
         seq,
         model: MODEL,
-        line: line(),
         usage: tokens(seq),
         paid: grains(paid),
         earned: grains(earned),
-        royalty: grains(royalty),
+        owed: grains(0),
+        bonded: grains(0),
+        royalties: vec![Royalty { line: line(), amount: grains(royalty) }],
     };
     assert_eq!(events, [paid(1, 109, 99, 10)]);
     // 10 % of the total, not of each part: 110 in all gives 11.
@@ -49,7 +51,7 @@ fn an_approval_pays_at_once_and_splits_the_royalty() {
 fn a_foreign_model_pays_no_royalty() {
     let (mut world, terms) = World::with_channel(1_000);
     let mut item = approval(Claim { model: FOREIGN, ..claim(&terms, 0, 1, 1_000) });
-    item.line = foreign_line();
+    item.lines = vec![];
     let held = world.balance(PAYEE);
     world.must(PAYEE, settle(terms, vec![item]));
     assert_eq!(world.balance(PAYEE), held + 1_000 - FEE);
@@ -86,8 +88,8 @@ fn what_is_taken_on_a_lane() {
     world.must(PAYEE, settle(terms, vec![approval(claim(&terms, 0, 5, 300))]));
     let foreign = ModelId::new([8; 32]);
     let base = claim(&terms, 0, 6, 400);
-    let wrong_line = SettleClaim { line: foreign_line(), ..voucher(base) };
-    let new_wrong_line = SettleClaim { line: foreign_line(), ..voucher(claim(&terms, 1, 1, 1)) };
+    let wrong_line = SettleClaim { lines: vec![foreign_line()], ..voucher(base) };
+    let new_wrong_line = SettleClaim { lines: vec![foreign_line()], ..voucher(claim(&terms, 1, 1, 1)) };
     for (item, rejection) in [
         (voucher(Claim { model: FOREIGN, ..base }), Rejection::LanePinned),
         (voucher(Claim { quote: QuoteHash::new([0; 32]), ..base }), Rejection::LanePinned),
@@ -192,9 +194,10 @@ fn nobody_but_the_payee_claims_without_its_word() {
 fn a_payer_cannot_empty_the_channel_past_the_payee() {
     let (mut world, terms) = World::with_channel(1_000);
     let own = ModelId::new([8; 32]);
+    world.commit(PAYER, &own);
     world.must(PAYER, crate::tx::PublishModel { royalty_bps: 10_000, ..publish("payer/own", own) });
     let mut item = approval(Claim { model: own, ..claim(&terms, 63, 1, 1_000) });
-    item.line = keys::line_id("payer/own");
+    item.lines = vec![keys::line_id("payer/own")];
     assert_eq!(world.malformed(PAYER, settle(terms, vec![item.clone()])), Malformed::ReceiptMissing);
     let other_work = with_receipt(item, receipt(&terms, 63, 1, 1_000));
     let error = world.malformed(PAYER, settle(terms, vec![other_work]));
@@ -245,7 +248,7 @@ fn closing_takes_claims_until_the_deadline() {
     assert_eq!(world.rejected(PAYEE, late), Rejection::ClosingOver);
     // What is pending by then is still paid.
     world.wait(GRACE_MS);
-    world.must(PAYER, Withdraw { terms, lanes: vec![MaturedLane { lane: 0, line: line() }] });
+    world.must(PAYER, Withdraw { terms, lanes: vec![MaturedLane { lane: 0, lines: vec![line()] }] });
     world.must(PAYER, CloseChannel { terms, lanes: vec![0] });
     assert_eq!(world.channel(&terms).refunded, grains(800));
 }
@@ -326,7 +329,7 @@ fn malformed() {
         (ClaimProof::Approval(as_approval), "the approval"),
         (ClaimProof::Approval(passed_off), "the approval"),
     ] {
-        let item = SettleClaim { line: line(), proof, receipt: None };
+        let item = SettleClaim { lines: vec![line()], proof, receipt: None };
         assert_eq!(world.malformed(PAYEE, settle(terms, vec![item])), Malformed::Signature { what });
     }
     let many = (0..17).map(|lane| voucher(claim(&terms, lane, 1, 1))).collect();

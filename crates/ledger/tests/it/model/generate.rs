@@ -9,10 +9,11 @@ use crate::{
 use gristmill_ledger::{
     Body, Genesis, GenesisBalance, SignedTx, Transaction, keys,
     tx::{
-        AuthoriseKey, Burn, CancelRedemption, ClaimProof, ClaimRoyalty, CloseChannel, MaturedLane, Mint,
-        OpenChannel, PayRedemption, PostOffer, PublishModel, RaiseFloor, RegisterForeign, RegisterProcessor,
-        RequestClose, RequestRedemption, RevokeKey, Settle, SettleClaim, ShowReceipt, StateReserve, TopUp,
-        Transfer, TransferShares, Withdraw, WithdrawOffer,
+        AuthoriseKey, Burn, CancelRedemption, ClaimProof, ClaimRoyalty, CloseChannel, CommitModel,
+        MaturedLane, Mint, OpenChannel, PayRedemption, PostBond, PostOffer, PublishModel, RaiseFloor,
+        RegisterForeign, RegisterProcessor, RequestClose, RequestRedemption, RevokeKey, Settle, SettleClaim,
+        ShowReceipt, StateReserve, TopUp, Transfer, TransferShares, Unbond, Withdraw, WithdrawBond,
+        WithdrawOffer,
     },
 };
 use gristmill_types::{
@@ -31,10 +32,18 @@ pub(crate) struct Op {
 }
 
 const PEOPLE: [u8; 6] = [1, 2, 3, 4, 5, 6];
+/// They hold nothing at genesis.
+const NEWCOMERS: [u8; 3] = [8, 9, 10];
 const ISSUERS: [u8; 2] = [1, 2];
 const MAX_DEPOSIT: u128 = 1 << 63;
 const GRACE_MS: u64 = 60_000;
 const REDEMPTION_MS: u64 = 40_000;
+const UNBONDING_MS: u64 = 50_000;
+
+/// The number of an account that acts for itself.
+fn number(account: AccountId) -> u8 {
+    PEOPLE.into_iter().chain(NEWCOMERS).find(|person| id(*person) == account).unwrap()
+}
 
 /// Everybody holds much of both issuers' credits, at edges of bits.
 pub(crate) fn genesis() -> Genesis {
@@ -44,6 +53,9 @@ pub(crate) fn genesis() -> Genesis {
         issuer.daily_limit = Amount::from_grains(1 << 118);
     });
     genesis.params.min_redemption_ms = REDEMPTION_MS;
+    genesis.params.unbonding_ms = UNBONDING_MS;
+    genesis.params.newcomers_per_day = 2;
+    genesis.params.newcomer_debt = Amount::from_grains(5 * world::FEE);
     genesis.balances = [(1, 1, 1 << 64), (2, 1, (1 << 63) - 1), (3, 1, 1 << 20), (4, 1, 1 << 100)]
         .into_iter()
         .chain([(5, 1, (1 << 64) + 1), (6, 1, 1_000), (2, 2, 1 << 96), (4, 2, 1 << 90), (5, 2, 11)])
@@ -149,10 +161,12 @@ impl Maker<'_> {
         format!("line/{}", self.random.below(30))
     }
 
-    fn line_of(&mut self, model: &ModelId) -> LineId {
-        let name = self.naive.models.get(model).map(|(name, _)| name.clone());
-        let name = if self.wrong(8) { self.name() } else { name.unwrap_or_default() };
-        keys::line_id(&name)
+    fn lines_of(&mut self, model: &ModelId) -> Vec<LineId> {
+        if self.wrong(8) {
+            return vec![keys::line_id(&self.name())];
+        }
+        let parts = self.naive.models.get(model).map(|model| model.parts.clone()).unwrap_or_default();
+        parts.into_iter().map(|(line, _)| line).collect()
     }
 
     fn body(&mut self) -> (u8, Body) {
@@ -166,20 +180,14 @@ impl Maker<'_> {
             6 if self.random.chance(2) => self.authorise(person),
             6 => {
                 let endpoints = vec!["https://somewhere".to_owned()];
+                let person = if self.random.chance(2) { self.random.pick(&NEWCOMERS) } else { person };
                 (person, RegisterProcessor { receipt_key: id(RECEIPT_KEY), endpoints }.into())
             }
-            7..=8 => self.post_offer(person),
+            7 => self.post_offer(person),
+            8 => self.bond(person),
             9 if self.random.chance(2) => self.revoke(person),
             9 => self.withdraw_offer(person),
-            10 => (self.person(), self.publish(person)),
-            11 => {
-                let foreign = RegisterForeign {
-                    model: self.model_id(),
-                    name: self.name(),
-                    ..world::register_foreign("a", ModelId::new([0; 32]))
-                };
-                (person, foreign.into())
-            }
+            10..=11 => self.publish(person),
             12..=13 => self.claim_royalty(person),
             14 => self.transfer_shares(person),
             15..=18 if self.naive.channels.values().filter(|channel| !channel.closed).count() < 4 => {
@@ -219,6 +227,7 @@ impl Maker<'_> {
     }
 
     fn post_offer(&mut self, person: u8) -> (u8, Body) {
+        let person = if self.random.chance(4) { self.random.pick(&NEWCOMERS) } else { person };
         let model = self.known_model();
         let mut issuers = vec![id(self.issuer())];
         if self.wrong(4) {
@@ -233,19 +242,67 @@ impl Maker<'_> {
             return (person, WithdrawOffer { model: self.model_id() }.into());
         }
         let (processor, model) = self.random.pick(&offers);
-        let person = PEOPLE.into_iter().find(|person| id(*person) == processor).unwrap();
-        (person, WithdrawOffer { model }.into())
+        (number(processor), WithdrawOffer { model }.into())
     }
 
-    fn publish(&mut self, _person: u8) -> Body {
-        let royalty_bps = self.random.pick(&[0, 1, 333, 1_000, 9_999, 10_000]);
-        PublishModel {
-            model: self.model_id(),
-            name: self.name(),
-            royalty_bps,
-            ..world::publish("a", ModelId::new([0; 32]))
+    /// A commitment, or the publication that follows it.
+    fn publish(&mut self, person: u8) -> (u8, Body) {
+        let commitment = |person, model| CommitModel::to(&id(person), &model, &world::SALT);
+        let all = PEOPLE.into_iter().flat_map(|of| (0..60).map(move |n| (of, ModelId::new([n; 32]))));
+        let committed: Vec<_> = all
+            .filter(|(of, model)| {
+                let commitment = commitment(*of, *model).commitment;
+                self.naive.commitments.contains_key(&(id(*of), commitment))
+            })
+            .collect();
+        if committed.is_empty() || self.random.chance(3) {
+            return (person, commitment(person, self.model_id()).into());
         }
-        .into()
+        let (publisher, model) = self.random.pick(&committed);
+        let model = if self.wrong(6) { self.model_id() } else { model };
+        let name = self.name();
+        if self.random.chance(4) {
+            let foreign = RegisterForeign { name, ..world::register_foreign("a", model) };
+            return (publisher, foreign.into());
+        }
+        let mut parents: Vec<_> = (0..self.random.below(3)).map(|_| self.known_model()).collect();
+        parents.sort_unstable();
+        parents.dedup();
+        let royalty_bps = self.random.pick(&[0, 1, 333, 1_000, 2_000, 9_999, 10_000]);
+        let least = self.naive.parts(keys::line_id(&name), &parents, 10_000).map_or(0, |parts| {
+            let own = keys::line_id(&name);
+            parts.iter().filter(|(line, _)| *line != own).map(|(_, bps)| *bps).sum::<u16>()
+        });
+        let royalty_bps = if self.wrong(3) { royalty_bps } else { royalty_bps.max(least) };
+        let payload = PublishModel { name, royalty_bps, parents, ..world::publish("a", model) };
+        (publisher, payload.into())
+    }
+
+    fn bond(&mut self, person: u8) -> (u8, Body) {
+        let known: Vec<_> = self.naive.bonds.iter().map(|(name, bond)| (*name, *bond)).collect();
+        if known.is_empty() || self.random.chance(3) {
+            let issuer = self.issuer();
+            let held = self.naive.balance(id(person), id(issuer)).saturating_sub(world::FEE);
+            let amount = if self.random.chance(3) { 0 } else { self.amount(held.min(MAX_DEPOSIT)) };
+            let withhold_bps = self.random.pick(&[0, 1, 5_000, 10_000, 10_001]);
+            self.malformed = amount > MAX_DEPOSIT || withhold_bps > 10_000;
+            let post = PostBond {
+                issuer: id(issuer),
+                amount: Amount::from_grains(amount),
+                target: Amount::from_grains(self.random.u128() % MAX_DEPOSIT),
+                withhold_bps,
+            };
+            return (person, post.into());
+        }
+        let ((processor, issuer), bond) = self.random.pick(&known);
+        let processor = if self.wrong(8) { person } else { number(processor) };
+        let over = bond.unbonding.is_some_and(|deadline| deadline <= self.naive.clock);
+        if over || (bond.unbonding.is_some() && self.random.chance(2)) {
+            return (processor, WithdrawBond { issuer }.into());
+        }
+        self.malformed = self.wrong(12);
+        let wait_ms = if self.malformed { UNBONDING_MS + 1 } else { UNBONDING_MS };
+        (processor, Unbond { issuer, wait_ms }.into())
     }
 
     fn claim_royalty(&mut self, person: u8) -> (u8, Body) {
@@ -264,8 +321,7 @@ impl Maker<'_> {
         let earning: Vec<_> = all.iter().copied().filter(|(line, ..)| paid(line)).collect();
         let from = if earning.is_empty() || self.random.chance(4) { all } else { earning };
         let (line, holder, held) = *from.get(self.random.index(from.len().max(1)))?;
-        let holder = PEOPLE.into_iter().find(|person| id(*person) == holder)?;
-        Some((line, holder, held))
+        Some((line, number(holder), held))
     }
 
     fn transfer_shares(&mut self, person: u8) -> (u8, Body) {
@@ -295,7 +351,6 @@ impl Maker<'_> {
     fn redemption(&mut self, person: u8) -> (u8, Body) {
         let known: Vec<_> = self.naive.redemptions.iter().map(|(name, of)| (*name, *of)).collect();
         let over: Vec<_> = known.iter().copied().filter(|(_, of)| of.2 <= self.naive.clock).collect();
-        let number = |account| PEOPLE.into_iter().find(|person| id(*person) == account).unwrap();
         let from = if over.is_empty() || self.wrong(2) { known } else { over };
         if from.is_empty() || self.random.chance(3) {
             let issuer = self.issuer();
@@ -378,7 +433,7 @@ impl Maker<'_> {
         let terms = ChannelTerms {
             chain: self.naive.chain,
             payer: id(payer),
-            payee: id(payer % 6 + 1),
+            payee: id(if self.random.chance(3) { self.random.pick(&NEWCOMERS) } else { payer % 6 + 1 }),
             issuer: id(issuer),
             voucher_key: id(VOUCHER_KEY),
             receipt_key: id(RECEIPT_KEY),
@@ -401,14 +456,13 @@ impl Maker<'_> {
     }
 
     fn on_channel(&mut self, channel: &NaiveChannel) -> (u8, Body) {
-        let number = |account| PEOPLE.into_iter().find(|person| id(*person) == account).unwrap();
         let (payer, payee) = (number(channel.terms.payer), number(channel.terms.payee));
         let mut terms = channel.terms;
         let foreign = self.wrong(25);
         if foreign {
             terms.grace_ms += 1;
         }
-        let anybody = self.person();
+        let anybody = if self.key_of(payer).is_some() { VOUCHER_KEY } else { self.person() };
         let over = channel.closing.is_some_and(|deadline| deadline <= self.naive.clock);
         match if over && !self.wrong(4) { self.random.pick(&[13, 19]) } else { self.random.below(20) } {
             0..=8 => {
@@ -527,7 +581,7 @@ impl Maker<'_> {
             };
             receipt(&claim, seq, spent)
         });
-        SettleClaim { line: self.line_of(&model), proof, receipt }
+        SettleClaim { lines: self.lines_of(&model), proof, receipt }
     }
 
     /// A lane with a pending claim, if there is one.
@@ -576,7 +630,7 @@ impl Maker<'_> {
             .into_iter()
             .map(|lane| {
                 let model = channel.lanes.get(&lane).map(|of| of.model);
-                MaturedLane { lane, line: self.line_of(&model.unwrap_or(ModelId::new([0; 32]))) }
+                MaturedLane { lane, lines: self.lines_of(&model.unwrap_or(ModelId::new([0; 32]))) }
             })
             .collect();
         Withdraw { terms, lanes }.into()

@@ -2,9 +2,12 @@
 
 use super::generate::Op;
 use gristmill_ledger::{
-    Body, Fees, Genesis, Record, Rejection, keys,
+    Body, Genesis, Params, Record, Rejection, keys,
     record::{ChannelState, Lane},
-    tx::{ClaimProof, Settle, ShowReceipt},
+    tx::{
+        ClaimProof, CloseChannel, CommitModel, OpenChannel, RequestClose, Settle, ShowReceipt, TopUp,
+        Withdraw,
+    },
 };
 use gristmill_types::{
     AccountId, ChainId, ChannelId, ChannelTerms, Claim, Digest, LineId, ModelId, QuoteHash, Usage,
@@ -58,6 +61,23 @@ pub(crate) struct NaiveLane {
     pub(crate) pending: Option<NaivePending>,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NaiveModel {
+    pub(crate) name: String,
+    pub(crate) bps: u16,
+    parents: Vec<ModelId>,
+    /// Lines and their parts.
+    pub(crate) parts: Vec<(LineId, u16)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NaiveBond {
+    pub(crate) held: u128,
+    target: u128,
+    bps: u16,
+    pub(crate) unbonding: Option<u64>,
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct NaiveChannel {
     pub(crate) terms: ChannelTerms,
@@ -81,7 +101,9 @@ impl NaiveChannel {
 pub(crate) struct Naive {
     pub(crate) chain: ChainId,
     fee_account: AccountId,
-    fees: Fees,
+    params: Params,
+    /// Blocks so far.
+    height: u64,
     pub(crate) clock: u64,
     pub(crate) time: u64,
     /// Last stated: amount and day.
@@ -92,8 +114,15 @@ pub(crate) struct Naive {
     deposits: BTreeSet<(AccountId, Digest)>,
     processors: BTreeSet<AccountId>,
     pub(crate) offers: BTreeSet<(AccountId, ModelId)>,
-    /// Line's name, royalty.
-    pub(crate) models: BTreeMap<ModelId, (String, u16)>,
+    pub(crate) models: BTreeMap<ModelId, NaiveModel>,
+    /// Commitments and their blocks.
+    pub(crate) commitments: BTreeMap<(AccountId, Digest), u64>,
+    /// What newcomers owe: issuer and amount.
+    pub(crate) debts: BTreeMap<AccountId, (AccountId, u128)>,
+    /// Those of the latest day.
+    newcomers: Option<(u64, u32)>,
+    /// By processor and issuer.
+    pub(crate) bonds: BTreeMap<(AccountId, AccountId), NaiveBond>,
     /// Owner and versions by name.
     pub(crate) lines: BTreeMap<String, (Option<AccountId>, u32)>,
     /// Paid in and drawn.
@@ -151,7 +180,8 @@ impl Naive {
         Self {
             chain: genesis.chain_id(),
             fee_account: genesis.fee_account,
-            fees: genesis.params.fees.clone(),
+            params: genesis.params.clone(),
+            height: 1,
             clock: 1,
             time: genesis.time_ms + 1,
             nonces: BTreeMap::new(),
@@ -161,6 +191,10 @@ impl Naive {
             processors: BTreeSet::new(),
             offers: BTreeSet::new(),
             models: BTreeMap::new(),
+            commitments: BTreeMap::new(),
+            debts: BTreeMap::new(),
+            newcomers: None,
+            bonds: BTreeMap::new(),
             lines: BTreeMap::new(),
             pools: BTreeMap::new(),
             redemptions: BTreeMap::new(),
@@ -195,28 +229,37 @@ impl Naive {
         let verdict = self.decide(op);
         self.clock += 1;
         self.time += 1;
+        self.height += 1;
         verdict
     }
 
     fn decide(&mut self, op: &Op) -> Verdict {
         let tx = &op.tx.body;
         let nonce = self.nonces.get(&tx.sender).copied().unwrap_or(0);
-        let fee = self.fees.of(&tx.body).grains();
+        let fee = self.params.fees.of(&tx.body).grains();
         if op.malformed || tx.chain != self.chain || tx.nonce != nonce {
             return Verdict::Invalid;
         }
         let payer = match &tx.body {
-            Body::OpenChannel(t) => t.terms.payer,
-            Body::TopUp(t) => t.terms.payer,
-            Body::RequestClose(t) => t.terms.payer,
+            Body::OpenChannel(OpenChannel { terms, .. })
+            | Body::TopUp(TopUp { terms, .. })
+            | Body::RequestClose(RequestClose { terms })
+            | Body::ShowReceipt(ShowReceipt { terms, .. })
+            | Body::Withdraw(Withdraw { terms, .. })
+            | Body::CloseChannel(CloseChannel { terms, .. })
+                if terms.voucher_key == tx.sender =>
+            {
+                terms.payer
+            }
             _ => tx.sender,
         };
         let mut paid = self.clone();
-        if paid.spend(payer, tx.sender, tx.fee_issuer, fee).is_err() {
+        if paid.spend(payer, tx.sender, tx.fee_issuer, fee).is_ok() {
+            *self = paid;
+            self.give(self.fee_account, tx.fee_issuer, fee);
+        } else if !self.owe(op, fee) {
             return Verdict::Invalid;
         }
-        *self = paid;
-        self.give(self.fee_account, tx.fee_issuer, fee);
         self.nonces.insert(tx.sender, nonce + 1);
         let mut after = self.clone();
         match after.act(tx.sender, nonce, &tx.body) {
@@ -226,6 +269,34 @@ impl Naive {
             }
             Err(rejection) => Verdict::Rejected(rejection),
         }
+    }
+
+    /// Whether a fee that cannot be paid may be owed; then it is.
+    fn owe(&mut self, op: &Op, fee: u128) -> bool {
+        let tx = &op.tx.body;
+        let may = match &tx.body {
+            Body::RegisterProcessor(_) => true,
+            Body::PostOffer(t) => t.issuers.contains(&tx.fee_issuer),
+            Body::Settle(t) => t.terms.payee == tx.sender,
+            Body::Withdraw(t) => t.terms.payee == tx.sender,
+            _ => false,
+        };
+        let limit = self.params.newcomer_debt.grains();
+        if let Some((issuer, owed)) = self.debts.get_mut(&tx.sender) {
+            let fits = may && *issuer == tx.fee_issuer && *owed + fee <= limit;
+            *owed += if fits { fee } else { 0 };
+            return fits;
+        }
+        let today = self.time / 86_400_000;
+        let before = self.newcomers.filter(|(day, _)| *day == today).map_or(0, |(_, count)| count);
+        let first = matches!(tx.body, Body::RegisterProcessor(_)) && tx.nonce == 0;
+        let room = before < self.params.newcomers_per_day && fee <= limit;
+        if !first || !room || !self.issuers.contains_key(&tx.fee_issuer) {
+            return false;
+        }
+        self.newcomers = Some((today, before + 1));
+        self.debts.insert(tx.sender, (tx.fee_issuer, fee));
+        true
     }
 
     /// Takes from the payer, and from the limit of its spending key if that is who sends.
@@ -286,13 +357,46 @@ impl Naive {
                     self.shares.insert((keys::line_id(&t.name), sender), 1_000_000);
                 }
                 line.1 += 1;
-                self.models.insert(t.model, (t.name.clone(), t.royalty_bps));
+                let parts = self.parts(keys::line_id(&t.name), &t.parents, t.royalty_bps)?;
+                self.reveal(sender, &t.model, &t.salt)?;
+                let (name, parents) = (t.name.clone(), t.parents.clone());
+                self.models.insert(t.model, NaiveModel { name, bps: t.royalty_bps, parents, parts });
             }
             Body::RegisterForeign(t) => {
                 ensure(!self.models.contains_key(&t.model), Rejection::ModelExists)?;
                 ensure(!self.lines.contains_key(&t.name), Rejection::NameTaken)?;
+                self.reveal(sender, &t.model, &t.salt)?;
                 self.lines.insert(t.name.clone(), (None, 1));
-                self.models.insert(t.model, (t.name.clone(), 0));
+                let model = NaiveModel { name: t.name.clone(), bps: 0, parents: vec![], parts: vec![] };
+                self.models.insert(t.model, model);
+            }
+            Body::CommitModel(t) => {
+                self.commitments.insert((sender, t.commitment), self.height);
+            }
+            Body::PostBond(t) => {
+                ensure(self.processors.contains(&sender), Rejection::NotProcessor)?;
+                let held = match self.bonds.get(&(sender, t.issuer)) {
+                    Some(bond) if bond.unbonding.is_some() => return Err(Rejection::Unbonding),
+                    bond => bond.map_or(0, |bond| bond.held),
+                };
+                ensure(t.amount.grains() <= (1 << 63) - held, Rejection::BondTooLarge)?;
+                self.take(sender, t.issuer, t.amount.grains())?;
+                let (held, target) = (held + t.amount.grains(), t.target.grains());
+                let bond = NaiveBond { held, target, bps: t.withhold_bps, unbonding: None };
+                self.bonds.insert((sender, t.issuer), bond);
+            }
+            Body::Unbond(t) => {
+                let deadline = self.clock + t.wait_ms;
+                let bond = self.bonds.get_mut(&(sender, t.issuer)).ok_or(Rejection::NoBond)?;
+                ensure(bond.unbonding.is_none(), Rejection::Unbonding)?;
+                bond.unbonding = Some(deadline);
+                self.latest_deadline = self.latest_deadline.max(deadline);
+            }
+            Body::WithdrawBond(t) => {
+                let bond = self.bonds.remove(&(sender, t.issuer)).ok_or(Rejection::NoBond)?;
+                let deadline = bond.unbonding.ok_or(Rejection::NotUnbonding)?;
+                ensure(deadline <= self.clock, Rejection::UnbondingNotOver)?;
+                self.give(sender, t.issuer, bond.held);
             }
             Body::ClaimRoyalty(t) => {
                 ensure(self.shares.contains_key(&(t.line, sender)), Rejection::NoShares)?;
@@ -364,6 +468,41 @@ impl Naive {
             | Body::Withdraw(_) => self.act_on_channel(sender, body)?,
         }
         Ok(())
+    }
+
+    /// Uses up a commitment of an earlier block.
+    fn reveal(&mut self, sender: AccountId, model: &ModelId, salt: &Digest) -> Step {
+        let name = (sender, CommitModel::commitment(&sender, model, salt));
+        let height = self.commitments.get(&name).ok_or(Rejection::NotCommitted)?;
+        ensure(*height < self.height, Rejection::NotCommitted)?;
+        self.commitments.remove(&name);
+        Ok(())
+    }
+
+    /// How a version's royalty is shared out.
+    pub(crate) fn parts(
+        &self,
+        own: LineId,
+        parents: &[ModelId],
+        bps: u16,
+    ) -> Result<Vec<(LineId, u16)>, Rejection> {
+        let mut parts: Vec<(LineId, u16)> = Vec::new();
+        for parent in parents {
+            let parent = self.models.get(parent).ok_or(Rejection::UnknownParent)?;
+            for (line, part) in parent.parts.iter().filter(|(line, _)| *line != own) {
+                match parts.iter().position(|(known, _)| known == line) {
+                    Some(at) => parts[at].1 = parts[at].1.max(*part),
+                    None => parts.push((*line, *part)),
+                }
+            }
+        }
+        let sum: u32 = parts.iter().map(|(_, part)| u32::from(*part)).sum();
+        ensure(u32::from(bps) >= sum, Rejection::RoyaltyBelowParents)?;
+        if u32::from(bps) > sum {
+            parts.push((own, bps - sum as u16));
+        }
+        ensure(parts.len() <= 8, Rejection::TooManyRoyalties)?;
+        Ok(parts)
     }
 
     /// Pays a line, and looks at every holder.
@@ -444,7 +583,7 @@ impl Naive {
                     in_range(channel, item.lane)?;
                     let lane = channel.lanes.get(&item.lane).ok_or(Rejection::NothingPending)?.clone();
                     ensure(lane.pending.is_some(), Rejection::NothingPending)?;
-                    ensure(self.line_of(&lane.model) == item.line, Rejection::WrongLine)?;
+                    ensure(self.lines_of(&lane.model) == item.lines, Rejection::WrongLine)?;
                     ensure(self.mature(&t.terms, item.lane), Rejection::NotDue)?;
                 }
             }
@@ -477,24 +616,43 @@ impl Naive {
         self.channels.get_mut(&terms.id()).ok_or(Rejection::UnknownChannel)
     }
 
-    fn line_of(&self, model: &ModelId) -> LineId {
-        keys::line_id(&self.models[model].0)
+    fn lines_of(&self, model: &ModelId) -> Vec<LineId> {
+        self.models[model].parts.iter().map(|(line, _)| *line).collect()
     }
 
     /// Moves a lane's total from what was paid to `total`.
     fn pay(&mut self, terms: &ChannelTerms, lane: u32, total: u128) {
         let channel = self.channels.get_mut(&terms.id()).unwrap();
         let of = channel.lanes.get_mut(&lane).unwrap();
-        let (name, bps) = &self.models[&of.model];
-        let royalty = total * u128::from(*bps) / 10_000 - of.paid * u128::from(*bps) / 10_000;
-        let rise = total - of.paid;
+        let (before, parts) = (of.paid, self.models[&of.model].parts.clone());
+        let mut rest = total - before;
         of.paid = total;
-        channel.settled += rise;
-        let line = keys::line_id(name);
-        if royalty > 0 {
-            self.pay_line(line, terms.issuer, royalty);
+        channel.settled += rest;
+        for (line, bps) in parts {
+            let part = |amount| amount * u128::from(bps) / 10_000;
+            let royalty = (part(total) - part(before)).min(rest);
+            rest -= royalty;
+            if royalty > 0 {
+                self.pay_line(line, terms.issuer, royalty);
+            }
         }
-        self.give(terms.payee, terms.issuer, rise - royalty);
+        if let Some((issuer, owed)) = self.debts.get_mut(&terms.payee)
+            && *issuer == terms.issuer
+        {
+            let part = rest.min(*owed);
+            *owed -= part;
+            rest -= part;
+            self.give(self.fee_account, terms.issuer, part);
+            self.debts.retain(|_, (_, owed)| *owed > 0);
+        }
+        if let Some(bond) = self.bonds.get_mut(&(terms.payee, terms.issuer))
+            && bond.unbonding.is_none()
+        {
+            let part = (rest * u128::from(bond.bps) / 10_000).min(bond.target.saturating_sub(bond.held));
+            bond.held += part;
+            rest -= part;
+        }
+        self.give(terms.payee, terms.issuer, rest);
     }
 
     fn mature(&mut self, terms: &ChannelTerms, lane: u32) -> bool {
@@ -523,7 +681,7 @@ impl Naive {
         ensure(channel.closing.is_none_or(|deadline| clock < deadline), Rejection::ClosingOver)?;
         for item in &settle.claims {
             let claim = item.proof.claim();
-            self.pin(terms, claim, item.line)?;
+            self.pin(terms, claim, &item.lines)?;
             self.mature(terms, claim.lane);
             let cap = item.receipt.as_ref().map(|r| (r.body.seq, r.body.spent.grains(), r.body.usage));
             let new = NaivePending {
@@ -560,18 +718,18 @@ impl Naive {
         Ok(())
     }
 
-    fn pin(&mut self, terms: &ChannelTerms, claim: &Claim, line: LineId) -> Step {
-        let model = self.models.get(&claim.model).map(|(name, _)| keys::line_id(name));
+    fn pin(&mut self, terms: &ChannelTerms, claim: &Claim, lines: &[LineId]) -> Step {
+        let known = self.models.contains_key(&claim.model).then(|| self.lines_of(&claim.model));
         let channel = self.channel(terms)?;
         in_range(channel, claim.lane)?;
         match channel.lanes.get(&claim.lane) {
             Some(lane) => {
                 ensure(lane.model == claim.model && lane.quote == claim.quote, Rejection::LanePinned)?;
-                ensure(model == Some(line), Rejection::WrongLine)
+                ensure(known.as_deref() == Some(lines), Rejection::WrongLine)
             }
             None => {
-                ensure(model.is_some(), Rejection::UnknownModel)?;
-                ensure(model == Some(line), Rejection::WrongLine)?;
+                ensure(known.is_some(), Rejection::UnknownModel)?;
+                ensure(known.as_deref() == Some(lines), Rejection::WrongLine)?;
                 let lane = NaiveLane {
                     model: claim.model,
                     quote: claim.quote,
@@ -611,6 +769,8 @@ impl Naive {
             (self.processors.clone(), self.pools.clone(), self.lines.clone());
         let (mut shares, mut redemptions) = (self.shares.clone(), self.redemptions.clone());
         let mut reserves = self.reserves.clone();
+        let (mut commitments, mut debts) = (self.commitments.clone(), self.debts.clone());
+        let (mut bonds, mut newcomers) = (self.bonds.clone(), None);
         let mut lanes = BTreeSet::new();
         let mut keys = 0;
         let mut latest = 0;
@@ -630,7 +790,10 @@ impl Naive {
                 Record::Offer(r) => assert!(offers.remove(&(r.processor, r.model))),
                 Record::Line(r) => assert_eq!(lines.remove(&r.name), Some((r.owner, r.versions))),
                 Record::Model(r) => {
-                    assert_eq!(models.remove(&r.model), Some((r.name.clone(), r.royalty_bps)))
+                    let parts = r.royalties.iter().map(|part| (part.line, part.bps)).collect();
+                    let (name, parents) = (r.name.clone(), r.parents.clone());
+                    let found = NaiveModel { name, bps: r.royalty_bps, parents, parts };
+                    assert_eq!(models.remove(&r.model), Some(found));
                 }
                 Record::Shares(r) => assert_eq!(shares.remove(&(r.line, r.holder)), Some(r.shares)),
                 Record::Pool(r) => {
@@ -668,6 +831,19 @@ impl Naive {
                     assert_eq!((r.issuer, r.limit.grains(), r.spent.grains()), naive);
                     keys += 1;
                 }
+                Record::Commitment(r) => {
+                    assert_eq!(commitments.remove(&(r.publisher, r.commitment)), Some(r.height));
+                }
+                Record::Debt(r) => {
+                    assert_eq!(debts.remove(&r.account), Some((r.issuer, r.amount.grains())));
+                    assert_eq!(r.creditor, self.fee_account);
+                }
+                Record::Newcomers(r) => newcomers = Some((r.day, r.count)),
+                Record::Bond(r) => {
+                    let (held, target) = (r.held.grains(), r.target.grains());
+                    let found = NaiveBond { held, target, bps: r.withhold_bps, unbonding: r.unbonding_ms };
+                    assert_eq!(bonds.remove(&(r.processor, r.issuer)), Some(found));
+                }
                 Record::LinePools(r) => {
                     let pools = self.pools.keys().filter(|(line, _)| *line == r.line);
                     assert_eq!(usize::from(r.count), pools.count());
@@ -680,6 +856,8 @@ impl Naive {
         assert!(balances.is_empty() && nonces.is_empty() && issuers.is_empty() && channels.is_empty());
         assert!(deposits.is_empty() && offers.is_empty() && models.is_empty() && processors.is_empty());
         assert!(pools.is_empty() && lines.is_empty());
+        assert!(commitments.is_empty() && debts.is_empty() && bonds.is_empty());
+        assert_eq!(newcomers, self.newcomers);
         assert!(shares.is_empty() && redemptions.is_empty() && reserves.is_empty());
     }
 
