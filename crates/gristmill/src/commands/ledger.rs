@@ -156,6 +156,7 @@ async fn show_supply(connection: &Connection, output: Output) -> Result<()> {
         ("channels", sum(|parts| parts.channels)),
         ("royalties", sum(|parts| parts.royalties)),
         ("redemptions", sum(|parts| parts.redemptions)),
+        ("bonds", sum(|parts| parts.bonds)),
     ];
     let total = answer.supplies.iter().fold(0_u128, |sum, supply| sum.saturating_add(supply.total.grains()));
     // Added up here as well: the node's word is not enough for this one.

@@ -1,5 +1,6 @@
 //! `gristmill model`: publishing and looking up models.
 
+use super::shares;
 use crate::{
     connection::Connection,
     failure::Failure,
@@ -17,7 +18,7 @@ use gristmill_ledger::{
     keys,
     record::{Shares, Stored},
 };
-use gristmill_types::ModelId;
+use gristmill_types::{AccountId, ModelId};
 use serde_json::json;
 use std::path::PathBuf;
 
@@ -38,7 +39,36 @@ pub(crate) enum Model {
         /// The royalty in hundredths of a percent: 1000 is 10 %
         #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(0..=10_000))]
         royalty_bps: u16,
+        /// A version that it was made from, by id; the royalty includes what its parents' lines get.
+        /// Up to four times
+        #[arg(long = "parent", value_name = "VERSION")]
+        parents: Vec<ModelId>,
         /// The wallet that publishes, and receives the shares
+        #[arg(long, default_value = "modeler", value_name = "WALLET")]
+        wallet: String,
+    },
+    /// Show who holds a model's shares, and what each has not claimed yet
+    Shares {
+        /// The model's name
+        model: String,
+    },
+    /// Claim the royalties that a wallet's shares have earned
+    Claim {
+        /// The model's name
+        model: String,
+        /// The wallet that holds shares
+        #[arg(long, default_value = "modeler", value_name = "WALLET")]
+        wallet: String,
+    },
+    /// Transfer shares, and with them the royalties from now on
+    Transfer {
+        /// The model's name
+        model: String,
+        /// How many of the 1 000 000 shares
+        shares: u64,
+        /// The receiver's address (gm1…)
+        to: AccountId,
+        /// The wallet that gives them
         #[arg(long, default_value = "modeler", value_name = "WALLET")]
         wallet: String,
     },
@@ -54,13 +84,20 @@ pub(crate) enum Model {
 impl Model {
     pub(crate) async fn run(self, home: &Home, output: Output) -> Result<()> {
         match self {
-            Self::Publish { folder, name, licence, royalty_bps, wallet } => {
+            Self::Publish { folder, name, licence, royalty_bps, mut parents, wallet } => {
+                parents.sort_unstable();
+                parents.dedup();
                 let name = match name {
                     Some(name) => name,
                     None => default_name(&folder)?,
                 };
-                let publication = Publication { name: &name, licence: &licence, royalty_bps };
+                let publication = Publication { name: &name, licence: &licence, royalty_bps, parents };
                 publish_folder(home, output, &folder, &publication, &wallet).await
+            }
+            Self::Shares { model } => shares::show(home, output, &model).await,
+            Self::Claim { model, wallet } => shares::claim(home, output, &model, &wallet).await,
+            Self::Transfer { model, shares, to, wallet } => {
+                shares::transfer(home, output, &model, shares, to, &wallet).await
             }
             Self::List => list(home, output).await,
             Self::Show { model } => show(home, output, &model).await,
@@ -103,6 +140,7 @@ async fn publish_folder(
     let as_said = record.name == publication.name
         && record.licence == publication.licence
         && record.royalty_bps == publication.royalty_bps
+        && record.parents == publication.parents
         && record.publisher == sender.account();
     if !as_said {
         return Err(Failure::new(format!(

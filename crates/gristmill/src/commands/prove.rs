@@ -322,7 +322,7 @@ fn file(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gristmill_types::{AccountId, ChannelId, LineId, ModelId, Usage};
+    use gristmill_types::{AccountId, ChannelId, ModelId, Usage};
 
     fn hash(number: u8) -> TxHash {
         TxHash::new([number; 32])
@@ -335,8 +335,7 @@ mod tests {
         let (payer, payee, issuer, lane, amount) =
             (account, account, account, 0, Amount::from_grains(grains));
         let event = if paid {
-            let (line, usage, earned, royalty) =
-                (LineId::new([4; 32]), Usage::default(), amount, Amount::ZERO);
+            let (usage, earned, owed, bonded) = (Usage::default(), amount, Amount::ZERO, Amount::ZERO);
             let paid = amount;
             Event::ClaimPaid {
                 channel,
@@ -346,11 +345,12 @@ mod tests {
                 lane,
                 seq,
                 model,
-                line,
                 usage,
                 paid,
                 earned,
-                royalty,
+                owed,
+                bonded,
+                royalties: vec![],
             }
         } else {
             let (deadline_ms, by_payee) = (900_000, true);

@@ -44,6 +44,9 @@ pub(crate) enum Wallet {
         #[arg(long)]
         issuer: Option<AccountId>,
     },
+    /// Let keys spend from a wallet on channels, up to a limit
+    #[command(subcommand)]
+    Key(super::key::Key),
 }
 
 impl Wallet {
@@ -51,6 +54,7 @@ impl Wallet {
         match self {
             Self::Create { name, restore } => create(home, output, &name, restore),
             Self::Show { name } => show(home, output, name.as_deref()).await,
+            Self::Key(key) => key.run(home, output).await,
             Self::Send { amount, to, from, issuer } => send(home, output, amount, to, &from, issuer).await,
         }
     }

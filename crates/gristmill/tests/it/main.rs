@@ -4,5 +4,6 @@ mod bad_input;
 mod clients;
 mod crash;
 mod exchange;
+mod members;
 mod pay;
 mod prove;

@@ -96,7 +96,8 @@ fn what_is_pending_or_refused_is_not_claimed_again() {
     // One claim with a number and an amount below, the same, and one by which it was capped.
     for (through, amount, replaced) in [(0, 4, true), (1, 5, false), (0, 5, false), (1, 4, false)] {
         let amount = Amount::from_grains(amount);
-        memory.pending = vec![PendingClaim { lane: 3, line, through, amount, deadline_ms: 900_000 }];
+        memory.pending =
+            vec![PendingClaim { lane: 3, lines: lines.clone(), through, amount, deadline_ms: 900_000 }];
         assert_eq!(news(&memory, &settlement, false), []);
         assert_eq!(news(&memory, &settlement, true).len(), usize::from(replaced), "{through} {amount}");
         // An approval pays at once beside a pending claim.
