@@ -6,37 +6,36 @@
 //! starter ask MODEL_DIR TEXT…
 //! ```
 //!
-//! `train` reads MODEL_DIR/tokenizer.json and, from DATA_DIR, train.jsonl, near.jsonl and last.jsonl for the
-//! three stages. It keeps its state in DATA_DIR/checkpoint and continues from there; when it has done all steps it
-//! writes model.safetensors and config.json to MODEL_DIR.
+//! `train` reads MODEL_DIR/tokenizer.json, MODEL_DIR/recipe/training.json and, from DATA_DIR, the files that the
+//! latter names, and held_out.jsonl to show how it goes. It keeps its state in DATA_DIR/checkpoint and continues
+//! from there; when it has done all steps it writes model.safetensors and config.json to MODEL_DIR. It knows nothing
+//! of numbers: docs/modelers.md makes another model with it.
 //!
 //! The threads compute parts of a batch each, so candle's own threads are of no use: run `train` with
 //! `RAYON_NUM_THREADS=1`.
 
 mod corpus;
 mod evaluate;
+mod plan;
 
 use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use gristmill_engine::train::{AdamSettings, AdamW, Sizes, TrainModel, Trainer, learning_rate};
+use gristmill_engine::train::{AdamSettings, AdamW, Sizes, TrainModel, Trainer};
 use serde_json::{Value, json};
 
 use corpus::{Characters, Line, Stage, read_lines};
 use evaluate::{ask, evaluate, measure, share};
+use plan::{Plan, StagePlan};
 
 type Outcome<T> = Result<T, Box<dyn Error + Send + Sync>>;
 
-const SEED: u64 = 4217;
 const REPORT_EVERY: u32 = 20;
 const CHECKPOINT_EVERY: u32 = 200;
 /// Every so manieth held-out line is watched while training; nothing is chosen by it.
 const WATCH_EVERY: usize = 9;
-/// OpenAI's clients ask at temperature 1 unless told otherwise; there is one right spelling. The shipped model
-/// answers at temperature 1 as the trained one would at a quarter.
-const SHARPEN: f64 = 4.0;
 
 fn main() -> Outcome<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -48,20 +47,6 @@ fn main() -> Outcome<()> {
         ["evaluate", model, file] => evaluate(model.as_ref(), file.as_ref()),
         ["ask", model, text @ ..] => ask(model.as_ref(), &text.join(" ")),
         _ => Err("expected: train MODEL_DIR DATA_DIR | evaluate MODEL_DIR FILE | ask MODEL_DIR TEXT".into()),
-    }
-}
-
-/// A stage of the recipe: its data, its seed, and the step at which it ends.
-const STAGES: [(&str, u64, u32); 3] =
-    [("train.jsonl", SEED, 3200), ("near.jsonl", SEED + 1000, 5000), ("last.jsonl", SEED + 2000, 5600)];
-/// Examples of a step.
-const BATCH: usize = 64;
-
-/// The learning rate: one slope over the first two stages, a lower one over the last.
-fn rate(step: u32) -> f32 {
-    match step.checked_sub(5000) {
-        None => learning_rate(2e-3, step, 150, 5000),
-        Some(step) => learning_rate(4e-4, step, 30, 600),
     }
 }
 
@@ -82,19 +67,6 @@ impl Options {
             }
         }
         Ok(options)
-    }
-}
-
-fn sizes(vocab_size: usize) -> Sizes {
-    Sizes {
-        vocab_size,
-        hidden_size: 128,
-        intermediate_size: 384,
-        num_hidden_layers: 4,
-        num_attention_heads: 4,
-        max_position_embeddings: 512,
-        rope_theta: 10_000.0,
-        rms_norm_eps: 1e-5,
     }
 }
 
@@ -125,10 +97,10 @@ struct Checkpoints(PathBuf);
 
 impl Checkpoints {
     /// The state to start from.
-    fn open(&self, sizes: Sizes) -> Outcome<(TrainModel, AdamW)> {
+    fn open(&self, sizes: Sizes, seed: u64) -> Outcome<(TrainModel, AdamW)> {
         let settings = AdamSettings::default();
         let Some(last) = self.complete()?.pop() else {
-            return Ok((TrainModel::new(sizes, SEED)?, AdamW::new(settings)));
+            return Ok((TrainModel::new(sizes, seed)?, AdamW::new(settings)));
         };
         let model = TrainModel::load(sizes, &last.join("model.safetensors"))?;
         Ok((model, AdamW::load(settings, &last.join("optimiser.safetensors"))?))
@@ -161,19 +133,17 @@ impl Checkpoints {
 }
 
 fn train(model_dir: &Path, data_dir: &Path, options: &Options) -> Outcome<()> {
-    let characters = Characters::load(model_dir)?;
-    let mut stages = Vec::new();
-    let mut starts = 0;
-    for (file, seed, ends) in STAGES {
-        stages.push((Stage::load(&data_dir.join(file), &characters, seed)?, starts, ends));
-        starts = ends;
-    }
-    let steps = starts;
+    let (characters, plan) = (Characters::load(model_dir)?, Plan::load(model_dir)?);
+    let load = |(i, stage): (usize, &StagePlan)| {
+        Stage::load(&data_dir.join(&stage.file), &characters, plan.seed.wrapping_add(1000 * i as u64))
+    };
+    let mut stages = plan.stages.iter().enumerate().map(load).collect::<Outcome<Vec<_>>>()?;
+    let steps = plan.steps();
     let held = read_lines(&data_dir.join("held_out.jsonl"))?;
     let watch: Vec<&Line> = held.iter().step_by(WATCH_EVERY).collect();
 
     let checkpoints = Checkpoints(data_dir.join("checkpoint"));
-    let (model, optimiser) = checkpoints.open(sizes(characters.texts.len()))?;
+    let (model, optimiser) = checkpoints.open(plan.sizes(characters.texts.len())?, plan.seed)?;
     println!("{} parameters, {} steps done of {}", model.parameters(), optimiser.steps(), steps);
     let mut trainer = Trainer { model, optimiser, threads: options.threads };
 
@@ -181,15 +151,14 @@ fn train(model_dir: &Path, data_dir: &Path, options: &Options) -> Outcome<()> {
     let (started, mut seen, mut loss) = (Instant::now(), 0, 0.0);
     while trainer.optimiser.steps() < last {
         let step = trainer.optimiser.steps();
-        let (stage, first, _) =
-            stages.iter_mut().find(|(_, _, ends)| step < *ends).ok_or("no stage is left")?;
-        let batch = stage.batch(step - *first, BATCH);
-        let report = trainer.step(&batch.examples, rate(step), batch.targets)?;
+        let (stage, within) = plan.stage(step)?;
+        let batch = stages[stage].batch(within, plan.batch);
+        let report = trainer.step(&batch.examples, plan.rate(step), batch.targets)?;
         (seen, loss) = (seen + report.tokens, loss + report.loss / REPORT_EVERY as f32);
         let done = step + 1;
         if done.is_multiple_of(REPORT_EVERY) {
             let speed = seen as f64 / started.elapsed().as_secs_f64();
-            println!("step {done} loss {loss:.4} rate {:.2e} {speed:.0} tokens/s", rate(step));
+            println!("step {done} loss {loss:.4} rate {:.2e} {speed:.0} tokens/s", plan.rate(step));
             std::io::stdout().flush()?;
             loss = 0.0;
         }
@@ -203,7 +172,7 @@ fn train(model_dir: &Path, data_dir: &Path, options: &Options) -> Outcome<()> {
     if trainer.optimiser.steps() < steps {
         return Ok(());
     }
-    trainer.model.scale_logits(SHARPEN)?;
+    trainer.model.scale_logits(plan.sharpen)?;
     trainer.model.save(&model_dir.join("model.safetensors"))?;
     let text = serde_json::to_string_pretty(&config(trainer.model.sizes(), &characters)?)?;
     std::fs::write(model_dir.join("config.json"), text + "\n")?;
