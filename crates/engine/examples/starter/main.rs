@@ -17,6 +17,8 @@
 mod corpus;
 mod evaluate;
 mod plan;
+#[cfg(test)]
+mod tests;
 
 use std::error::Error;
 use std::io::Write;
