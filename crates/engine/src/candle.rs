@@ -9,8 +9,8 @@
 //! changes a result.
 
 use crate::{
-    Engine, EngineInfo, Generation, Job, Llama, Load, LoadError, Precision, Recomputation, Recomputed,
-    Replay, StartError,
+    Engine, EngineInfo, Generation, Job, Llama, Load, LoadError, MAX_TOP_LOGPROBS, Precision, Recomputation,
+    Recomputed, Replay, StartError,
     gguf::Gguf,
     inbox::Inbox,
     scheduler::{Limits, Scheduler},
@@ -186,6 +186,9 @@ impl Engine for CandleEngine {
     fn start(&self, job: Job) -> Result<Generation, StartError> {
         let limit = self.room(&job.prompt_ids, &job.sampling)?;
         let sampler = Sampler::new(job.seed, &job.sampling)?;
+        if let Some(asked) = job.top_logprobs.filter(|asked| *asked > MAX_TOP_LOGPROBS) {
+            return Err(StartError::TooManyLogprobs { asked, limit: MAX_TOP_LOGPROBS });
+        }
         let transcript = Transcript::new(Arc::clone(&self.tokenizer), &job.sampling.stop)?;
         let place = self.place()?;
         let (events, receiver) = mpsc::channel(job.window.clamp(1, MAX_WINDOW) + 1);
@@ -196,6 +199,7 @@ impl Engine for CandleEngine {
             tokenizer: Arc::clone(&self.tokenizer),
             events,
             stop_at_eos: job.stop_at_eos,
+            top_logprobs: job.top_logprobs,
             prompt_tokens,
             limit,
             drawn: 0,

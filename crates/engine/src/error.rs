@@ -89,6 +89,14 @@ pub enum StartError {
     /// Sampling parameters that the canonical sampler does not know.
     #[error(transparent)]
     Sampling(#[from] BadSampling),
+    /// More log probabilities than are given.
+    #[error("top_logprobs is {asked}; it must be 0 to {limit}")]
+    TooManyLogprobs {
+        /// What was asked for.
+        asked: u8,
+        /// The most there are.
+        limit: u8,
+    },
     /// Stop texts that are not usable.
     #[error(transparent)]
     Text(#[from] TextError),
@@ -111,6 +119,7 @@ impl StartError {
             Self::NoOutput => "no_output",
             Self::AnswerTooLong { .. } => "answer_too_long",
             Self::Sampling(_) => "bad_sampling",
+            Self::TooManyLogprobs { .. } => "bad_logprobs",
             Self::Text(_) => "bad_stop",
             Self::Stopped => "engine_stopped",
             Self::Unsupported(_) => "unsupported",

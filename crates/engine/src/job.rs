@@ -11,6 +11,9 @@ use tokio::sync::{mpsc, oneshot};
 /// other shapes. Logits move by about 1e-5 there; scores differ by twice that at most.
 pub const F32_TOLERANCE: f64 = 1e-3;
 
+/// How many of the likeliest tokens a job may ask log probabilities of: as many as OpenAI's API gives.
+pub const MAX_TOP_LOGPROBS: u8 = 20;
+
 /// Something that answers prompts.
 pub trait Engine: Send + Sync {
     /// What it is and what its bounds are.
@@ -74,6 +77,9 @@ pub struct Job {
     /// Whether the tokenizer's end-of-answer ids end the answer. Off for measurements of a fixed
     /// length.
     pub stop_at_eos: bool,
+    /// Whether pieces carry log probabilities, and of how many of the likeliest tokens beside the
+    /// drawn one: 0 to [`MAX_TOP_LOGPROBS`].
+    pub top_logprobs: Option<u8>,
 }
 
 /// What happens to an answer, in order: pieces, then one `Done`.
@@ -87,9 +93,30 @@ pub enum Event {
         /// Text that is final with them; often none, since a token may hold a part of a character
         /// and text that may begin a stop text is held back.
         text: String,
+        /// One for each id, where the job asks for them; empty otherwise.
+        logprobs: Vec<Logprobs>,
     },
     /// The end.
     Done(Done),
+}
+
+/// How likely the model finds a token at its place.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct TokenLogprob {
+    /// The token.
+    pub id: u32,
+    /// The natural logarithm of its probability, by softmax over the whole vocabulary at
+    /// temperature 1, whatever the temperature and the top k of the draw.
+    pub logprob: f32,
+}
+
+/// The log probabilities of one drawn token and its rivals.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Logprobs {
+    /// The token that was drawn.
+    pub drawn: TokenLogprob,
+    /// As many of the likeliest as the job asks for, likeliest first, ties by lower id.
+    pub top: Vec<TokenLogprob>,
 }
 
 /// How an answer ended.

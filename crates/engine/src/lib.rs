@@ -36,6 +36,7 @@ mod inbox;
 mod job;
 mod linear;
 mod llama;
+mod logprobs;
 mod random;
 mod rope;
 mod scheduler;
@@ -47,7 +48,8 @@ pub use candle::{CandleEngine, CandleOptions};
 pub use config::{LlamaConfig, Rope, RopeScaling};
 pub use error::{LoadError, StartError};
 pub use job::{
-    Done, Engine, EngineInfo, Event, F32_TOLERANCE, Generation, Job, Load, Recomputation, Recomputed, Replay,
+    Done, Engine, EngineInfo, Event, F32_TOLERANCE, Generation, Job, Load, Logprobs, MAX_TOP_LOGPROBS,
+    Recomputation, Recomputed, Replay, TokenLogprob,
 };
 pub use linear::Precision;
 pub use llama::Llama;

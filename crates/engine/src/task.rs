@@ -1,6 +1,6 @@
 //! One answer, or one answer to recompute, while the engine works on it.
 
-use crate::{Done, Event, Recomputed, llama::Kv};
+use crate::{Done, Event, Recomputed, llama::Kv, logprobs::logprobs};
 use gristmill_audit::Sampler;
 use gristmill_tokenizer::{Tokenizer, Transcript};
 use gristmill_types::Finish;
@@ -98,6 +98,7 @@ pub(crate) struct Answer {
     /// One slot wider than the window, so that there is always room for `Done`.
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) stop_at_eos: bool,
+    pub(crate) top_logprobs: Option<u8>,
     pub(crate) prompt_tokens: u32,
     /// Tokens of the answer at most.
     pub(crate) limit: u32,
@@ -122,7 +123,9 @@ impl Answer {
         self.drawn += 1;
         let (text, finish) = self.text_of(draw.token).map_err(|error| error.to_string())?;
         // The reader has room, since a step is taken only then; if it is gone, nobody misses this.
-        let _ = self.events.try_send(Event::Piece { ids: vec![draw.token], text });
+        let logprobs = self.top_logprobs.map(|top| logprobs(logits, draw.token, usize::from(top)));
+        let piece = Event::Piece { ids: vec![draw.token], text, logprobs: logprobs.into_iter().collect() };
+        let _ = self.events.try_send(piece);
         Ok(finish.map(Ending::Finished))
     }
 

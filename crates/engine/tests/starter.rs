@@ -54,7 +54,14 @@ fn start(
     let mut bytes = [7; 32];
     bytes[..8].copy_from_slice(&(seed as u64).to_le_bytes());
     engine
-        .start(Job { prompt_ids, sampling, seed: Seed::new(bytes), window: 256, stop_at_eos: true })
+        .start(Job {
+            prompt_ids,
+            sampling,
+            seed: Seed::new(bytes),
+            window: 256,
+            stop_at_eos: true,
+            top_logprobs: None,
+        })
         .unwrap()
 }
 

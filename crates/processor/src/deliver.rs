@@ -159,7 +159,7 @@ impl Delivery {
                 () = events.closed() => return Err(Ended::Gone),
             };
             match event {
-                Some(Generated::Piece { ids, text }) => {
+                Some(Generated::Piece { ids, text, logprobs: _ }) => {
                     self.pay(u64::try_from(ids.len()).unwrap_or(u64::MAX), delivered, events).await?;
                     delivered.text.update(text.as_bytes());
                     delivered.ids.extend_from_slice(&ids);

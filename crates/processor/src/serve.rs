@@ -212,6 +212,7 @@ async fn start(
             seed: *seed,
             window: usize::try_from(prepared.quote.signed.body.limits.window_tokens).unwrap_or(1),
             stop_at_eos: true,
+            top_logprobs: None,
         })
     });
     // The prompt is being computed while this waits for the disk.

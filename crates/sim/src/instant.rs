@@ -176,6 +176,9 @@ impl Engine for InstantEngine {
     fn start(&self, job: Job) -> Result<Generation, StartError> {
         let limit = self.room(&job)?;
         Sampler::new(job.seed, &job.sampling)?;
+        if job.top_logprobs.is_some() {
+            return Err(StartError::Unsupported("give log probabilities, since it computes none"));
+        }
         let transcript = Transcript::new(Arc::clone(&self.tokenizer), &job.sampling.stop)?;
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             let Load { running, queued } = self.load();
@@ -281,7 +284,7 @@ impl Answer {
         match self.text_of(id) {
             Ok((text, finish)) => {
                 // There is room, or the reader is gone and nobody misses it.
-                let _ = self.events.try_send(Event::Piece { ids: vec![id], text });
+                let _ = self.events.try_send(Event::Piece { ids: vec![id], text, logprobs: Vec::new() });
                 finish.map(|finish| (finish, None))
             }
             Err(error) => Some((Finish::Error, Some(error.to_string()))),

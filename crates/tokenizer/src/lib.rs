@@ -15,6 +15,7 @@
 mod bundle;
 mod error;
 mod folder;
+mod pieces;
 mod stop;
 mod stream;
 mod template;

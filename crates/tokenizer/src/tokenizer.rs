@@ -97,6 +97,15 @@ impl Tokenizer {
         self.special_ids.contains(&id)
     }
 
+    /// The id's text in the vocabulary.
+    pub(crate) fn token_name(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    pub(crate) fn decoder(&self) -> Option<&tokenizers::DecoderWrapper> {
+        self.inner.get_decoder()
+    }
+
     /// The library's own decoding of a window.
     pub(crate) fn decode_window(&self, ids: &[u32]) -> Result<String, TextError> {
         guarded(|| self.inner.decode(ids, true))

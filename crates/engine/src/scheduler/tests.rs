@@ -57,6 +57,7 @@ fn answer(prompt: usize, limit: u32, window: usize) -> (Task, mpsc::Receiver<Eve
         tokenizer: tokenizer(),
         events,
         stop_at_eos: true,
+        top_logprobs: None,
         prompt_tokens: prompt as u32,
         limit,
         drawn: 0,

@@ -1,7 +1,7 @@
 //! Jobs: batching, ends, cancellation, backpressure, admission.
 
 use crate::support::*;
-use gristmill_engine::{CandleOptions, Engine, Event, Load, Precision, StartError};
+use gristmill_engine::{CandleOptions, Engine, Event, Job, Load, MAX_TOP_LOGPROBS, Precision, StartError};
 use gristmill_tokenizer::Transcript;
 use gristmill_types::Finish;
 
@@ -180,6 +180,43 @@ fn bad_jobs_are_refused_at_once() {
     extreme.sampling.temperature_micros = u32::MAX;
     extreme.window = usize::MAX;
     assert_eq!(answer(&engine, extreme).ids.len(), 5);
+}
+
+#[test]
+fn log_probabilities_are_the_models_at_every_temperature() {
+    let engine = engine_with(Precision::F32, &[], &CandleOptions::default());
+    let plain = job(prompt(10, 0), sampling(30, &[]), 3);
+    let expected = answer(&engine, plain.clone());
+    let whole: Vec<u32> = plain.prompt_ids.iter().chain(&expected.ids).copied().collect();
+    let logits = model(Precision::F32).logits(&whole).unwrap();
+    let softmax = |row: &[f32]| -> Vec<f64> {
+        let total: f64 = row.iter().map(|logit| f64::from(*logit).exp()).sum();
+        row.iter().map(|logit| f64::from(*logit) - total.ln()).collect()
+    };
+    for top in [0, 5, MAX_TOP_LOGPROBS] {
+        let mut generation = engine.start(Job { top_logprobs: Some(top), ..plain.clone() }).unwrap();
+        let mut all = Vec::new();
+        while let Some(Event::Piece { ids, logprobs, .. }) = generation.blocking_next() {
+            assert_eq!(ids, logprobs.iter().map(|one| one.drawn.id).collect::<Vec<_>>());
+            all.extend(logprobs);
+        }
+        assert_eq!(all.iter().map(|one| one.drawn.id).collect::<Vec<_>>(), expected.ids, "the draws stay");
+        for (one, row) in all.iter().zip(&logits[plain.prompt_ids.len() - 1..]) {
+            let expected = softmax(row);
+            for token in one.top.iter().chain([&one.drawn]) {
+                let difference = f64::from(token.logprob) - expected[token.id as usize];
+                assert!(difference.abs() < 1e-4, "{token:?}: {difference}");
+            }
+            assert_eq!(one.top.len(), usize::from(top));
+            assert!(one.top.windows(2).all(|pair| pair[0].logprob >= pair[1].logprob));
+            let better = expected.iter().filter(|other| **other > expected[one.drawn.id as usize] + 1e-4);
+            if better.count() < one.top.len() {
+                assert!(one.top.iter().any(|token| token.id == one.drawn.id));
+            }
+        }
+    }
+    let refused = engine.start(Job { top_logprobs: Some(MAX_TOP_LOGPROBS + 1), ..plain }).unwrap_err();
+    assert_eq!(refused.code(), "bad_logprobs");
 }
 
 #[test]

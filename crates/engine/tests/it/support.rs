@@ -83,7 +83,14 @@ pub(crate) fn prompt(count: usize, salt: usize) -> Vec<u32> {
 }
 
 pub(crate) fn job(prompt_ids: Vec<u32>, sampling: Sampling, seed: u8) -> Job {
-    Job { prompt_ids, sampling, seed: Seed::new([seed; 32]), window: 16, stop_at_eos: true }
+    Job {
+        prompt_ids,
+        sampling,
+        seed: Seed::new([seed; 32]),
+        window: 16,
+        stop_at_eos: true,
+        top_logprobs: None,
+    }
 }
 
 /// What an answer came to.
@@ -98,7 +105,8 @@ pub(crate) fn collect(mut generation: Generation) -> Answer {
     let (mut ids, mut text) = (Vec::new(), String::new());
     loop {
         match generation.blocking_next().expect("Done comes last") {
-            Event::Piece { ids: next, text: piece } => {
+            Event::Piece { ids: next, text: piece, logprobs } => {
+                assert!(logprobs.is_empty(), "nobody asked");
                 ids.extend(next);
                 text.push_str(&piece);
             }

@@ -103,7 +103,7 @@ async fn chat(State(served): State<Arc<Served>>, body: Body) -> Result<Response,
     // The draw of a paid request with the same seed, so that the same is computed.
     let nonce = user_seed_nonce(request.seed.unwrap_or_default());
     let seed = Seed::fixed(&nonce, &ids_digest(&prompt_ids), &served.model);
-    let job = Job { prompt_ids, sampling, seed, window: WINDOW, stop_at_eos: true };
+    let job = Job { prompt_ids, sampling, seed, window: WINDOW, stop_at_eos: true, top_logprobs: None };
     let generation = served.engine.start(job).map_err(|error| failed(&error))?;
     let (events, stream) = mpsc::channel(STREAM_BUFFER);
     tokio::spawn(deliver(generation, request.model, events));

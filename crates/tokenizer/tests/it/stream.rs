@@ -45,6 +45,37 @@ fn characters_are_never_cut() {
     assert_eq!(pieces, ["", "", "", "", "", "😀", " a", ""]);
 }
 
+/// Bytes of each token; in order they are the text.
+#[test]
+fn bytes_of_tokens_make_the_text() {
+    for (name, tokenizer) in &*ALL {
+        let text =
+            if *name == "character" { "the 10 cab қñ十" } else { "the  cab é😀\n ҚАЗ th\u{0}" };
+        let ids = tokenizer.encode(text).unwrap();
+        let ids: Vec<u32> = ids.into_iter().filter(|id| *id > 2).collect();
+        let bytes: Vec<u8> = ids.iter().flat_map(|id| tokenizer.token_bytes(*id).unwrap()).collect();
+        let bytes = String::from_utf8(bytes).unwrap();
+        // The text's own leading space is what sentencepiece adds and its decoder strips.
+        let expected = if *name == "sentencepiece" { format!(" {text}") } else { text.into() };
+        assert_eq!(bytes, expected, "{name}");
+        assert_eq!(tokenizer.token_bytes(2).unwrap(), b"</s>", "{name}");
+        assert_eq!(tokenizer.token_bytes(1_000_000).unwrap(), b"", "{name}");
+    }
+    let (_, tokenizer) = &ALL[0];
+    let ids = tokenizer.encode("é").unwrap();
+    assert_eq!(tokenizer.token_bytes(ids[0]).unwrap(), [0xc3], "a part of a character");
+}
+
+/// All 256 bytes, and what merely looks like one.
+#[test]
+fn every_byte_has_a_token() {
+    for (name, tokenizer) in &ALL[..2] {
+        let found: Vec<Vec<u8>> = (3..259).map(|id| tokenizer.token_bytes(id).unwrap()).collect();
+        let expected: Vec<Vec<u8>> = (0..=u8::MAX).map(|byte| vec![byte]).collect();
+        assert_eq!(found, expected, "{name}");
+    }
+}
+
 #[test]
 fn an_unfinished_character_comes_out_at_the_end() {
     let (_, tokenizer) = &ALL[0];
