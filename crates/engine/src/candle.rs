@@ -64,7 +64,7 @@ impl Default for CandleOptions {
 pub struct CandleEngine {
     info: EngineInfo,
     tokenizer: Arc<Tokenizer>,
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inbox<Task>>,
     places: Arc<Semaphore>,
     running: Arc<AtomicUsize>,
 }

@@ -70,10 +70,10 @@ pub enum RopeScaling {
     Factors(Vec<f32>),
 }
 
-const MAX_VOCAB: usize = 1 << 22;
-const MAX_WIDTH: usize = 1 << 18;
-const MAX_LAYERS: usize = 1 << 10;
-const MAX_POSITIONS: usize = 1 << 26;
+pub(crate) const MAX_VOCAB: usize = 1 << 22;
+pub(crate) const MAX_WIDTH: usize = 1 << 18;
+pub(crate) const MAX_LAYERS: usize = 1 << 10;
+pub(crate) const MAX_POSITIONS: usize = 1 << 26;
 const MAX_PARAMETERS: u64 = 1 << 42;
 
 impl LlamaConfig {
@@ -190,7 +190,7 @@ impl Rope {
     }
 }
 
-fn bad(reason: String) -> LoadError {
+pub(crate) fn bad(reason: String) -> LoadError {
     LoadError::Config(reason)
 }
 
@@ -221,11 +221,11 @@ fn refuse_unsupported(json: &Value) -> Result<(), LoadError> {
     Ok(())
 }
 
-fn size(json: &Value, name: &str) -> Result<usize, LoadError> {
+pub(crate) fn size(json: &Value, name: &str) -> Result<usize, LoadError> {
     optional_size(json, name)?.ok_or_else(|| bad(format!("{name} is missing")))
 }
 
-fn optional_size(json: &Value, name: &str) -> Result<Option<usize>, LoadError> {
+pub(crate) fn optional_size(json: &Value, name: &str) -> Result<Option<usize>, LoadError> {
     if json[name].is_null() {
         return Ok(None);
     }

@@ -75,6 +75,33 @@ pub enum StartError {
         /// How many there are.
         vocab: u32,
     },
+    /// Nothing to embed.
+    #[error("there is no input; send at least one text")]
+    NoInput,
+    /// More inputs than are embedded for one request.
+    #[error("{inputs} inputs are given; send at most {limit} in one request")]
+    TooManyInputs {
+        /// How many there are.
+        inputs: usize,
+        /// The most there may be.
+        limit: usize,
+    },
+    /// An input without tokens.
+    #[error("input {index} has no tokens")]
+    EmptyInput {
+        /// Which one, counted from 0.
+        index: usize,
+    },
+    /// An input that the model cannot read at once.
+    #[error("input {index} has {tokens} tokens; the model reads at most {limit}, so split it")]
+    InputTooLong {
+        /// Which one, counted from 0.
+        index: usize,
+        /// Its tokens.
+        tokens: usize,
+        /// The most there may be.
+        limit: u32,
+    },
     /// No output was asked for.
     #[error("max_tokens is 0; ask for at least one token")]
     NoOutput,
@@ -114,7 +141,10 @@ impl StartError {
         match self {
             Self::Busy { .. } => "busy",
             Self::EmptyPrompt => "empty_prompt",
-            Self::PromptTooLong { .. } => "context_length_exceeded",
+            Self::NoInput => "no_input",
+            Self::TooManyInputs { .. } => "too_many_inputs",
+            Self::EmptyInput { .. } => "empty_input",
+            Self::PromptTooLong { .. } | Self::InputTooLong { .. } => "context_length_exceeded",
             Self::UnknownToken { .. } => "unknown_token",
             Self::NoOutput => "no_output",
             Self::AnswerTooLong { .. } => "answer_too_long",

@@ -32,14 +32,14 @@ impl Llama {
 }
 
 /// The tensors of a folder's files.
-struct Safetensors {
+pub(crate) struct Safetensors {
     files: Vec<(PathBuf, File)>,
     /// By name: which file, where its data begins in it, what it is.
     tensors: BTreeMap<String, (usize, u64, TensorInfo)>,
 }
 
 impl Safetensors {
-    fn open(dir: &Path) -> Result<Self, LoadError> {
+    pub(crate) fn open(dir: &Path) -> Result<Self, LoadError> {
         let mut all = Self { files: Vec::new(), tensors: BTreeMap::new() };
         for name in file_names(dir)? {
             all.add(dir.join(name))?;
@@ -77,6 +77,10 @@ impl Safetensors {
 }
 
 impl Source for Safetensors {
+    fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
         let Some((file, data, info)) = self.tensors.get(name) else {
             return Err(LoadError::Weights(format!("{name} is missing")));

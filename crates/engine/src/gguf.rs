@@ -211,6 +211,10 @@ impl Gguf {
 }
 
 impl Source for Gguf {
+    fn has(&self, name: &str) -> bool {
+        gguf_name(name).is_ok_and(|name| self.content.tensor_infos.contains_key(&name))
+    }
+
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
         let tensor = self.quantised(&gguf_name(name)?, shape)?.dequantize(&Device::Cpu)?;
         finite(name, tensor)
@@ -220,7 +224,7 @@ impl Source for Gguf {
         let weight = self.quantised(&gguf_name(name)?, &[out, input])?;
         match weight.dtype() {
             GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => {
-                Ok(Linear::Dense(finite(name, weight.dequantize(&Device::Cpu)?)?))
+                Ok(Linear::dense(finite(name, weight.dequantize(&Device::Cpu)?)?))
             }
             _ => Ok(Linear::quantised(weight)),
         }

@@ -1,29 +1,33 @@
-//! What the engine's thread is told: new tasks, that an event was taken, that it is to end.
+//! What an engine's thread is told: new tasks, that an event was taken, that it is to end.
 
-use crate::task::Task;
 use std::{
     collections::VecDeque,
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
 };
 
 /// Shared by the thread and everybody who talks to it.
-#[derive(Default)]
-pub(crate) struct Inbox {
-    state: Mutex<State>,
+pub(crate) struct Inbox<T> {
+    state: Mutex<State<T>>,
     bell: Condvar,
 }
 
-#[derive(Default)]
-struct State {
+struct State<T> {
     /// Bounded by the places that tasks hold.
-    tasks: VecDeque<Task>,
+    tasks: VecDeque<T>,
     rung: bool,
     closed: bool,
 }
 
-impl Inbox {
+impl<T> Default for Inbox<T> {
+    fn default() -> Self {
+        let state = State { tasks: VecDeque::new(), rung: false, closed: false };
+        Self { state: Mutex::new(state), bell: Condvar::new() }
+    }
+}
+
+impl<T> Inbox<T> {
     /// Hands over a task; gives it back if the thread has ended or is to end.
-    pub(crate) fn push(&self, task: Task) -> Result<(), Box<Task>> {
+    pub(crate) fn push(&self, task: T) -> Result<(), Box<T>> {
         let mut state = self.lock();
         if state.closed {
             return Err(Box::new(task));
@@ -57,7 +61,7 @@ impl Inbox {
     }
 
     /// New tasks; `None` if the thread is to end. What rings from here on, a wait will hear.
-    pub(crate) fn take(&self) -> Option<VecDeque<Task>> {
+    pub(crate) fn take(&self) -> Option<VecDeque<T>> {
         let mut state = self.lock();
         state.rung = false;
         if state.closed { None } else { Some(std::mem::take(&mut state.tasks)) }
@@ -66,12 +70,21 @@ impl Inbox {
     /// Sleeps until there is a reason to look again.
     pub(crate) fn wait(&self) {
         let state = self.lock();
-        let idle = |state: &mut State| !state.rung && !state.closed;
+        let idle = |state: &mut State<T>| !state.rung && !state.closed;
         drop(self.bell.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner));
     }
 
     /// The state has no invariant that a panic could leave broken, so a poisoned lock is still good.
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says that the thread has ended, however it ended.
+pub(crate) struct Exit<T>(pub(crate) Arc<Inbox<T>>);
+
+impl<T> Drop for Exit<T> {
+    fn drop(&mut self) {
+        self.0.close();
     }
 }

@@ -25,10 +25,19 @@
 //! weights the product's blocking depends on the number of rows: logits move by about 1e-5 between
 //! batches, and a comparison allows a margin ([`F32_TOLERANCE`]).
 //!
+//! # Embeddings
+//! [`Embedder`] is to embeddings what [`Engine`] is to answers: texts in, as token ids, vectors out.
+//! [`CandleEmbedder`] is a BERT from a folder of sentence-transformers (MiniLM and its kin). A text is
+//! computed alone, whatever else waits, so its vector is the same to the bit in any company, at every
+//! precision ([`EmbedderInfo::exact`]). [`Purpose::of`] says which of the two a model is for.
+//!
 //! This crate knows no money, no network and no ledger.
 
+mod bert;
 mod candle;
 mod config;
+mod embed;
+mod embedder;
 mod error;
 mod folder;
 mod gguf;
@@ -37,6 +46,7 @@ mod job;
 mod linear;
 mod llama;
 mod logprobs;
+mod purpose;
 mod random;
 mod rope;
 mod scheduler;
@@ -46,6 +56,8 @@ mod weights;
 
 pub use candle::{CandleEngine, CandleOptions};
 pub use config::{LlamaConfig, Rope, RopeScaling};
+pub use embed::{Embedder, EmbedderInfo, Embedding};
+pub use embedder::{CandleEmbedder, EmbedderOptions};
 pub use error::{LoadError, StartError};
 pub use job::{
     Done, Engine, EngineInfo, Event, F32_TOLERANCE, Generation, Job, Load, Logprobs, MAX_TOP_LOGPROBS,
@@ -53,4 +65,5 @@ pub use job::{
 };
 pub use linear::Precision;
 pub use llama::Llama;
+pub use purpose::Purpose;
 pub use random::random_llama;

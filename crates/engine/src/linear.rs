@@ -1,11 +1,11 @@
-//! Weight matrices, plain or quantised.
+//! Weight matrices, plain or quantised, with or without a bias.
 
 use crate::LoadError;
 use candle_core::{
     Module, Result, Tensor,
     quantized::{GgmlDType, QMatMul, QTensor},
 };
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// How weights are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,9 +27,15 @@ impl Precision {
     }
 }
 
-/// A matrix (out, in) that is multiplied with rows.
+/// A matrix (out, in) that is multiplied with rows, and what is added to each row of the product.
 #[derive(Clone, Debug)]
-pub(crate) enum Linear {
+pub(crate) struct Linear {
+    weight: Matrix,
+    bias: Option<Tensor>,
+}
+
+#[derive(Clone, Debug)]
+enum Matrix {
     Dense(Tensor),
     Quantised(QMatMul),
 }
@@ -38,7 +44,7 @@ impl Linear {
     /// Keeps an f32 matrix at the precision.
     pub(crate) fn new(weight: Tensor, precision: Precision) -> std::result::Result<Self, LoadError> {
         match precision {
-            Precision::F32 => Ok(Self::Dense(weight)),
+            Precision::F32 => Ok(Self::dense(weight)),
             Precision::Q8_0 => {
                 let columns = weight.dim(1)?;
                 if !columns.is_multiple_of(GgmlDType::Q8_0.block_size()) {
@@ -51,27 +57,46 @@ impl Linear {
         }
     }
 
+    pub(crate) fn dense(weight: Tensor) -> Self {
+        Self { weight: Matrix::Dense(weight), bias: None }
+    }
+
     /// Wraps a quantised matrix without `QMatMul::from_qtensor`, which lets the environment decide
     /// whether to dequantise, and thus would let it change an engine's class.
     pub(crate) fn quantised(weight: QTensor) -> Self {
-        Self::Quantised(QMatMul::QTensor(Arc::new(weight)))
+        Self { weight: Matrix::Quantised(QMatMul::QTensor(Arc::new(weight))), bias: None }
+    }
+
+    /// The same matrix with a bias (out).
+    pub(crate) fn with_bias(self, bias: Tensor) -> Self {
+        Self { bias: Some(bias), ..self }
     }
 
     /// Rows (n, in) to rows (n, out).
     pub(crate) fn forward(&self, rows: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::Dense(weight) => rows.matmul(&weight.t()?),
-            Self::Quantised(weight) => weight.forward(rows),
+        let product = match &self.weight {
+            Matrix::Dense(weight) => rows.matmul(&weight.t()?)?,
+            Matrix::Quantised(weight) => weight.forward(rows)?,
+        };
+        match &self.bias {
+            Some(bias) => product.broadcast_add(bias),
+            None => Ok(product),
         }
     }
 
     /// The storage's type, by GGML's names.
     pub(crate) fn kind(&self) -> &'static str {
-        match self {
-            Self::Quantised(QMatMul::QTensor(weight)) => kind_name(weight.dtype()),
-            Self::Quantised(QMatMul::Tensor(_) | QMatMul::TensorF16(_)) | Self::Dense(_) => "f32",
+        match &self.weight {
+            Matrix::Quantised(QMatMul::QTensor(weight)) => kind_name(weight.dtype()),
+            Matrix::Quantised(QMatMul::Tensor(_) | QMatMul::TensorF16(_)) | Matrix::Dense(_) => "f32",
         }
     }
+}
+
+/// The types of matrices by GGML's names, joined with `+`: `q8_0` for most.
+pub(crate) fn kinds<'a>(matrices: impl Iterator<Item = &'a Linear>) -> String {
+    let kinds: BTreeSet<&str> = matrices.map(Linear::kind).collect();
+    kinds.into_iter().collect::<Vec<_>>().join("+")
 }
 
 /// GGML's names of types, lower case.

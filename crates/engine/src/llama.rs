@@ -12,12 +12,11 @@
 
 use crate::{
     config::LlamaConfig,
-    linear::{Linear, is_exact},
+    linear::{Linear, is_exact, kinds},
     rope::RopeTable,
 };
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{ops, rotary_emb};
-use std::collections::BTreeSet;
 
 /// One layer's weights.
 #[derive(Clone, Debug)]
@@ -118,8 +117,7 @@ impl Llama {
 
     /// The types of the weight matrices by GGML's names, joined with `+`: `q8_0` for most.
     pub fn kind(&self) -> String {
-        let kinds: BTreeSet<&str> = self.matrices().map(Linear::kind).collect();
-        kinds.into_iter().collect::<Vec<_>>().join("+")
+        kinds(self.matrices())
     }
 
     /// Whether a sequence's logits have the same bits whatever else is in the batch.

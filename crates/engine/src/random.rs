@@ -35,6 +35,10 @@ impl Random {
 }
 
 impl Source for Random {
+    fn has(&self, _name: &str) -> bool {
+        true
+    }
+
     fn tensor(&mut self, _name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
         let count = shape.iter().product::<usize>();
         let values: Vec<f32> = match shape {

@@ -13,7 +13,7 @@
 
 use crate::{
     error::plain,
-    inbox::Inbox,
+    inbox::{Exit, Inbox},
     llama::{Attention, Llama, Part, Rows},
     task::{Ending, Goal, Task},
 };
@@ -44,7 +44,7 @@ pub(crate) struct Limits {
 
 pub(crate) struct Scheduler {
     model: Llama,
-    inbox: Arc<Inbox>,
+    inbox: Arc<Inbox<Task>>,
     limits: Limits,
     waiting: VecDeque<Task>,
     /// In the order in which they began.
@@ -53,17 +53,13 @@ pub(crate) struct Scheduler {
     count: Arc<AtomicUsize>,
 }
 
-/// Says that the thread has ended, however it ended.
-struct Exit(Arc<Inbox>);
-
-impl Drop for Exit {
-    fn drop(&mut self) {
-        self.0.close();
-    }
-}
-
 impl Scheduler {
-    pub(crate) fn new(model: Llama, inbox: Arc<Inbox>, limits: Limits, count: Arc<AtomicUsize>) -> Self {
+    pub(crate) fn new(
+        model: Llama,
+        inbox: Arc<Inbox<Task>>,
+        limits: Limits,
+        count: Arc<AtomicUsize>,
+    ) -> Self {
         Self { model, inbox, limits, waiting: VecDeque::new(), running: Vec::new(), count }
     }
 
@@ -202,7 +198,7 @@ fn step(
 }
 
 /// Runs one unit of work; a panic is its error.
-fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+pub(crate) fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result,
         Err(_) => Err("the engine met a defect of its own while computing; see its log".into()),

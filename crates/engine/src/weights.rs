@@ -12,6 +12,9 @@ use candle_core::{DType, Tensor};
 
 /// Where weights come from.
 pub(crate) trait Source {
+    /// Whether there is such a tensor.
+    fn has(&self, name: &str) -> bool;
+
     /// The tensor in f32. A missing name or another shape is an error that says so.
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError>;
 

@@ -1,6 +1,7 @@
 //! The engine through its public interface.
 
 mod broken;
+mod embed;
 mod engine;
 mod gguf;
 mod golden;
