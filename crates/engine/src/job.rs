@@ -2,7 +2,7 @@
 
 use crate::StartError;
 use gristmill_audit::Seed;
-use gristmill_tokenizer::Tokenizer;
+use gristmill_tokenizer::{ChatMessage, Tokenizer};
 use gristmill_types::{Finish, Sampling};
 use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
@@ -80,6 +80,31 @@ pub struct Job {
     /// Whether pieces carry log probabilities, and of how many of the likeliest tokens beside the
     /// drawn one: 0 to [`MAX_TOP_LOGPROBS`].
     pub top_logprobs: Option<u8>,
+    /// What the prompt and the draw were before they became ids and a seed, for engines that do both
+    /// by themselves; none where only ids are known.
+    pub source: Option<Source>,
+}
+
+/// A request as its author wrote it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// The prompt.
+    pub prompt: Prompt,
+    /// The share of probability of which the likeliest tokens take part, where that is given.
+    pub top_p: Option<f64>,
+    /// How many of the likeliest tokens take part, where that is given.
+    pub top_k: Option<u8>,
+    /// The number that repeats a draw, where that is given.
+    pub seed: Option<i64>,
+}
+
+/// A prompt in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Prompt {
+    /// Messages, which a chat template makes one text of.
+    Chat(Vec<ChatMessage>),
+    /// A text to go on from.
+    Text(String),
 }
 
 /// What happens to an answer, in order: pieces, then one `Done`.
@@ -87,8 +112,8 @@ pub struct Job {
 pub enum Event {
     /// The next tokens.
     Piece {
-        /// Their ids, one or more. The id that ended the answer is among them: it was drawn like
-        /// all others, and an audit checks it like all others.
+        /// Their ids. The id that ended the answer is among them: it was drawn like all others, and an
+        /// audit checks it like all others. None where the end alone releases text that was held.
         ids: Vec<u32>,
         /// Text that is final with them; often none, since a token may hold a part of a character
         /// and text that may begin a stop text is held back.

@@ -61,7 +61,7 @@ pub use embedder::{CandleEmbedder, EmbedderOptions};
 pub use error::{LoadError, StartError};
 pub use job::{
     Done, Engine, EngineInfo, Event, F32_TOLERANCE, Generation, Job, Load, Logprobs, MAX_TOP_LOGPROBS,
-    Recomputation, Recomputed, Replay, TokenLogprob,
+    Prompt, Recomputation, Recomputed, Replay, Source, TokenLogprob,
 };
 pub use linear::Precision;
 pub use llama::Llama;

@@ -61,6 +61,7 @@ fn start(
             window: 256,
             stop_at_eos: true,
             top_logprobs: None,
+            source: None,
         })
         .unwrap()
 }

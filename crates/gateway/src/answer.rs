@@ -45,7 +45,7 @@ impl Heading {
     }
 
     fn usage(bought: &Bought) -> Usage {
-        Usage::new(bought.prompt_tokens, bought.completion_tokens, Some(bought.cost))
+        Usage::new(bought.prompt_tokens, bought.completion_tokens, bought.unit, Some(bought.cost))
     }
 
     fn extension(&self, bought: &Bought) -> Extension {

@@ -25,8 +25,8 @@ use gristmill_net::{
     },
     sse,
 };
-use gristmill_tokenizer::{Tokenizer, Transcript};
-use gristmill_types::{Amount, ChannelId, Digest, Receipt, Signable as _, sha256};
+use gristmill_tokenizer::{Tokenizer, Transcript, unit};
+use gristmill_types::{Amount, ChannelId, Digest, Receipt, Signable as _, Unit, sha256};
 use std::{
     pin::Pin,
     sync::Arc,
@@ -59,6 +59,7 @@ pub(crate) struct Bought {
     pub(crate) finish: FinishReason,
     pub(crate) prompt_tokens: u64,
     pub(crate) completion_tokens: u64,
+    pub(crate) unit: Unit,
     pub(crate) cost: Amount,
 }
 
@@ -386,6 +387,7 @@ impl Purchase {
             finish: self.traffic.finish.unwrap_or(FinishReason::Error),
             prompt_tokens: self.traffic.prompt_ids.len() as u64,
             completion_tokens: self.traffic.ids.len() as u64,
+            unit: unit(&self.tokenizer.digest()),
             cost,
         };
         self.app.emit(Event::Paid {
@@ -394,6 +396,7 @@ impl Purchase {
             processor: self.peer.processor(),
             prompt_tokens: bought.prompt_tokens,
             completion_tokens: bought.completion_tokens,
+            unit: bought.unit,
             cost,
         });
         Ok(bought)

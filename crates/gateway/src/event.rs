@@ -1,6 +1,6 @@
 //! What a gateway tells its owner.
 
-use gristmill_types::{AccountId, Amount, ChannelId, Digest, TxHash};
+use gristmill_types::{AccountId, Amount, ChannelId, Digest, TxHash, Unit};
 use serde::Serialize;
 
 /// Something that happened.
@@ -19,6 +19,8 @@ pub enum Event {
         prompt_tokens: u64,
         /// Tokens of the answer.
         completion_tokens: u64,
+        /// What these tokens are.
+        unit: Unit,
         /// What it cost.
         cost: Amount,
     },

@@ -45,6 +45,7 @@ pub(crate) async fn prepare(
     };
     let challenge = app.market.challenge(app, seller, peer, &request).await?;
     let quote = &challenge.quote().body;
+    request.check_sampler(quote.is_recomputable())?;
     let tokenizer = app.market.tokenizer(peer, &quote.tokenizer).await?;
     let messages: Vec<ChatMessage> = request
         .messages

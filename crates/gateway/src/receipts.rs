@@ -7,7 +7,8 @@ use gristmill_store::{
     rusqlite::{OptionalExtension as _, types::Value},
 };
 use gristmill_types::{
-    AccountId, Amount, ChannelTerms, Digest, PublicKey, Quote, Receipt, Signable as _, Signed, Usage, Voucher,
+    AccountId, Amount, ChannelTerms, Digest, PublicKey, Quote, Receipt, Signable as _, Signed, Unit, Usage,
+    Voucher,
 };
 use serde::{Deserialize, Serialize};
 
@@ -84,6 +85,11 @@ impl Entry {
         );
     }
 
+    /// What its tokens are.
+    pub fn unit(&self) -> Unit {
+        gristmill_tokenizer::unit(&self.quote.body.tokenizer)
+    }
+
     /// What the owner is told.
     pub(crate) fn paid(&self) -> Event {
         Event::Paid {
@@ -92,6 +98,7 @@ impl Entry {
             processor: self.terms.payee,
             prompt_tokens: self.prompt_tokens,
             completion_tokens: self.completion_tokens,
+            unit: self.unit(),
             cost: self.cost,
         }
     }
@@ -106,6 +113,7 @@ impl Entry {
             "processor": self.terms.payee,
             "prompt_tokens": self.prompt_tokens,
             "completion_tokens": self.completion_tokens,
+            "unit": self.unit(),
             "cost": self.cost,
         })
     }
@@ -178,6 +186,13 @@ pub struct Checked {
     pub payer: AccountId,
     /// The model version.
     pub model: gristmill_types::ModelId,
+    /// What computed it, by the quote.
+    pub engine: String,
+    /// Whether whoever has the model can compute the answer again. Otherwise that this model answered is
+    /// the processor's claim, and the receipt proves counts and price.
+    pub recomputable: bool,
+    /// What its tokens are.
+    pub unit: Unit,
     /// Spent on the lane up to and with this request.
     pub spent: Amount,
     /// Of that, this request.
@@ -259,6 +274,9 @@ pub fn verify(entry: &Entry) -> Result<Checked, VerifyError> {
         processor: terms.payee,
         payer: terms.payer,
         model: offered.model,
+        engine: offered.engine.clone(),
+        recomputable: offered.is_recomputable(),
+        unit: entry.unit(),
         spent: said.spent,
         cost: entry.cost,
         cost_proven,

@@ -366,6 +366,7 @@ impl App {
             max_tokens: Some(1),
             temperature: None,
             top_k: None,
+            top_p: None,
             seed: None,
             stop: Vec::new(),
         };

@@ -243,6 +243,7 @@ async fn list_models(app: &App) -> Result<Vec<Model>, BuyError> {
                 created: model.time_ms / 1_000,
                 owned_by: model.publisher.to_string(),
                 context_length: None,
+                unit: gristmill_tokenizer::unit(&model.tokenizer),
                 pricing: Some((&offer.prices).into()),
             });
         }

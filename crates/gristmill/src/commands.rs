@@ -40,6 +40,8 @@ pub(crate) struct Cli {
 enum Command {
     /// Run an exchange on this machine: ledger, modeler, processor and gateway
     Up(crate::up::Up),
+    /// Offer a server that runs already (Ollama, llama.cpp, vLLM, …) for pay on the running exchange
+    Sell(crate::sell::Sell),
     /// Send a prompt through the running exchange and pay for the answer
     Ask(ask::Ask),
     /// Create, show and use wallets
@@ -82,6 +84,7 @@ pub(crate) fn run(cli: Cli, output: Output) -> anyhow::Result<()> {
     runtime.block_on(async {
         match cli.command {
             Command::Up(command) => command.run(&home, output).await,
+            Command::Sell(command) => command.run(&home, output).await,
             Command::Ask(command) => command.run(&home, output).await,
             Command::Wallet(command) => command.run(&home, output).await,
             Command::Market(command) => command.run(&home, output).await,

@@ -10,6 +10,7 @@
 //!   ledger/          blocks and state
 //!   processor/       records of what was served and earned
 //!   gateway/         records of what was bought and spent
+//!   sellers/NAME/    records of what `sell` served and earned with that wallet
 //! ```
 
 use crate::failure::Failure;

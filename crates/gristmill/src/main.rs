@@ -8,6 +8,7 @@ mod failure;
 mod home;
 mod models;
 mod output;
+mod sell;
 mod starter;
 mod up;
 mod wallet;

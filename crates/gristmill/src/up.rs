@@ -1,6 +1,7 @@
 //! `gristmill up`: a whole exchange on this machine, and what it says while it runs.
 
 pub(crate) mod exchange;
+mod neighbours;
 
 use crate::{
     home::Home,
@@ -62,8 +63,17 @@ impl Up {
         };
         home.announce(exchange.running())?;
         output.show(&ready(&exchange), || greeting(&exchange, home, started))?;
+        let mut looking = tokio::spawn(neighbours::find());
+        let mut looked = false;
         let result = loop {
             tokio::select! {
+                found = &mut looking, if !looked => {
+                    looked = true;
+                    for neighbour in found.unwrap_or_default() {
+                        let command = neighbour.command(&program(), &exchange.home_argument());
+                        output.show(&neighbour.event(&command), || neighbour.line(&command))?;
+                    }
+                }
                 occurrence = exchange.next() => match occurrence {
                     Ok(occurrence) => output.show(&event(&occurrence), || line(&occurrence))?,
                     Err(error) => break Err(error),
@@ -112,7 +122,7 @@ fn greeting(exchange: &Exchange, home: &Home, started: Instant) -> String {
 }
 
 /// How this program is called: by its name where the shell finds it, or by its path.
-fn program() -> String {
+pub(crate) fn program() -> String {
     const NAME: &str = "gristmill";
     let path = std::env::var_os("PATH").unwrap_or_default();
     if std::env::split_paths(&path).any(|folder| folder.join(NAME).is_file()) {
@@ -139,12 +149,14 @@ fn line(occurrence: &Occurrence) -> String {
             processor,
             prompt_tokens,
             completion_tokens,
+            unit,
             cost,
             receipt,
         }) => {
             format!(
-                "paid      {cost} credits to processor {} for {model}: {prompt_tokens} + {completion_tokens} tokens {}",
+                "paid      {cost} credits to processor {} for {model}: {prompt_tokens} + {completion_tokens} {} {}",
                 processor.short(),
+                unit.plural(),
                 dim(&format!("receipt {}", receipt.to_string().chars().take(8).collect::<String>())),
             )
         }
@@ -156,18 +168,26 @@ fn line(occurrence: &Occurrence) -> String {
         Occurrence::Gateway(GatewayEvent::ChannelToppedUp { channel, amount, .. }) => {
             format!("channel   {} topped up with {amount} credits", channel.short())
         }
-        Occurrence::Processor(ProcessorEvent::Served { payer, usage, cost, .. }) => format!(
-            "served    {} + {} tokens for {cost} credits to {}",
+        Occurrence::Processor(event) => processor_line(event),
+        Occurrence::Gateway(GatewayEvent::Warning { message }) => format!("warning   {message}"),
+        Occurrence::Serving { name, model } => format!("serving   {name} (version {})", model.short()),
+    }
+}
+
+/// What a processor tells, for a person.
+pub(crate) fn processor_line(event: &ProcessorEvent) -> String {
+    match event {
+        ProcessorEvent::Served { payer, usage, unit, cost, .. } => format!(
+            "served    {} + {} {} for {cost} credits to {}",
             usage.input_tokens,
             usage.output_tokens,
+            unit.plural(),
             payer.short()
         ),
-        Occurrence::Processor(ProcessorEvent::Settled { earned, royalty, fee, transaction, .. }) => format!(
+        ProcessorEvent::Settled { earned, royalty, fee, transaction, .. } => format!(
             "settled   processor earned {earned}, modeler's royalty {royalty}, ledger fee {fee} credits {}",
             dim(&format!("transaction {transaction}")),
         ),
-        Occurrence::Gateway(GatewayEvent::Warning { message })
-        | Occurrence::Processor(ProcessorEvent::Warning { message }) => format!("warning   {message}"),
-        Occurrence::Serving { name, model } => format!("serving   {name} (version {})", model.short()),
+        ProcessorEvent::Warning { message } => format!("warning   {message}"),
     }
 }

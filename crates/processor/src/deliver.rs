@@ -98,6 +98,7 @@ pub(crate) async fn deliver(delivery: Delivery, mut generation: Generation, even
                 payer: delivery.placed.terms.payer,
                 model: delivery.model.id,
                 usage: receipt.usage_of_request,
+                unit: gristmill_tokenizer::unit(&delivery.model.tokenizer.digest()),
                 cost: receipt.cost_of_request,
             });
             let signed = Item::Receipt(Box::new(delivery.payment_receipt(receipt.signed)));

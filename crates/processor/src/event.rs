@@ -1,6 +1,6 @@
 //! What a processor tells its owner.
 
-use gristmill_types::{AccountId, Amount, ChannelId, ModelId, TxHash, Usage};
+use gristmill_types::{AccountId, Amount, ChannelId, ModelId, TxHash, Unit, Usage};
 use serde::Serialize;
 
 /// Something that happened.
@@ -17,6 +17,8 @@ pub enum Event {
         model: ModelId,
         /// What was used.
         usage: Usage,
+        /// What its tokens are.
+        unit: Unit,
         /// What it cost.
         cost: Amount,
     },

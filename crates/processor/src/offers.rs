@@ -5,8 +5,9 @@ use gristmill_client::ClientError;
 use gristmill_ledger::{
     keys,
     record::{Offer, Processor, Stored},
-    tx::{PostOffer, RegisterProcessor},
+    tx::{PostOffer, RegisterProcessor, WithdrawOffer},
 };
+use gristmill_types::ModelId;
 
 impl App {
     /// Registers under this endpoint, unless the ledger says the same already.
@@ -20,6 +21,15 @@ impl App {
         if !same {
             let endpoints = wanted.to_vec();
             self.sender.send(RegisterProcessor { receipt_key: self.receipt_account(), endpoints }).await?;
+        }
+        Ok(())
+    }
+
+    /// Ends the offer of a model, if there is one.
+    pub(crate) async fn withdraw(&self, model: &ModelId) -> Result<(), ClientError> {
+        let known = self.ledger.state(&[keys::offer(&self.account(), model)]).await?.value;
+        if known.iter().flatten().any(|record| Offer::of(record).is_some()) {
+            self.sender.send(WithdrawOffer { model: *model }).await?;
         }
         Ok(())
     }

@@ -235,6 +235,11 @@ impl Handle {
         self.app.offer(&model).await
     }
 
+    /// Ends the model's offer on the ledger. Requests under quotes that were given go on.
+    pub async fn withdraw(&self, model: &ModelId) -> Result<(), gristmill_client::ClientError> {
+        self.app.withdraw(model).await
+    }
+
     /// Whether the model is on the shelf.
     pub fn serves(&self, model: &ModelId) -> bool {
         self.app.shelf.get(model).is_some()

@@ -12,7 +12,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use gristmill_audit::{Seed, ids_digest, salted_digest, salted_ids_digest, user_seed_nonce};
 use gristmill_channel::{Ask, Authentic, LedgerView, Payee, Phase};
-use gristmill_engine::{Job, StartError};
+use gristmill_engine::{Job, Prompt, Source, StartError};
 use gristmill_net::{
     http::RequestId,
     openai::{ApiError, ChatRequest, SamplingDefaults},
@@ -32,6 +32,7 @@ const STREAM_BUFFER: usize = 16;
 struct Prepared {
     model: Arc<ServedModel>,
     quote: Arc<OwnQuote>,
+    source: Source,
     prompt_ids: Vec<u32>,
     sampling: Sampling,
     draw: Draw,
@@ -114,6 +115,7 @@ fn prepare(
         .tokenizer
         .encode_chat(&messages)
         .map_err(|error| ApiError::invalid("messages", error.to_string()))?;
+    request.check_sampler(quote.signed.body.is_recomputable())?;
     let limits = &quote.signed.body.limits;
     let prompt_tokens = u32::try_from(prompt_ids.len()).unwrap_or(u32::MAX);
     let sampling = request.sampling(prompt_tokens, limits, &SamplingDefaults::default())?;
@@ -137,7 +139,13 @@ fn prepare(
         None if quote.has_nonce() => Draw::Joint { prompt },
         None => return Err(no_nonce()),
     };
-    Ok(Prepared { model, quote, prompt_ids, sampling, draw, ask, authentic })
+    let source = Source {
+        prompt: Prompt::Chat(messages),
+        top_p: request.top_p,
+        top_k: request.top_k,
+        seed: request.seed,
+    };
+    Ok(Prepared { model, quote, source, prompt_ids, sampling, draw, ask, authentic })
 }
 
 /// No request can start under the quote any more.
@@ -213,6 +221,7 @@ async fn start(
             window: usize::try_from(prepared.quote.signed.body.limits.window_tokens).unwrap_or(1),
             stop_at_eos: true,
             top_logprobs: None,
+            source: Some(prepared.source.clone()),
         })
     });
     // The prompt is being computed while this waits for the disk.

@@ -36,6 +36,7 @@ mod price;
 mod quote;
 mod receipt;
 mod signed;
+mod unit;
 
 pub use amount::{Amount, ParseAmountError};
 pub use channel::{Approval, ChannelTerms, Claim, Order, Voucher};
@@ -47,9 +48,10 @@ pub use id::{
 pub use key::{BadKey, PublicKey, SecretKey};
 pub use manifest::{Manifest, ManifestFile};
 pub use price::{Prices, Usage};
-pub use quote::{DataPolicy, Limits, Quote};
+pub use quote::{DataPolicy, Limits, Quote, UPSTREAM_CLASS};
 pub use receipt::{AuditCommitment, Finish, ProcessorNonce, Receipt, Sampling};
 pub use signed::{BadSignature, Signable, Signature, Signed};
+pub use unit::Unit;
 
 /// Encodes to the one canonical byte form.
 ///

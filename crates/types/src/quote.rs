@@ -64,7 +64,16 @@ impl Signable for Quote {
     const DOMAIN: &'static str = "gristmill/quote/v1";
 }
 
+/// How engine classes begin whose answers another server computed: how it draws is not known here.
+pub const UPSTREAM_CLASS: &str = "upstream/";
+
 impl Quote {
+    /// Whether whoever has the model can compute the answers again. Otherwise that the model answered
+    /// is the processor's claim.
+    pub fn is_recomputable(&self) -> bool {
+        !self.engine.starts_with(UPSTREAM_CLASS)
+    }
+
     /// The hash that challenges, vouchers and receipts name.
     pub fn hash(&self) -> QuoteHash {
         self.digest().into()

@@ -90,6 +90,7 @@ pub(crate) fn job(prompt_ids: Vec<u32>, sampling: Sampling, seed: u8) -> Job {
         window: 16,
         stop_at_eos: true,
         top_logprobs: None,
+        source: None,
     }
 }
 

@@ -74,9 +74,10 @@ impl Ask {
             "finish_reason": finish,
         });
         output.show(&value, || {
+            let unit = usage.unit.plural();
             let speed = usage.completion_tokens as f64 / seconds.max(1e-3);
             let quiet = format!(
-                "{cost} credits · {} tokens · {speed:.0} tokens/s · processor {} · receipt {}",
+                "{cost} credits · {} {unit} · {speed:.0} {unit}/s · processor {} · receipt {}",
                 usage.total_tokens,
                 processor.short(),
                 receipt.to_string().chars().take(8).collect::<String>(),

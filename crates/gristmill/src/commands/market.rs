@@ -8,6 +8,9 @@ use crate::{
 };
 use anyhow::Result;
 use clap::Args;
+use gristmill_ledger::record;
+use gristmill_tokenizer::unit;
+use gristmill_types::Unit;
 use serde_json::{Value, json};
 
 /// Arguments of `market`.
@@ -44,6 +47,8 @@ impl Market {
                 "processor": offer.processor,
                 "endpoints": endpoints,
                 "prices": offer.prices,
+                "unit": unit(&info.model.tokenizer),
+                "trust": trust(&info.model),
                 "issuers": offer.issuers,
             }));
         }
@@ -53,6 +58,14 @@ impl Market {
                 .into());
         }
         output.show(&json!({"offers": list, "total": offers.total}), || text(&list))
+    }
+}
+
+/// What a consumer can check of an answer: whether this model gave it, or only what it cost.
+pub(crate) fn trust(model: &record::Model) -> &'static str {
+    match unit(&model.tokenizer) {
+        Unit::Token => "recomputable",
+        Unit::Byte => "claimed",
     }
 }
 
@@ -72,12 +85,15 @@ fn text(list: &[Value]) -> String {
                 offer["model"].as_str().unwrap_or_default().to_owned(),
                 credits(offer, "input_per_mtok"),
                 credits(offer, "output_per_mtok"),
+                offer["unit"].as_str().unwrap_or_default().to_owned(),
+                offer["trust"].as_str().unwrap_or_default().to_owned(),
                 format!("{}.{:02} %", royalty / 100, royalty % 100),
                 offer["processor"].as_str().unwrap_or_default().chars().take(10).collect(),
                 offer["licence"].as_str().unwrap_or_default().to_owned(),
             ]
         })
         .collect();
-    let headings = ["model", "credits/M in", "credits/M out", "royalty", "processor", "licence"];
+    let headings =
+        ["model", "credits/M in", "credits/M out", "unit", "trust", "royalty", "processor", "licence"];
     table(&headings, &rows)
 }

@@ -1,6 +1,6 @@
 //! `gristmill model`: publishing and looking up models.
 
-use super::shares;
+use super::{market::trust, shares};
 use crate::{
     connection::Connection,
     failure::Failure,
@@ -18,6 +18,7 @@ use gristmill_ledger::{
     keys,
     record::{Shares, Stored},
 };
+use gristmill_tokenizer::unit;
 use gristmill_types::{AccountId, ModelId};
 use serde_json::json;
 use std::path::PathBuf;
@@ -216,13 +217,28 @@ async fn show(home: &Home, output: Output, wanted: &str) -> Result<()> {
         state.value.iter().flatten().filter_map(gristmill_ledger::record::Pool::of).cloned().collect();
     let value = json!({
         "name": newest.model.name, "line": line, "publisher": publisher, "publisher_shares": shares,
+        "unit": unit(&newest.model.tokenizer), "trust": trust(&newest.model), "foreign": newest.model.foreign,
         "versions": versions, "royalties": pools, "height": state.height,
     });
     output.show(&value, || {
         let royalties: Vec<String> = pools.iter().map(|pool| pool.balance.to_string()).collect();
         let mut lines = vec![
             format!("model      {}", newest.model.name),
-            format!("publisher  {publisher} ({shares} of {} shares)", gristmill_ledger::params::SHARES),
+            if newest.model.foreign {
+                format!("owner      none; registered by {publisher}")
+            } else {
+                format!("publisher  {publisher} ({shares} of {} shares)", gristmill_ledger::params::SHARES)
+            },
+            format!("unit       prices are for a million {}", unit(&newest.model.tokenizer).plural()),
+            match trust(&newest.model) {
+                "claimed" => {
+                    "trust      claimed: that this model answers cannot be checked; counts and prices can"
+                        .to_owned()
+                }
+                _ => {
+                    "trust      recomputable: whoever has the model can compute each answer again".to_owned()
+                }
+            },
             format!("licence    {}", newest.model.licence),
             format!("royalty    {}.{:02} %", newest.model.royalty_bps / 100, newest.model.royalty_bps % 100),
             format!(

@@ -70,12 +70,13 @@ async fn list(home: &Home, output: Output, limit: u32) -> Result<()> {
                     text("processor").chars().take(10).collect(),
                     tokens("prompt_tokens"),
                     tokens("completion_tokens"),
+                    text("unit").to_owned(),
                     Amount::from_grains(text("cost").parse().unwrap_or_default()).to_string(),
                     if receipt["kept"] == "whole" { "" } else { "broke off" }.to_owned(),
                 ]
             })
             .collect();
-        table(&["receipt", "model", "processor", "in", "out", "credits", ""], &rows)
+        table(&["receipt", "model", "processor", "in", "out", "unit", "credits", ""], &rows)
     })
 }
 
@@ -93,8 +94,9 @@ async fn show(home: &Home, output: Output, id: &str) -> Result<()> {
             .next("see which there are: gristmill receipt list")
     })?;
     output.show(&entry, || {
+        let unit = entry.unit().plural();
         format!(
-            "receipt    {}\nmodel      {} (version {})\nprocessor  {}\npayer      {}\ntokens     {} in, {} out\n\
+            "receipt    {}\nmodel      {} (version {})\nprocessor  {}\npayer      {}\nused       {} {unit} in, {} {unit} out\n\
              cost       {} credits\nspent      {} credits on lane {} of channel {}\nkept       {}\n\n{}\n\n{}",
             entry.id,
             entry.model,
@@ -144,16 +146,20 @@ async fn check(output: Output, file: &std::path::Path, model: Option<PathBuf>) -
     let value = json!({"holds": true, "receipt": checked, "recomputed": recomputed});
     output.show(&value, || {
         let computed = match recomputed {
+            None if !checked.recomputable => {
+                "claimed: another server computed it, so nobody can compute it again; counts and price hold".to_owned()
+            }
             None if !checked.answer_proven => "not proven by the receipt: it broke off, or is not here".to_owned(),
             None => "not computed again; with the model: --model DIR".to_owned(),
             Some(tokens) => format!("all {tokens} tokens computed again, and equal"),
         };
         format!(
-            "the receipt holds\nprocessor  {}\npayer      {}\nledger     {}\nmodel      version {}\ncost       {} credits{}\nrequest    {}\nanswer     {computed}",
+            "the receipt holds\nprocessor  {}\npayer      {}\nledger     {}\nmodel      version {} ({})\ncost       {} credits{}\nrequest    {}\nanswer     {computed}",
             checked.processor,
             checked.payer,
             checked.chain,
             checked.model,
+            checked.engine,
             checked.cost,
             if checked.cost_proven { "" } else { ", by the file's word; the receipt proves the lane's sum only" },
             if checked.request_proven { "as it was sent" } else { "not proven by the receipt" },
@@ -163,6 +169,15 @@ async fn check(output: Output, file: &std::path::Path, model: Option<PathBuf>) -
 
 /// Computes the answer again from prompt, seed and model; returns the number of tokens.
 async fn recompute(entry: &ReceiptEntry, checked: &Checked, folder: PathBuf) -> Result<usize> {
+    if !checked.recomputable {
+        let text = format!(
+            "the answer cannot be computed again: its engine is `{}`, a server whose sampling is not known; that this model answered is the processor's claim",
+            checked.engine
+        );
+        return Err(Failure::new(text)
+            .next("check it without --model: signatures, counts and price hold by themselves")
+            .into());
+    }
     if checked.kept != Kept::Whole {
         let text = "the answer cannot be computed again: it broke off, and not all of it is here";
         return Err(Failure::new(text)

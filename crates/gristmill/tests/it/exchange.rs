@@ -42,10 +42,20 @@ impl Exchange {
 
     /// Starts one with further arguments.
     pub(crate) fn start_with(home: &Path, arguments: &[&str]) -> Self {
-        let mut child = program()
+        Self::start_command(home, "up", arguments, &mut program())
+    }
+
+    /// Starts a seller beside the exchange that runs on the home.
+    pub(crate) fn sell(home: &Path, arguments: &[&str]) -> Self {
+        Self::start_command(home, "sell", arguments, &mut program())
+    }
+
+    /// Starts a command that runs until it is stopped, and waits until it is ready.
+    pub(crate) fn start_command(home: &Path, name: &str, arguments: &[&str], program: &mut Command) -> Self {
+        let mut child = program
             .args(["--json", "--home"])
             .arg(home)
-            .arg("up")
+            .arg(name)
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -116,6 +126,11 @@ impl Exchange {
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(output.status.success(), "{arguments:?} failed: {text}{error}");
         serde_json::from_str(&text).unwrap_or_else(|_| panic!("{arguments:?} printed no JSON: {text}"))
+    }
+
+    /// What it said on standard error so far.
+    pub(crate) fn stderr(&self) -> String {
+        self.stderr.lock().unwrap().clone()
     }
 
     /// Sends a signal.

@@ -6,4 +6,9 @@ mod crash;
 mod exchange;
 mod members;
 mod pay;
+/// The scripted server that the upstream crate's own tests use.
+#[allow(dead_code)]
+#[path = "../../../upstream/tests/it/peer.rs"]
+mod peer;
 mod prove;
+mod sell;

@@ -1,6 +1,6 @@
 //! Answers: plain, in chunks, and the list of models.
 
-use gristmill_types::{AccountId, Amount, Digest, Finish};
+use gristmill_types::{AccountId, Amount, Digest, Finish, Unit};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An amount as a JSON number of credits, for `usage.cost`.
@@ -60,6 +60,9 @@ pub struct Usage {
     pub completion_tokens: u64,
     /// Both.
     pub total_tokens: u64,
+    /// What these tokens are; said where they are bytes.
+    #[serde(default, skip_serializing_if = "Unit::is_token")]
+    pub unit: Unit,
     /// What it cost, in credits. Absent between processor and gateway, where the receipt counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Credits>,
@@ -67,11 +70,12 @@ pub struct Usage {
 
 impl Usage {
     /// The usage with its total.
-    pub fn new(prompt_tokens: u64, completion_tokens: u64, cost: Option<Amount>) -> Self {
+    pub fn new(prompt_tokens: u64, completion_tokens: u64, unit: Unit, cost: Option<Amount>) -> Self {
         Self {
             prompt_tokens,
             completion_tokens,
             total_tokens: prompt_tokens.saturating_add(completion_tokens),
+            unit,
             cost: cost.map(Credits),
         }
     }
@@ -278,6 +282,9 @@ pub struct Model {
     /// Tokens of prompt and answer together.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_length: Option<u32>,
+    /// What prices and counts of tokens are for; said where it is bytes.
+    #[serde(default, skip_serializing_if = "Unit::is_token")]
+    pub unit: Unit,
     /// What it costs at the best offer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pricing: Option<Pricing>,
@@ -346,7 +353,7 @@ mod tests {
     #[test]
     fn a_plain_answer() {
         let mut answer = ChatAnswer::new("c-1".into(), 7, "m".into(), "hi".into(), FinishReason::Stop);
-        answer.usage = Some(Usage::new(3, 2, Some(Amount::from_grains(12_300_000))));
+        answer.usage = Some(Usage::new(3, 2, Unit::Token, Some(Amount::from_grains(12_300_000))));
         answer.gristmill = Some(Extension { receipt: Some(Digest::new([1; 32])), ..Extension::default() });
         let json = serde_json::to_value(&answer).unwrap();
         assert_eq!(
@@ -383,8 +390,9 @@ mod tests {
             })
         );
         assert_eq!(chunk.text(), "hi");
-        let last = ChatChunk::of_usage("c-1", 7, "m", Usage::new(1, 2, None));
-        assert_eq!(serde_json::to_value(&last).unwrap()["choices"], json!([]));
+        let last = ChatChunk::of_usage("c-1", 7, "m", Usage::new(1, 2, Unit::Byte, None));
+        let json = serde_json::to_value(&last).unwrap();
+        assert_eq!((&json["choices"], &json["usage"]["unit"]), (&json!([]), &json!("byte")));
         assert!(last.to_event().starts_with(b"data: {\"id\":\"c-1\""));
     }
 }

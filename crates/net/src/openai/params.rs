@@ -138,7 +138,7 @@ fn never(_: &Value) -> bool {
 const ONE_ANSWER: &str = "each request gets one answer; send it again for another";
 const NO_LOGPROBS: &str = "probabilities of tokens are not returned";
 const NO_TOOLS: &str = "the models here do not call tools; leave them out";
-const ONE_SAMPLER: &str =
+pub(super) const ONE_SAMPLER: &str =
     "every paid answer can be recomputed, and its sampler knows 'temperature', 'top_k' and 'seed' only";
 const TEXT_ONLY: &str = "prompts and answers are text";
 
@@ -155,7 +155,6 @@ const UNSUPPORTED: &[(&str, Neutral, &str)] = &[
     ("function_call", no_choice, NO_TOOLS),
     ("web_search_options", never, NO_TOOLS),
     ("response_format", text_format, "answers are free text; ask for JSON in the prompt and check it"),
-    ("top_p", one, ONE_SAMPLER),
     ("min_p", zero, ONE_SAMPLER),
     ("top_a", zero, ONE_SAMPLER),
     ("presence_penalty", zero, ONE_SAMPLER),

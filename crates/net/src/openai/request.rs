@@ -1,6 +1,9 @@
 //! Chat requests: read with care, written for a processor.
 
-use super::{ApiError, params::Params};
+use super::{
+    ApiError,
+    params::{ONE_SAMPLER, Params},
+};
 use gristmill_types::{Limits, Sampling};
 use serde::Serialize;
 use serde_json::Value;
@@ -77,6 +80,10 @@ pub struct ChatRequest {
     /// How many of the likeliest tokens take part, 1 to 64. An extension of ours and of many others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_k: Option<u8>,
+    /// The share of probability of which the likeliest tokens take part, below 1. Only servers that draw
+    /// by themselves heed it: see [`check_sampler`](Self::check_sampler).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub top_p: Option<f64>,
     /// Fixes the consumer's share of the draw, and leaves out the processor's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub seed: Option<i64>,
@@ -120,6 +127,8 @@ impl ChatRequest {
             max_tokens: read_max_tokens(&mut params)?,
             temperature: params.number("temperature", 0.0..=2.0)?,
             top_k: params.integer("top_k", 1..=MAX_TOP_K)?.and_then(|k| u8::try_from(k).ok()),
+            // All of the probability is what there is without it.
+            top_p: params.number("top_p", 0.0..=1.0)?.filter(|share| *share < 1.0),
             seed: params.seed("seed")?,
             stop: read_stops(&mut params)?,
         };
@@ -130,6 +139,14 @@ impl ChatRequest {
     /// The body to send on. Equal requests have equal bytes.
     pub fn to_body(&self) -> Vec<u8> {
         serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Refuses what the canonical sampler does not know, where answers are drawn by it.
+    pub fn check_sampler(&self, recomputable: bool) -> Result<(), ApiError> {
+        match self.top_p {
+            Some(_) if recomputable => Err(ApiError::unsupported("top_p", ONE_SAMPLER)),
+            _ => Ok(()),
+        }
     }
 
     /// Whether the usage is wanted in a last chunk.

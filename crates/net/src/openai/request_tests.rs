@@ -87,7 +87,6 @@ fn what_would_change_the_answer_is_refused_by_name() {
         ("function_call", json!({"name": "f"})),
         ("web_search_options", json!({})),
         ("response_format", json!({"type": "json_object"})),
-        ("top_p", json!(0.9)),
         ("min_p", json!(0.1)),
         ("top_a", json!(0.1)),
         ("presence_penalty", json!(0.5)),
@@ -108,6 +107,18 @@ fn what_would_change_the_answer_is_refused_by_name() {
         assert_eq!(error.param.as_deref(), Some(name));
         assert!(error.message.contains(name), "{error}");
     }
+}
+
+/// Whether an answer is recomputable, the quote says.
+#[test]
+fn top_p_is_for_upstreams() {
+    let request = parse(json!({"top_p": 0.9})).unwrap();
+    assert_eq!(request.top_p, Some(0.9));
+    let error = request.check_sampler(true).unwrap_err();
+    assert_eq!(error.code.as_deref(), Some("unsupported_parameter"));
+    assert!(error.message.contains("top_p") && error.message.contains("recomputed"), "{error}");
+    assert!(request.check_sampler(false).is_ok());
+    assert!(parse(json!({"top_p": 1})).unwrap().check_sampler(true).is_ok());
 }
 
 #[test]
@@ -144,6 +155,9 @@ fn wrong_values_are_refused_by_name() {
         (json!({"top_k": 0}), "top_k"),
         (json!({"top_k": 65}), "top_k"),
         (json!({"top_k": 1.5}), "top_k"),
+        (json!({"top_p": -0.1}), "top_p"),
+        (json!({"top_p": 1.1}), "top_p"),
+        (json!({"top_p": "half"}), "top_p"),
         (json!({"max_tokens": 0}), "max_tokens"),
         (json!({"max_tokens": -1}), "max_tokens"),
         (json!({"max_tokens": 1, "max_completion_tokens": 2}), "max_completion_tokens"),
@@ -226,13 +240,14 @@ proptest! {
     fn what_is_written_is_read(
         temperature in prop::option::of(0.0f64..=2.0),
         top_k in prop::option::of(1u8..=64),
+        top_p in prop::option::of(0.0f64..1.0),
         seed: Option<i64>,
         max_tokens in prop::option::of(1u32..),
         stop in prop::collection::vec("\\PC{1,20}", 0..4),
         content in "\\PC{0,40}",
     ) {
         let request = ChatRequest {
-            temperature, top_k, seed, max_tokens, stop,
+            temperature, top_k, top_p, seed, max_tokens, stop,
             messages: vec![Message { role: Role::System, content }],
             stream: true,
             stream_options: Some(StreamOptions { include_usage: true }),

@@ -53,7 +53,15 @@ fn job(prompt: usize, output: u32) -> Job {
     let prompt_ids = (0..prompt).map(|index| 40 + u32::try_from(index % 50).unwrap_or_default()).collect();
     let sampling = Sampling { temperature_micros: 0, top_k: 1, max_tokens: output, stop: Vec::new() };
     let window = usize::try_from(output).unwrap_or(usize::MAX);
-    Job { prompt_ids, sampling, seed: Seed::new([1; 32]), window, stop_at_eos: false, top_logprobs: None }
+    Job {
+        prompt_ids,
+        sampling,
+        seed: Seed::new([1; 32]),
+        window,
+        stop_at_eos: false,
+        top_logprobs: None,
+        source: None,
+    }
 }
 
 /// Tokens per second while all answers of the batch run.

@@ -13,7 +13,7 @@ use gristmill_net::{
     sse,
 };
 use gristmill_tokenizer::ChatMessage;
-use gristmill_types::{Limits, ModelId};
+use gristmill_types::{Limits, ModelId, Unit};
 use reqwest::header::CONTENT_TYPE;
 use std::{
     net::{Ipv4Addr, SocketAddr},
@@ -103,7 +103,15 @@ async fn chat(State(served): State<Arc<Served>>, body: Body) -> Result<Response,
     // The draw of a paid request with the same seed, so that the same is computed.
     let nonce = user_seed_nonce(request.seed.unwrap_or_default());
     let seed = Seed::fixed(&nonce, &ids_digest(&prompt_ids), &served.model);
-    let job = Job { prompt_ids, sampling, seed, window: WINDOW, stop_at_eos: true, top_logprobs: None };
+    let job = Job {
+        prompt_ids,
+        sampling,
+        seed,
+        window: WINDOW,
+        stop_at_eos: true,
+        top_logprobs: None,
+        source: None,
+    };
     let generation = served.engine.start(job).map_err(|error| failed(&error))?;
     let (events, stream) = mpsc::channel(STREAM_BUFFER);
     tokio::spawn(deliver(generation, request.model, events));
@@ -121,7 +129,7 @@ async fn deliver(mut generation: Generation, model: String, events: mpsc::Sender
                 let finish = Some(done.finish.into());
                 let mut chunk = ChatChunk::new(&id, 0, &model, Delta::default(), finish);
                 let (prompt, output) = (u64::from(done.prompt_tokens), u64::from(done.output_tokens));
-                chunk.usage = Some(Usage::new(prompt, output, None));
+                chunk.usage = Some(Usage::new(prompt, output, Unit::Token, None));
                 chunk.to_event()
             }
         };

@@ -1,5 +1,6 @@
 //! Tokenizers of the three kinds in use, streamed, stopped and loaded from folders.
 
+mod bytes;
 mod fixtures;
 mod folder;
 mod stop;

@@ -1,0 +1,275 @@
+//! `gristmill sell`: a server that runs already, offered for pay on the running exchange.
+
+mod key;
+mod seller;
+
+use crate::{
+    connection::Connection,
+    failure::Failure,
+    home::Home,
+    output::Output,
+    up::{processor_line, program},
+};
+use anyhow::Result;
+use clap::Args;
+use gristmill_types::{Amount, Prices};
+use gristmill_upstream::{Address, Options, Patience, Report, Upstream, UpstreamError, probe};
+use seller::{Offer, Seller};
+use serde_json::{Value, json};
+use std::path::PathBuf;
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::broadcast::error::RecvError,
+};
+
+/// A token has about so many bytes in most languages.
+const BYTES_PER_TOKEN: u32 = 4;
+/// What is offered where the server does not tell its context.
+const CONTEXT_BYTES: u32 = 16_384;
+/// A name on the ledger has at most so many bytes.
+const MAX_NAME: usize = 64;
+const NAMESPACE: &str = "upstream/";
+
+/// Arguments of `sell`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Counted and paid is each byte of UTF-8, in and out: the server's tokenizer is not known here.
+That the model is what the server says is your claim; consumers see it as such.
+
+Example:
+  gristmill sell --upstream http://127.0.0.1:11434 --model qwen2.5:0.5b
+
+Ctrl-C stops it and withdraws the offer; the same command goes on later with the same books.")]
+pub(crate) struct Sell {
+    /// Where the server is, for example http://127.0.0.1:11434; it speaks the OpenAI API
+    #[arg(long, value_name = "URL")]
+    upstream: String,
+    /// The model, as the server names it [default: the only one that it has]
+    #[arg(long)]
+    model: Option<String>,
+    /// The model's name on the ledger [default: upstream/ and the server's name for it]
+    #[arg(long)]
+    name: Option<String>,
+    /// The model's licence, as an SPDX expression
+    #[arg(long, default_value = "LicenseRef-Unknown")]
+    licence: String,
+    /// Credits per million bytes of prompts
+    #[arg(long, default_value = "2.5", value_name = "CREDITS")]
+    input_price: Amount,
+    /// Credits per million bytes of answers
+    #[arg(long, default_value = "5", value_name = "CREDITS")]
+    output_price: Amount,
+    /// Bytes of prompt and answer together at most [default: four for each token of the server's
+    /// context, or 16384]
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(64..))]
+    context: Option<u32>,
+    /// Answers at a time at most
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=1_024))]
+    parallel: u16,
+    /// A file with the server's API key that only you may read
+    #[arg(long, value_name = "FILE", conflicts_with = "key_env")]
+    key_file: Option<PathBuf>,
+    /// The environment variable with the server's API key [default: GRISTMILL_UPSTREAM_KEY, if it is set]
+    #[arg(long, value_name = "VARIABLE")]
+    key_env: Option<String>,
+    /// The wallet that earns, made if it is missing; each running `sell` has its own
+    #[arg(long, default_value = "seller", value_name = "WALLET")]
+    wallet: String,
+    /// The port to listen on [default: that of the last run, or a free one]
+    #[arg(long, default_value_t = 0, hide_default_value = true)]
+    port: u16,
+}
+
+impl Sell {
+    pub(crate) async fn run(self, home: &Home, output: Output) -> Result<()> {
+        let mut interrupted = signal(SignalKind::interrupt())?;
+        let mut terminated = signal(SignalKind::terminate())?;
+        let wallet = self.wallet.clone();
+        let started = tokio::select! {
+            started = self.start(home, output) => started?,
+            _ = interrupted.recv() => return Ok(()),
+            _ = terminated.recv() => return Ok(()),
+        };
+        let mut events = started.processor.events();
+        loop {
+            tokio::select! {
+                event = events.recv() => match event {
+                    Ok(event) => output.show(&event, || processor_line(&event))?,
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => break,
+                },
+                _ = interrupted.recv() => break,
+                _ = terminated.recv() => break,
+            }
+        }
+        output.say("stopping: the offer is withdrawn, requests end, what was approved is settled");
+        if let Err(error) = started.processor.withdraw(&started.model).await {
+            let message =
+                format!("the offer could not be withdrawn: {error}; the next run takes it up again");
+            output
+                .show(&json!({"event": "warning", "message": message}), || format!("warning   {message}"))?;
+        }
+        started.processor.stop().await;
+        while let Ok(event) = events.try_recv() {
+            output.show(&event, || processor_line(&event))?;
+        }
+        output.show(&json!({"event": "stopped"}), || {
+            format!("stopped; what it earned is in the wallet `{wallet}`: gristmill wallet show {wallet}")
+        })
+    }
+
+    async fn start(self, home: &Home, output: Output) -> Result<Seller> {
+        let connection = Connection::open(home)?;
+        let address: Address = self.upstream.parse().map_err(failure)?;
+        let key = key::read(self.key_file.clone(), self.key_env.as_deref(), |name| std::env::var_os(name))?;
+        output.say(&format!("asking {address} what it can do"));
+        let patience = Patience::default();
+        let report = probe(&address, key.as_ref(), self.model.as_deref(), patience).await.map_err(failure)?;
+        let told = report.context_tokens.map(|tokens| tokens.saturating_mul(BYTES_PER_TOKEN));
+        let context_bytes = self.context.or(told).unwrap_or(CONTEXT_BYTES);
+        output
+            .show(&found(&address, &report, context_bytes), || findings(&address, &report, context_bytes))?;
+        let options = Options {
+            model: report.model.clone(),
+            context_bytes,
+            context_tokens: report.context_tokens,
+            limit: report.limit,
+            max_running: usize::from(self.parallel),
+            patience,
+        };
+        let engine = Upstream::new(address.clone(), key, options).map_err(failure)?;
+        let name = self.name.clone().unwrap_or_else(|| default_name(&report.model));
+        let prices = Prices {
+            input_per_mtok: self.input_price,
+            output_per_mtok: self.output_price,
+            ..Prices::default()
+        };
+        let offer = Offer { name: &name, licence: &self.licence, prices };
+        let seller =
+            Seller::start(home, &connection, &self.wallet, self.port, engine, &offer, output).await?;
+        let ready = json!({
+            "event": "ready", "name": name, "model": seller.model, "processor": seller.account,
+            "endpoint": format!("http://{}", seller.processor.address()), "upstream": address.to_string(),
+            "prices": prices, "unit": "byte", "trust": "claimed",
+        });
+        output.show(&ready, || {
+            format!(
+                "selling    {name} for {} credits per million bytes in and {} out\naccount    {}, wallet `{}`\n\
+                 trust      claimed: consumers can check counts and prices, and not which model answered\n\n\
+                 try this in another terminal:\n\n  {} --home {} ask --model {name} \"…\"\n",
+                prices.input_per_mtok,
+                prices.output_per_mtok,
+                seller.account,
+                self.wallet,
+                program(),
+                home.root().display(),
+            )
+        })?;
+        Ok(seller)
+    }
+}
+
+/// The upstream's name as the ledger can spell it.
+fn default_name(model: &str) -> String {
+    // A local file goes by its own name, not by where it lies.
+    let model = if model.starts_with('/') { model.rsplit('/').next().unwrap_or(model) } else { model };
+    let model = model.to_lowercase();
+    let plain = |c: char| if c.is_ascii_alphanumeric() || "-_./".contains(c) { c } else { '-' };
+    let text: String = model.trim_end_matches(".gguf").chars().map(plain).collect();
+    let edges = |c: char| !c.is_ascii_alphanumeric();
+    let parts = text.split('/').map(|part| part.trim_matches(edges)).filter(|part| !part.is_empty());
+    let mut name = format!("{NAMESPACE}{}", parts.collect::<Vec<_>>().join("/"));
+    name.truncate(MAX_NAME);
+    name.trim_end_matches(edges).to_owned()
+}
+
+fn found(address: &Address, report: &Report, context_bytes: u32) -> Value {
+    json!({
+        "event": "probed", "upstream": address.to_string(), "models": report.models,
+        "unlisted": report.unlisted, "model": report.model, "context_tokens": report.context_tokens,
+        "context_bytes": context_bytes, "streams": report.streams, "marks_end": report.marks_end,
+        "counts": report.counts, "reasons": report.reasons, "limit": report.limit.name(),
+        "completes": report.completes, "first_ms": report.first.as_millis() as u64,
+    })
+}
+
+fn findings(address: &Address, report: &Report, context_bytes: u32) -> String {
+    let listed = match (&report.unlisted, report.models.len()) {
+        (Some(reason), _) => format!("it does not list its models: {reason}"),
+        (None, 1) => "the only one".to_owned(),
+        (None, count) => format!("one of {count}"),
+    };
+    let context = match report.context_tokens {
+        Some(tokens) => format!("{tokens} tokens, it says; {context_bytes} bytes are offered"),
+        None => format!("not told; {context_bytes} bytes are offered (--context)"),
+    };
+    let mut lines = vec![
+        format!("upstream   {address} answers, first words after {:.2} s", report.first.as_secs_f64()),
+        format!("model      {} ({listed})", report.model),
+        format!("context    {context}"),
+        format!(
+            "streaming  {}",
+            if report.streams {
+                "works"
+            } else {
+                "does not work: answers come whole, when they are complete"
+            }
+        ),
+        format!(
+            "texts      {}",
+            if report.completes {
+                "are completed, too (/v1/completions)"
+            } else {
+                "are not completed, only chats"
+            }
+        ),
+    ];
+    if report.limit.name().is_none() {
+        lines.push("limit      it takes no limit of tokens; answers are cut here".to_owned());
+    }
+    if report.reasons {
+        lines.push(
+            "reasoning  it thinks apart from its answers; that is not delivered, and not paid for".to_owned(),
+        );
+    }
+    lines.join("\n")
+}
+
+/// What to do about an upstream that cannot be sold.
+fn failure(error: UpstreamError) -> anyhow::Error {
+    let next = match &error {
+        UpstreamError::Address { .. } => {
+            "give the server's URL alone: --upstream http://127.0.0.1:8080, and a key it needs with --key-file FILE"
+        }
+        UpstreamError::Key(_) | UpstreamError::Denied { .. } => {
+            "put its API key into a file that only you may read, and name it: --key-file FILE"
+        }
+        UpstreamError::Client(_) => "see the system's certificates and limits, then try again",
+        UpstreamError::Unreachable { .. } => "start the server, or give its right address: --upstream URL",
+        UpstreamError::Misbehaved { .. } => {
+            "see the server's own log; it has to answer POST /v1/chat/completions"
+        }
+        UpstreamError::UnknownModel { .. } | UpstreamError::NoModel { .. } => "name the model: --model NAME",
+    };
+    Failure::new(error.to_string()).next(next).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_the_ledger_can_spell() {
+        for (model, name) in [
+            ("tiny", "upstream/tiny"),
+            ("qwen2.5:0.5b", "upstream/qwen2.5-0.5b"),
+            ("Qwen/Qwen2.5-0.5B-Instruct", "upstream/qwen/qwen2.5-0.5b-instruct"),
+            ("/models/My Model.Q8_0.gguf", "upstream/my-model.q8_0"),
+            ("../..//x/", "upstream/x"),
+            ("модель", "upstream"),
+            (&"x".repeat(99), &format!("upstream/{}", "x".repeat(55))),
+        ] {
+            assert_eq!(default_name(model), name);
+        }
+    }
+}

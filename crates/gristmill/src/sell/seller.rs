@@ -1,0 +1,201 @@
+//! A processor of its own beside that of `up`, with a wallet and books of its own, whose one model is
+//! an upstream.
+
+use crate::{
+    connection::Connection, failure::Failure, home::Home, output::Output, up::exchange::find, wallet,
+};
+use anyhow::{Context as _, Result};
+use gristmill_client::{ClientError, Sender};
+use gristmill_engine::Engine as _;
+use gristmill_ledger::{
+    keys,
+    record::{Line, Stored},
+    tx::{RegisterForeign, Transfer},
+};
+use gristmill_processor::{Config, Handle, ServedModel, StartError};
+use gristmill_types::{
+    AccountId, Amount, Digest, Manifest, ManifestFile, ModelId, Prices, SecretKey, sha256,
+};
+use gristmill_upstream::Upstream;
+use std::{
+    fs::{File, OpenOptions},
+    net::{Ipv4Addr, SocketAddr},
+    os::unix::fs::OpenOptionsExt as _,
+    sync::Arc,
+};
+
+/// What an engine must be, in the model's record: any server that claims the name.
+const ENGINE: &str = "upstream-openai";
+/// Starts that a gift for fees lasts for, with the settlements between.
+const STARTS: u32 = 100;
+
+/// What is offered.
+pub(super) struct Offer<'a> {
+    /// The model's name on the ledger.
+    pub(super) name: &'a str,
+    pub(super) licence: &'a str,
+    pub(super) prices: Prices,
+}
+
+/// A running seller.
+pub(super) struct Seller {
+    pub(super) processor: Handle,
+    pub(super) account: AccountId,
+    pub(super) model: ModelId,
+    /// Held while it runs.
+    _lock: File,
+}
+
+/// The version that a name of an upstream's model stands for. There are no files whose content could
+/// name it: whoever sells under this name sells this version, and claims to.
+pub(super) fn manifest(name: &str, tokenizer: Digest) -> Manifest {
+    let file = ManifestFile {
+        path: "upstream".to_owned(),
+        bytes: name.len() as u64,
+        sha256: sha256(&[b"gristmill/upstream/v1", name.as_bytes()]),
+    };
+    Manifest::new(vec![file], tokenizer)
+}
+
+impl Seller {
+    /// Starts it: funded, registered, offered.
+    pub(super) async fn start(
+        home: &Home,
+        connection: &Connection,
+        wallet: &str,
+        port: u16,
+        engine: Upstream,
+        offer: &Offer<'_>,
+        output: Output,
+    ) -> Result<Self> {
+        let place = format!("sellers/{wallet}");
+        let known = home.path(&place).join("processor.db").exists();
+        let key = |name: &str| {
+            // Once there are books, a key that is missing was lost.
+            if known { wallet::load_of_exchange(home, name) } else { wallet::load_or_create(home, name) }
+        };
+        // The name is checked before a folder is made of it.
+        let (account, receipts) = (key(wallet)?, key(&format!("{wallet}-receipts"))?);
+        let folder = home.folder(&place)?;
+        let lock = lock(&folder, wallet)?;
+        let issuer = connection.issuer()?;
+        fund(home, connection, &account, issuer, output).await?;
+        let port_file = format!("{place}/port");
+        let port = choose_port(port, home, &port_file);
+        let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let config = Config::new(listen, folder, account.clone(), receipts, issuer);
+        let (ledger, genesis) = (connection.ledger.clone(), connection.genesis.clone());
+        let processor =
+            gristmill_processor::start(config, ledger, genesis).await.map_err(|error| match error {
+                StartError::Listen { address, source } => {
+                    Failure::new(format!("cannot listen on {address}: {source}"))
+                        .next("choose another port: --port PORT")
+                        .into()
+                }
+                error => anyhow::Error::from(error),
+            })?;
+        home.write_secret(&port_file, processor.address().port().to_string().as_bytes())?;
+        let tokenizer = Arc::clone(engine.tokenizer());
+        let manifest = manifest(offer.name, tokenizer.digest());
+        let model = manifest.id();
+        register(connection, &account, &manifest, offer).await?;
+        let (engine, name) = (Arc::new(engine), offer.name.to_owned());
+        processor.serve(ServedModel { id: model, name, engine, tokenizer, prices: offer.prices }).await?;
+        Ok(Self { processor, account: account.account(), model, _lock: lock })
+    }
+}
+
+/// One process for one wallet: its books are not shared.
+fn lock(folder: &std::path::Path, wallet: &str) -> Result<File> {
+    let path = folder.join("lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    let file = file.with_context(|| format!("opening {}", path.display()))?;
+    file.try_lock().map_err(|_| {
+        Failure::new(format!("another `gristmill sell` sells with the wallet `{wallet}`"))
+            .next("stop it, or sell with a wallet of its own: --wallet NAME")
+    })?;
+    Ok(file)
+}
+
+/// The port that was asked for, that of the last run where it is free, or any free one: an endpoint
+/// that stays need not be registered again.
+fn choose_port(wanted: u16, home: &Home, file: &str) -> u16 {
+    let last = std::fs::read_to_string(home.path(file)).ok().and_then(|text| text.trim().parse().ok());
+    match (wanted, last) {
+        (0, Some(last)) if std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, last)).is_ok() => last,
+        (wanted, _) => wanted,
+    }
+}
+
+/// Sees that the account can pay the ledger's fees. A newcomer's is empty; the treasury of the exchange
+/// on this home gives it some.
+async fn fund(
+    home: &Home,
+    connection: &Connection,
+    account: &SecretKey,
+    issuer: AccountId,
+    output: Output,
+) -> Result<()> {
+    let fees = &connection.genesis.params.fees;
+    let once = [
+        fees.register_processor,
+        fees.commit_model,
+        fees.register_foreign,
+        fees.post_offer,
+        fees.settle,
+        fees.withdraw_offer,
+    ];
+    let needed =
+        once.iter().try_fold(Amount::ZERO, |sum, fee| sum.checked_add(*fee)).context("fees overflow")?;
+    let to = account.account();
+    let has = connection.ledger.balance(&to, &issuer).await?.value;
+    if has >= needed {
+        return Ok(());
+    }
+    let gift = needed.checked_mul_div(u128::from(STARTS), 1).context("fees overflow")?;
+    let treasury = wallet::load(home, "issuer").map_err(|_| {
+        Failure::new(format!("the account {to} has {has} credits; the ledger's fees need {needed}"))
+            .next(format!("send it some: gristmill wallet send {gift} {to}"))
+    })?;
+    let sender = Sender::new(connection.ledger.clone(), treasury, issuer);
+    sender.send(Transfer { to, issuer, amount: gift }).await.context("the treasury cannot give the fees")?;
+    output.say(&format!("funded     {gift} credits from the exchange's treasury, for the ledger's fees"));
+    Ok(())
+}
+
+/// Registers the model as foreign, unless the ledger knows it.
+async fn register(
+    connection: &Connection,
+    account: &SecretKey,
+    manifest: &Manifest,
+    offer: &Offer<'_>,
+) -> Result<()> {
+    let (ledger, id) = (&connection.ledger, manifest.id());
+    if find(ledger, &id).await?.is_some() {
+        return Ok(());
+    }
+    let line = ledger.state(&[keys::line(&keys::line_id(offer.name))]).await?.value;
+    let taken = || {
+        Failure::new(format!("the name {} belongs to another model on this ledger", offer.name))
+            .next("sell it under another name: --name NAME")
+    };
+    if line.iter().flatten().any(|record| Line::of(record).is_some()) {
+        return Err(taken().into());
+    }
+    let body = |salt| RegisterForeign {
+        model: id,
+        name: offer.name.to_owned(),
+        licence: offer.licence.to_owned(),
+        tokenizer: manifest.tokenizer(),
+        engine: ENGINE.to_owned(),
+        size_bytes: manifest.bytes(),
+        salt,
+    };
+    let sender = Sender::new(ledger.clone(), account.clone(), connection.issuer()?);
+    match sender.publish(&id, body).await {
+        Ok(_) => Ok(()),
+        // Another seller may have registered the same in this moment.
+        Err(ClientError::Rejected { .. }) if find(ledger, &id).await?.is_some() => Ok(()),
+        Err(error) => Err(error).with_context(|| format!("registering the model as {}", offer.name)),
+    }
+}

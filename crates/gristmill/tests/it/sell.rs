@@ -1,0 +1,305 @@
+//! A server that somebody runs already, sold on the exchange: found, probed, paid by the byte, and in
+//! order after all that can happen to it.
+
+use crate::{
+    exchange::{Exchange, MODEL, grains, program, run},
+    peer::{Asked, DONE, Peer, Step, end, events, json, text},
+};
+use serde_json::{Value, json as value};
+use std::{os::unix::fs::PermissionsExt as _, time::Duration};
+
+const NAME: &str = "upstream/tiny";
+const ANSWER: &str = "Жақсы, thank you.";
+const LIST: &str = r#"{"object":"list","data":[{"id":"tiny","max_model_len":512}]}"#;
+
+/// A server with one model; `chat` gives its answers.
+async fn server(chat: impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static) -> Peer {
+    Peer::start(move |asked| match asked.line.as_str() {
+        "GET /v1/models" => vec![json("200 OK", LIST)],
+        "POST /v1/chat/completions" => chat(asked),
+        _ => vec![json("404 Not Found", r#"{"detail":"Not Found"}"#)],
+    })
+    .await
+}
+
+fn good(_: &Asked) -> Vec<Step> {
+    let (one, two) = ANSWER.split_at(11);
+    vec![events(&[": hello\n\n", &text(one), &text(two), &end("stop"), DONE])]
+}
+
+/// Whether this is the question of the probe.
+fn probes(asked: &Asked) -> bool {
+    asked.body["messages"][0]["content"] == "Say OK."
+}
+
+async fn post(exchange: &Exchange, body: Value) -> (u16, String) {
+    let url = format!("{}/chat/completions", exchange.base_url());
+    let http = gristmill_net::http::client().unwrap();
+    let answer = http.post(url).bearer_auth(exchange.api_key()).body(body.to_string()).send().await.unwrap();
+    let status = answer.status().as_u16();
+    (status, answer.text().await.unwrap())
+}
+
+fn chat(model: &str, text: &str) -> Value {
+    value!({"model": model, "messages": [{"role": "user", "content": text}]})
+}
+
+/// Waits until the seller's channel is paid out to the grain, and nothing is in doubt. Gives what was
+/// spent on it.
+async fn settled(exchange: &Exchange, seller: &Value) -> u128 {
+    let mut tries = 0;
+    loop {
+        let channels = exchange.json(&["channel", "list"]);
+        let list = channels["channels"].as_array().unwrap();
+        let channel = list.iter().find(|of| of["processor"] == *seller).unwrap();
+        let (spent, settled) = (grains(&channel["spent"]), grains(&channel["settled"]));
+        let listed = exchange.json(&["receipt", "list", "--limit", "1000"])["receipts"].clone();
+        let sold = listed.as_array().unwrap().iter().filter(|of| of["processor"] == *seller);
+        let bought: u128 = sold.map(|of| grains(&of["cost"])).sum();
+        if channel["in_doubt"] == 0 && spent == settled && spent == bought {
+            return spent;
+        }
+        tries += 1;
+        assert!(tries < 150, "spent {spent}, settled {settled}, receipts {bought}: {channel}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_is_sold_and_paid_by_the_byte() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    let peer = server(good).await;
+    let exchange = Exchange::start(&home);
+    let key = folder.path().join("key");
+    std::fs::write(&key, "sk-upstream-secret\n").unwrap();
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let arguments = ["--upstream", &peer.url, "--key-file", key.to_str().unwrap()];
+    let prices = ["--input-price", "10", "--output-price", "100"];
+    let mut logging = program();
+    logging.env("RUST_LOG", "trace");
+    let seller = Exchange::start_command(&home, "sell", &[&arguments[..], &prices].concat(), &mut logging);
+    assert_eq!(seller.ready["name"], NAME);
+    let account = seller.ready["processor"].clone();
+    let before = exchange.balance("seller");
+
+    let answer = exchange.json(&["ask", "--model", NAME, "Salem"]);
+    assert_eq!((&answer["answer"], &answer["finish_reason"]), (&value!(ANSWER), &value!("stop")));
+    let usage = &answer["usage"];
+    // The prompt as it is counted, and the answer.
+    let (input, output) = ("user: Salem\n".len(), ANSWER.len());
+    assert_eq!((&usage["prompt_tokens"], &usage["completion_tokens"]), (&value!(input), &value!(output)));
+    assert_eq!((&usage["unit"], &answer["processor"]), (&value!("byte"), &account));
+    let cost = (input * 10_000 + output * 100_000) as u128;
+    let receipt = exchange.json(&["receipt", "show", answer["receipt"].as_str().unwrap()]);
+    assert_eq!(grains(&receipt["cost"]), cost);
+    let listed = exchange.json(&["receipt", "list"])["receipts"][0].clone();
+    assert_eq!(listed["unit"], "byte");
+
+    // All of it is the seller's: a foreign model has no royalty.
+    let paid = seller.wait_for("settled");
+    assert_eq!((grains(&paid["earned"]), grains(&paid["royalty"])), (cost, 0));
+    assert_eq!(exchange.balance("seller"), before + cost - grains(&paid["fee"]));
+    assert_eq!(settled(&exchange, &account).await, cost);
+
+    // What the receipt proves, and what it does not.
+    let file = folder.path().join("receipt.json");
+    std::fs::write(&file, receipt.to_string()).unwrap();
+    let file = file.to_str().unwrap();
+    let verified = exchange.json(&["receipt", "verify", file]);
+    assert_eq!((&verified["holds"], &verified["receipt"]["recomputable"]), (&value!(true), &value!(false)));
+    assert_eq!(
+        (&verified["receipt"]["cost_proven"], &verified["receipt"]["unit"]),
+        (&value!(true), &value!("byte"))
+    );
+    let recomputed = exchange.run(&["receipt", "verify", file, "--model", home.to_str().unwrap()]);
+    let error = String::from_utf8_lossy(&recomputed.stderr).into_owned();
+    assert!(!recomputed.status.success() && error.contains("cannot be computed again"), "{error}");
+
+    // Shown with its unit and its trust.
+    let offers = exchange.json(&["market", NAME])["offers"].clone();
+    assert_eq!((&offers[0]["unit"], &offers[0]["trust"]), (&value!("byte"), &value!("claimed")));
+    let own = exchange.json(&["market", MODEL])["offers"].clone();
+    assert_eq!((&own[0]["unit"], &own[0]["trust"]), (&value!("token"), &value!("recomputable")));
+    let shown = exchange.json(&["model", "show", NAME]);
+    assert_eq!((&shown["unit"], &shown["foreign"]), (&value!("byte"), &value!(true)));
+
+    // Parameters that an upstream draws by reach it; the canonical sampler does not know them.
+    let mut body = chat(NAME, "Salem");
+    for (name, given) in
+        [("top_p", value!(0.5)), ("seed", value!(7)), ("stop", value!(["\n"])), ("max_tokens", value!(9))]
+    {
+        body[name] = given;
+    }
+    let (status, text) = post(&exchange, body.clone()).await;
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, &answer["choices"][0]["finish_reason"]), (200, &value!("length")), "{text}");
+    // Nine bytes end within the fifth character.
+    assert_eq!(answer["choices"][0]["message"]["content"], "Жақс");
+    let asked = peer.asked().pop().unwrap();
+    for (name, said) in
+        [("top_p", value!(0.5)), ("seed", value!(7)), ("stop", value!(["\n"])), ("max_tokens", value!(9))]
+    {
+        assert_eq!(asked.body[name], said, "{name}");
+    }
+    assert!(asked.head.contains("Bearer sk-upstream-secret"));
+    body["model"] = value!(MODEL);
+    let (status, text) = post(&exchange, body).await;
+    assert!(status == 400 && text.contains("top_p") && text.contains("recomputed"), "{text}");
+
+    // The key is nowhere: not in the log at its most talkative, and in no file of the home but its own.
+    let log = seller.stderr();
+    assert!(!log.is_empty() && !log.contains("upstream-secret"));
+    assert_eq!(exchange.json(&["ledger", "supply"])["adds_up"], true);
+    seller.stop();
+    let refused = exchange.run(&["ask", "--model", NAME, "Salem"]);
+    assert!(!refused.status.success());
+    assert!(exchange.json(&["market"])["offers"].as_array().unwrap().len() == 1, "the offer is withdrawn");
+    exchange.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn upstreams_that_fail_cost_what_they_delivered() {
+    let folder = tempfile::tempdir().unwrap();
+    let peer = server(|asked| match asked.body["messages"][0]["content"].as_str() {
+        Some("die") => vec![events(&[&text("some "), &text("words")])],
+        Some("fail") => vec![events(&[&text("some "), "data: {\"error\":{\"message\":\"CUDA error\"}}\n\n"])],
+        Some("refuse") => vec![json("400 Bad Request", r#"{"error":{"message":"too long for me"}}"#)],
+        _ => good(asked),
+    })
+    .await;
+    let exchange = Exchange::start(folder.path());
+    let seller = Exchange::sell(folder.path(), &["--upstream", &peer.url]);
+    let account = seller.ready["processor"].clone();
+    let mut cost = 0;
+    for (question, delivered, words) in
+        [("die", 10, "broke off"), ("fail", 5, "CUDA error"), ("refuse", 0, "too long for me")]
+    {
+        let (status, text) = post(&exchange, chat(NAME, question)).await;
+        assert!(status >= 500 && text.contains(words), "{question}: {status} {text}");
+        // The prompt is paid for with the first delivery.
+        let prompt = format!("user: {question}\n").len();
+        cost += if delivered == 0 { 0 } else { (prompt * 2_500 + delivered * 5_000) as u128 };
+    }
+    let answer = exchange.json(&["ask", "--model", NAME, "Salem"]);
+    assert_eq!(answer["answer"], ANSWER);
+    let spent = settled(&exchange, &account).await;
+    assert_eq!(spent, cost + ("user: Salem\n".len() * 2_500 + ANSWER.len() * 5_000) as u128);
+    seller.stop();
+    exchange.stop();
+}
+
+/// kill -9 of the seller, and of the exchange, in the middle of streams: afterwards all books agree.
+#[tokio::test(flavor = "multi_thread")]
+async fn killed_in_the_middle_of_streams() {
+    let folder = tempfile::tempdir().unwrap();
+    let peer = server(|asked| {
+        if probes(asked) || asked.body["messages"][0]["content"] == "Salem" {
+            return good(asked);
+        }
+        vec![events(&[]), Step::Repeat(text("on and on ").into_bytes(), Duration::from_millis(3))]
+    })
+    .await;
+    let mut exchange = Exchange::start(folder.path());
+    let mut seller = Exchange::sell(folder.path(), &["--upstream", &peer.url]);
+    let (account, endpoint) = (seller.ready["processor"].clone(), seller.ready["endpoint"].clone());
+    for round in 0..3 {
+        let stream = {
+            let mut body = chat(NAME, "on");
+            body["stream"] = value!(true);
+            let url = format!("{}/chat/completions", exchange.base_url());
+            let http = gristmill_net::http::client().unwrap();
+            http.post(url).bearer_auth(exchange.api_key()).body(body.to_string())
+        };
+        let answer = tokio::spawn(async move { stream.send().await.unwrap().text().await });
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        if round == 1 {
+            exchange.kill();
+            exchange = Exchange::start(folder.path());
+        } else {
+            seller.kill();
+            seller = Exchange::sell(folder.path(), &["--upstream", &peer.url]);
+        }
+        drop(tokio::time::timeout(Duration::from_secs(30), answer).await.expect("the stream ends"));
+        assert_eq!((&seller.ready["processor"], &seller.ready["endpoint"]), (&account, &endpoint));
+        let answer = exchange.json(&["ask", "--model", NAME, "Salem"]);
+        assert_eq!(answer["answer"], ANSWER);
+        assert!(settled(&exchange, &account).await > 0);
+        assert_eq!(exchange.json(&["ledger", "supply"])["adds_up"], true);
+    }
+    // Two processes do not share books; another wallet has its own.
+    let twice = run(folder.path(), &["sell", "--upstream", &peer.url]);
+    assert!(String::from_utf8_lossy(&twice.stderr).contains("another `gristmill sell`"));
+    let other = Exchange::sell(
+        folder.path(),
+        &["--upstream", &peer.url, "--wallet", "second", "--output-price", "1"],
+    );
+    assert_eq!(exchange.json(&["market", NAME])["offers"].as_array().unwrap().len(), 2);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let answer = exchange.json(&["ask", "--model", NAME, "Salem"]);
+    assert_eq!(answer["processor"], other.ready["processor"], "the cheaper one is asked");
+    other.stop();
+    seller.stop();
+    exchange.stop();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_sold_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let peer = server(good).await;
+    let home = folder.path().join("home");
+    let error_of = |arguments: &[&str]| {
+        let output = run(&home, &[&["sell"], arguments].concat());
+        assert!(!output.status.success(), "{arguments:?}");
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    assert!(error_of(&["--upstream", &peer.url]).contains("gristmill up"));
+    let exchange = Exchange::start(&home);
+    let open = folder.path().join("open");
+    std::fs::write(&open, "sk-upstream-secret").unwrap();
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).unwrap();
+    for (arguments, about) in [
+        (&["--upstream", "127.0.0.1:8080"][..], "no URL"),
+        (&["--upstream", "http://127.0.0.1:1"], "does not answer"),
+        (&["--upstream", "http://user:secret@127.0.0.1:1"], "key-file"),
+        (&["--upstream", &peer.url, "--model", "huge"], "it has tiny"),
+        (&["--upstream", &peer.url, "--name", "Not A Name"], "name"),
+        (&["--upstream", &peer.url, "--name", MODEL], "another model"),
+        (&["--upstream", &peer.url, "--key-file", open.to_str().unwrap()], "chmod 600"),
+        (&["--upstream", &peer.url, "--key-env", "GRISTMILL_NO_SUCH_KEY"], "not set"),
+        (&["--upstream", &peer.url, "--wallet", "../x"], "cannot name a wallet"),
+        (&["--upstream", &peer.url, "--input-price", "cheap"], "cheap"),
+    ] {
+        let error = error_of(arguments);
+        assert!(error.contains(about), "{arguments:?}: {error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+    exchange.stop();
+}
+
+/// `up` looks at the usual ports, and tells; it offers nothing by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn up_finds_servers() {
+    // Whichever of them is free on this machine.
+    let ports = [8080, 8000, 1234, 11434];
+    let Some(port) = ports.into_iter().find(|port| std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok())
+    else {
+        eprintln!("skipped: all of the ports {ports:?} are taken on this machine");
+        return;
+    };
+    let peer = Peer::on(port, |_| vec![json("200 OK", LIST)]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let exchange = Exchange::start(folder.path());
+    let found = loop {
+        let found = exchange.wait_for("upstream_found");
+        if found["url"] == peer.url {
+            break found;
+        }
+    };
+    assert_eq!(found["models"], value!(["tiny"]));
+    let command = found["command"].as_str().unwrap();
+    assert!(command.contains(&format!("sell --upstream http://127.0.0.1:{port}")), "{command}");
+    assert!(peer.asked().iter().all(|asked| asked.line == "GET /v1/models"));
+    assert_eq!(exchange.json(&["market"])["offers"].as_array().unwrap().len(), 1);
+    exchange.stop();
+}
