@@ -2,7 +2,7 @@
 
 use crate::{client::Client, error::ClientError, schema::Inclusion};
 use gristmill_ledger::{Body, SignedTx, Transaction, tx::CommitModel};
-use gristmill_types::{AccountId, Digest, ModelId, SecretKey, Signed};
+use gristmill_types::{AccountId, Digest, SecretKey, Signed};
 use std::sync::Arc;
 use tokio::sync::Mutex;
 
@@ -91,18 +91,17 @@ impl Sender {
         }
     }
 
-    /// Publishes a model version: commits to it with a fresh salt, and when that is final sends the
-    /// payload with the salt. What breaks off between the two is simply begun anew.
+    /// Publishes or registers a model version: commits to the payload with a fresh salt, and when that is
+    /// final sends it. What breaks off between the two is simply begun anew.
     pub async fn publish<B: Into<Body>>(
         &self,
-        model: &ModelId,
         payload: impl FnOnce(Digest) -> B,
     ) -> Result<Inclusion, ClientError> {
         let mut salt = [0; 32];
         getrandom::fill(&mut salt).map_err(|error| ClientError::Randomness(error.to_string()))?;
-        let salt = Digest::new(salt);
-        self.send(CommitModel::to(&self.account(), model, &salt)).await?;
-        self.send(payload(salt)).await
+        let body = payload(Digest::new(salt)).into();
+        self.send(CommitModel::to(&self.account(), &body)).await?;
+        self.send(body).await
     }
 
     /// Forgets the counted nonce, after transactions were sent for the account by other means.

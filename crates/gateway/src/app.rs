@@ -26,6 +26,8 @@ pub(crate) struct App {
     pub(crate) genesis: Genesis,
     pub(crate) ledger: Client,
     pub(crate) sender: Sender,
+    /// Sends what defends channels.
+    pub(crate) guard: Sender,
     pub(crate) http: reqwest::Client,
     pub(crate) store: Store,
     pub(crate) accounts: Arc<Accounts>,

@@ -15,6 +15,9 @@ pub struct Config {
     /// What signs transactions: the account's own key, or the voucher key, where the account has
     /// authorised that as its spending key. Then the account's own key need not be on this machine.
     pub key: SecretKey,
+    /// What signs and pays for contests of claims on its channels. Anybody's may; with a spending key, that
+    /// of an account that can pay a fee when the key has spent its limit or was revoked.
+    pub guard: SecretKey,
     /// The key that signs vouchers. One gateway process, one key: never shared, never reused.
     pub voucher_key: SecretKey,
     /// Whose credits are spent.
@@ -44,6 +47,7 @@ impl Config {
             listen,
             folder,
             payer,
+            guard: key.clone(),
             key,
             voucher_key,
             issuer,

@@ -5,9 +5,9 @@
 
 use crate::{app::App, error::BuyError, event::Event};
 use gristmill_channel::{LedgerView, Payer, PayerError, Phase};
-use gristmill_client::ledger_view;
+use gristmill_client::{ClientError, ledger_view};
 use gristmill_ledger::{
-    Body, SignedTx, decode_tx, keys,
+    Body, Rejection, SignedTx, decode_tx, keys,
     record::{SpendingKey, Stored},
     tx::{OpenChannel, TopUp, tx_hash},
 };
@@ -16,6 +16,8 @@ use gristmill_store::{Batch, Store, StoreError, rusqlite::types::Value};
 use gristmill_types::{Amount, ChannelId, ChannelTerms, TxHash};
 use std::sync::Arc;
 
+/// So many contests a spending key keeps the fees of.
+const CONTESTS: u128 = 64;
 /// Transactions of ours that may not be final yet.
 pub(crate) const SCHEMA: gristmill_store::Migration =
     gristmill_store::Migration { sql: "CREATE TABLE sent (hash TEXT PRIMARY KEY, tx BLOB NOT NULL) STRICT;" };
@@ -107,6 +109,12 @@ impl App {
             match self.complete(&tx).await {
                 Ok(()) => return Ok(tx),
                 Err(BuyError::Ledger(error)) if again && error.is_stale_nonce() => again = false,
+                // Account and spending key count from 0 both: the other has opened the same channel before.
+                Err(BuyError::Ledger(ClientError::Rejected { rejection, .. }))
+                    if again && rejection == Rejection::ChannelExists =>
+                {
+                    again = false;
+                }
                 Err(error) => return Err(error),
             }
         }
@@ -122,6 +130,10 @@ impl App {
         let of_key = self.ledger.state(&[keys::spending_key(&payer, &key)]).await?.value;
         let left = of_key.iter().flatten().find_map(SpendingKey::of);
         let left = left.map_or(Amount::ZERO, |of| of.limit.saturating_sub(of.spent));
+        // Something is left to contest claims with, should the key have to pay for that.
+        let fees = &self.genesis.params.fees;
+        let contests = fees.show_receipt.checked_mul_div(CONTESTS, 1).unwrap_or_default();
+        let left = left.saturating_sub(contests);
         Ok(balance.min(left).saturating_sub(fee))
     }
 

@@ -68,8 +68,16 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
         .map_err(|source| StartError::Listen { address: config.listen, source })?;
     let address =
         listener.local_addr().map_err(|source| StartError::Listen { address: config.listen, source })?;
+    let sender = Sender::new(ledger.clone(), config.key.clone(), config.issuer);
+    // One account counts its transactions in one place.
+    let guard = if config.guard.account() == config.key.account() {
+        sender.clone()
+    } else {
+        Sender::new(ledger.clone(), config.guard.clone(), config.issuer)
+    };
     let app = Arc::new(App {
-        sender: Sender::new(ledger.clone(), config.key.clone(), config.issuer),
+        sender,
+        guard,
         market: Market::new(ledger.clone()),
         config,
         genesis,

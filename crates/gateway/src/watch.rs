@@ -95,7 +95,7 @@ impl App {
             channel.short(),
             receipt.body.spent,
         ));
-        self.sender.send(ShowReceipt { terms, receipt: Box::new(receipt) }).await?;
+        self.guard.send(ShowReceipt { terms, receipt: Box::new(receipt) }).await?;
         Ok(())
     }
 

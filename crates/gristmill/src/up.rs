@@ -184,10 +184,17 @@ pub(crate) fn processor_line(event: &ProcessorEvent) -> String {
             unit.plural(),
             payer.short()
         ),
-        ProcessorEvent::Settled { earned, royalty, fee, transaction, .. } => format!(
-            "settled   processor earned {earned}, modeler's royalty {royalty}, ledger fee {fee} credits {}",
-            dim(&format!("transaction {transaction}")),
-        ),
+        ProcessorEvent::Settled { earned, owed, bonded, royalty, fee, transaction, .. } => {
+            let part = |what: &str, amount: &Amount| {
+                if amount.is_zero() { String::new() } else { format!(" ({amount} of it {what})") }
+            };
+            format!(
+                "settled   processor earned {earned}{}{}, modeler's royalty {royalty}, ledger fee {fee} credits {}",
+                part("for fees that it owed", owed),
+                part("into its bond", bonded),
+                dim(&format!("transaction {transaction}")),
+            )
+        }
         ProcessorEvent::Warning { message } => format!("warning   {message}"),
     }
 }

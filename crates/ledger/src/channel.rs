@@ -19,7 +19,7 @@
 //! # Claims
 //!
 //! A claim is a voucher or an approval. Anybody may submit one, and money goes only to the payee and
-//! the model's line; but nothing leaves a channel without a word from each side:
+//! to lines of models; but nothing leaves a channel without a word from each side:
 //!
 //! * From the payer, always: the claim is signed by the voucher key.
 //! * From the payee: it submits the claim itself, or the claim carries a **receipt** of its receipt

@@ -439,7 +439,7 @@ mod tests {
         world.must(PAYEE, Settle { terms, claims: vec![approval(claim(&terms, 0, 1, 100))], floor: None });
         let redemption = RequestRedemption {
             issuer: id(ISSUER),
-            amount: grains(7),
+            amount: grains(107),
             reference: "r".into(),
             wait_ms: world.rules.params.min_redemption_ms,
         };
@@ -452,9 +452,9 @@ mod tests {
         let supply = audit.supplies.iter().find(|supply| supply.issuer == id(ISSUER)).unwrap();
         let Parts { balances, channels, royalties, redemptions, bonds } = supply.parts;
         assert_eq!((channels, royalties), (grains(900), grains(10)));
-        assert_eq!((redemptions, bonds), (grains(7), grains(30)));
+        assert_eq!((redemptions, bonds), (grains(107), grains(30)));
         assert_eq!(supply.total, grains(6 * START));
-        assert_eq!(balances, grains(6 * START - 947));
+        assert_eq!(balances, grains(6 * START - 1_047));
     }
 
     #[test]

@@ -203,6 +203,12 @@ mod tests {
         owes(&mut world, offer());
         assert_eq!(owed(&world, POOR), Some(3 * FEE));
         cannot_pay(&mut world, POOR, offer());
+        let params = Params { newcomer_debt: grains(1_000), ..world.rules.params.clone() };
+        world.rules = Arc::new(Rules { params, ..(*world.rules).clone() });
+        // A second offer has to be earned first.
+        let second = PostOffer { model: FOREIGN, ..offer() };
+        let outcome = world.run(world.sign(POOR, second)).unwrap();
+        assert_eq!(outcome.rejection, Some(Rejection::OwesFees));
         // Somebody else's channel is not the sender's earning.
         let terms = world.terms(PAYER, PAYEE);
         world.must(PAYER, OpenChannel { terms, deposit: grains(1_000) });
@@ -240,10 +246,17 @@ mod tests {
         terms.open_nonce = world.nonce(&id(PAYER));
         world.must(PAYER, OpenChannel { terms, deposit: grains(1_000) });
         let settle = Settle { terms, claims: vec![approval(claim(&terms, 0, 1, 100))], floor: None };
-        let events = owes(&mut world, settle);
+        // Its fee could not come out of it, so it is not owed for.
+        cannot_pay(&mut world, POOR, settle.clone());
+        let mut tx = world.sign(POOR, settle.clone()).body;
+        tx.fee_issuer = id(OTHER_ISSUER);
+        assert!(matches!(world.run(Signed::sign(tx, &key(POOR))), Err(Invalid::CannotPayFee { .. })));
+        let Settle { claims, .. } = settle;
+        let claims = claims.into_iter().map(|item| with_receipt(item, receipt(&terms, 0, 1, 100))).collect();
+        let events = world.must(PAYER, Settle { terms, claims, floor: None });
         let [Event::ClaimPaid { owed: paid, .. }] = events.as_slice() else { panic!("{events:?}") };
         assert_eq!(*paid, Amount::ZERO);
-        assert_eq!((world.balance_of(POOR, OTHER_ISSUER), owed(&world, POOR)), (90, Some(2 * FEE)));
+        assert_eq!((world.balance_of(POOR, OTHER_ISSUER), owed(&world, POOR)), (90, Some(FEE)));
     }
 
     use gristmill_types::{Digest, ModelId};

@@ -133,7 +133,7 @@ pub enum Event {
         target: Amount,
         withhold_bps: u16,
     } = 25,
-    /// A processor wants its bond back, once ledger time reaches `deadline_ms`.
+    /// A processor wants its bond back, once block time reaches `deadline_ms`.
     UnbondingBegan { processor: AccountId, issuer: AccountId, held: Amount, deadline_ms: u64 } = 26,
     /// A processor got its bond back.
     BondReturned { processor: AccountId, issuer: AccountId, amount: Amount } = 27,

@@ -189,15 +189,16 @@ fn take_fee(
     account.nonce = account.nonce.checked_add(1).ok_or(Fault::Range)?;
     overlay.put(&key, account)?;
     let fee = rules.params.fees.of(&tx.body);
-    let payer = tx.fee_payer();
-    match spending::count(overlay, &payer, &tx.sender, &tx.fee_issuer, fee) {
-        Ok(()) => {}
-        Err(Stop::Rejected(why)) => return Err(Invalid::SpendingKey { why }),
+    // What is no key of the payer's, or has spent its limit, pays for itself: anybody may defend a channel.
+    let (payer, refused) = match spending::count(overlay, &tx.fee_payer(), &tx.sender, &tx.fee_issuer, fee) {
+        Ok(()) => (tx.fee_payer(), None),
+        Err(Stop::Rejected(why)) => (tx.sender, Some(why)),
         Err(Stop::Fault(fault)) => return Err(fault.into()),
-    }
+    };
     let (from, to) = (Side::Account(&payer), Side::Account(&rules.fee_account));
     match posting::post(overlay, &tx.fee_issuer, from, to, fee) {
         Ok(()) => Ok((fee, false)),
+        Err(Stop::Rejected(_)) if let Some(why) = refused => Err(Invalid::SpendingKey { why }),
         Err(Stop::Rejected(_)) if debt::owe(overlay, tx, rules, context, fee)? => Ok((fee, true)),
         Err(Stop::Rejected(_)) => Err(Invalid::CannotPayFee { fee, issuer: tx.fee_issuer }),
         Err(Stop::Fault(fault)) => Err(fault.into()),

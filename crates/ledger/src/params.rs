@@ -86,12 +86,11 @@ pub struct Params {
     pub default_grace_ms: u64,
     /// The longest grace period of a channel.
     pub max_grace_ms: u64,
-    /// The smallest deposit that opens a channel.
+    /// The smallest deposit that opens a channel, and the smallest redemption.
     pub min_deposit: Amount,
-    /// The shortest time that an issuer is given to pay a redemption, in milliseconds of ledger time.
+    /// The shortest time that an issuer is given to pay a redemption, in milliseconds.
     pub min_redemption_ms: u64,
-    /// How long a bond still answers for its processor after it was asked back, in milliseconds of
-    /// ledger time.
+    /// How long a bond still answers for its processor after it was asked back, in milliseconds.
     pub unbonding_ms: u64,
     /// Accounts without credits that may begin to sell on one day, owing their first fees; 0 for none.
     pub newcomers_per_day: u32,

@@ -233,7 +233,7 @@ structs! {
         amount: Amount,
         /// What holder and issuer know it by.
         reference: String,
-        /// Ledger time from which the holder may take the credits back.
+        /// Block time from which the holder may take the credits back.
         deadline_ms: u64,
     }
 
@@ -293,7 +293,7 @@ structs! {
         target: Amount,
         /// Which part of each earning is withheld, in basis points.
         withhold_bps: u16,
-        /// Ledger time from which it can be withdrawn, once it was asked back.
+        /// Block time from which it can be withdrawn, once it was asked back.
         unbonding_ms: Option<u64>,
     }
 

@@ -52,7 +52,7 @@ rejections! {
 
     // Processors.
     NotProcessor = 20: "the sender is not a registered processor; register first",
-    UnknownIssuer = 21: "the offer accepts credits of an account that is not an issuer; remove it from the list",
+    UnknownIssuer = 21: "an account that is named as an issuer is none; name those of the genesis",
     TooManyOffers = 22: "the processor has as many offers as it may have; withdraw one first",
     NoSuchOffer = 23: "the processor offers no such model; there is nothing to withdraw",
     NoBond = 24: "the processor has no bond in these credits; post one first",
@@ -60,6 +60,7 @@ rejections! {
     NotUnbonding = 26: "the bond was not asked back; unbond first",
     UnbondingNotOver = 27: "the bond still answers for the processor; withdraw it after its deadline",
     BondTooLarge = 28: "a bond cannot hold as much; post less",
+    OwesFees = 29: "the processor still owes its first fees; it posts a second offer when it has earned them",
 
     // Models.
     UnknownModel = 30: "no such model version is on the ledger; publish or register it first",
@@ -72,9 +73,9 @@ rejections! {
 
     TooFewShares = 37: "the sender holds fewer shares of this model line; transfer at most what it holds",
     PoolsDiffer = 38: "the issuers named are not those in whose credits the line was ever paid; read its pools and name exactly those",
-    NotCommitted = 39: "the sender did not commit to this publication in an earlier block; commit first, and keep the salt",
+    NotCommitted = 39: "the sender did not commit to just this publication in an earlier block; commit first, and keep the salt",
     UnknownParent = 40: "a parent is not on the ledger; publish or register it first",
-    RoyaltyBelowParents = 41: "the royalty is lower than what the parents' lines get; raise it to their sum at least",
+    RoyaltyBelowParents = 41: "the royalty is lower than what the parents' lines get; raise it to their sum at least, or name fewer parents where that is more than everything",
     TooManyRoyalties = 42: "more lines would share the royalty than may; name fewer parents",
 
     // Channels.

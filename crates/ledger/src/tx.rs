@@ -296,6 +296,7 @@ impl CheckedTx {
         ];
         if tx.body.fee_payer() != tx.body.sender {
             reads.push(keys::spending_key(&tx.body.fee_payer(), &tx.body.sender));
+            reads.push(keys::balance(&tx.body.sender, &tx.body.fee_issuer));
         }
         match action.owing(&tx.body) {
             Owing::Never => {}

@@ -28,11 +28,15 @@ pub enum Event {
         channel: ChannelId,
         /// The transaction.
         transaction: TxHash,
-        /// What the processor got.
+        /// What the processor earned.
         earned: Amount,
+        /// Of it, what went to fees that it owed as a newcomer.
+        owed: Amount,
+        /// Of it, what went into its bond.
+        bonded: Amount,
         /// What the models' lines got.
         royalty: Amount,
-        /// The fee that the processor paid.
+        /// The fee of the settlement. A newcomer may owe it instead of paying it.
         fee: Amount,
     },
     /// Something needs the owner's eye; the processor goes on.

@@ -518,13 +518,14 @@ impl App {
 
     /// Tells the owner what a transaction paid.
     fn report(&self, terms: &ChannelTerms, inclusion: &Inclusion) {
-        let (mut earned, mut royalty) = (Amount::ZERO, Amount::ZERO);
+        let [mut earned, mut royalty, mut owed, mut bonded] = [Amount::ZERO; 4];
+        let add = |sum: &mut Amount, part: Amount| *sum = sum.checked_add(part).unwrap_or(*sum);
         for event in &inclusion.outcome.events {
-            if let LedgerEvent::ClaimPaid { earned: e, royalties, .. } = event {
-                earned = earned.checked_add(*e).unwrap_or(earned);
-                for part in royalties {
-                    royalty = royalty.checked_add(part.amount).unwrap_or(royalty);
-                }
+            if let LedgerEvent::ClaimPaid { earned: e, owed: o, bonded: b, royalties, .. } = event {
+                add(&mut earned, *e);
+                add(&mut owed, *o);
+                add(&mut bonded, *b);
+                royalties.iter().for_each(|part| add(&mut royalty, part.amount));
             }
         }
         if earned.is_zero() && royalty.is_zero() {
@@ -534,6 +535,8 @@ impl App {
             channel: terms.id(),
             transaction: inclusion.outcome.hash,
             earned,
+            owed,
+            bonded,
             royalty,
             fee: inclusion.outcome.fee,
         });

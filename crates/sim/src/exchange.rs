@@ -103,10 +103,7 @@ impl Exchange {
                 size_bytes: manifest.bytes(),
                 salt,
             };
-            modeler
-                .publish(&manifest.id(), publish)
-                .await
-                .with_context(|| format!("publishing {}", model.name))?;
+            modeler.publish(publish).await.with_context(|| format!("publishing {}", model.name))?;
         }
         Ok(())
     }

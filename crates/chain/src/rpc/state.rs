@@ -112,7 +112,10 @@ pub(super) async fn channel(
     Ok(Json(ChannelInfo { id, channel, lanes }))
 }
 
-/// List what became of the claims on a lane. The node's word.
+/// Each of them reads what a whole block did.
+const MAX_CLAIMS_PAGE: usize = 50;
+
+/// List what became of the claims on a lane, at most 50 at a time. The node's word.
 ///
 /// The final transactions that took, capped or paid claims on it, oldest first.
 #[utoipa::path(
@@ -129,7 +132,7 @@ pub(super) async fn claims(
     Query(question): Query<ClaimsQuestion>,
 ) -> Result<Json<Claims>, RpcError> {
     let ClaimsQuestion { lane, skip, limit } = question;
-    let limit = limit.unwrap_or(MAX_PAGE).min(MAX_PAGE);
+    let limit = limit.unwrap_or(MAX_CLAIMS_PAGE).min(MAX_CLAIMS_PAGE);
     let (places, total) = rpc.0.view.claims(&id, lane, skip, limit);
     let mut transactions = Vec::with_capacity(places.len());
     for (height, position) in places {

@@ -109,7 +109,7 @@ async fn claims_are_found_by_lane() {
         size_bytes: 1,
         salt,
     };
-    payee.publish(&model, register).await.unwrap();
+    payee.publish(register).await.unwrap();
     let mut terms = None;
     let open = |nonce| {
         let opened = ChannelTerms {

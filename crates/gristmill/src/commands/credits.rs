@@ -18,7 +18,10 @@ use gristmill_ledger::{
 };
 use gristmill_types::{AccountId, Amount, Digest, sha256};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 /// The wallet of the local exchange's issuer.
 const ISSUER: &str = "issuer";
@@ -60,11 +63,11 @@ pub(crate) enum Credits {
         #[arg(long, default_value = wallet::CONSUMER, value_name = "WALLET")]
         wallet: String,
     },
-    /// Say that the money for locked credits was paid, as their issuer; they are no more
+    /// Burn locked credits that you will pay for, as their issuer; send the money once this is final
     Pay {
         /// The number of the redemption
         number: u64,
-        /// Its holder's address [default: the consumer's wallet]
+        /// Its holder's address, where several holders have a redemption of this number
         #[arg(long)]
         holder: Option<AccountId>,
     },
@@ -156,12 +159,18 @@ async fn redeem(
             .next(format!("give it --days {days} or more"))
             .into());
     }
-    // A transaction that is rejected costs its fee all the same.
-    let fee = params.fees.request_redemption;
+    if amount < params.min_deposit {
+        return Err(Failure::new(format!("the smallest redemption is {} credits", params.min_deposit))
+            .next("redeem more at once")
+            .into());
+    }
+    // A transaction that is rejected costs its fee all the same; and taking credits back costs one, too.
+    let fees = &params.fees;
+    let fee = fees.request_redemption.checked_add(fees.cancel_redemption).context("fees overflow")?;
     let has = connection.ledger.balance(&key.account(), &issuer).await?.value;
     if amount.checked_add(fee).is_none_or(|needed| needed > has) {
         return Err(Failure::new(format!(
-            "`{from}` holds {has} credits; redeeming {amount} takes a fee of {fee} as well"
+            "`{from}` holds {has} credits; redeeming {amount} takes fees of {fee} as well, for now and for taking them back"
         ))
         .next("redeem less, or see what there is: gristmill wallet show")
         .into());
@@ -183,7 +192,7 @@ async fn redeem(
     });
     output.show(&value, || {
         format!(
-            "locked {amount} credits as redemption {number}, final in block {}\nif {} has not paid after {} hours of ledger time, take them back: gristmill credits cancel {number}",
+            "locked {amount} credits as redemption {number}, final in block {}\nif {} has not paid after {} hours, take them back: gristmill credits cancel {number}",
             inclusion.height,
             issuer.short(),
             wait_ms / 3_600_000
@@ -195,7 +204,7 @@ async fn list(home: &Home, output: Output, name: &str) -> Result<()> {
     let account = wallet::load(home, name)?.account();
     let connection = Connection::open(home)?;
     let known = connection.ledger.account_info(&account).await?.redemptions;
-    let clock_ms = connection.ledger.status().await?.clock_ms;
+    let now_ms = connection.ledger.status().await?.time_ms.max(now_ms());
     let mut found: Vec<Redemption> = Vec::new();
     for some in known.chunks(32) {
         let names: Vec<_> = some.iter().map(|of| keys::redemption(&of.holder, of.number)).collect();
@@ -203,32 +212,50 @@ async fn list(home: &Home, output: Output, name: &str) -> Result<()> {
         found.extend(state.value.iter().flatten().filter_map(Redemption::of).cloned());
     }
     let value: Vec<Value> = found.iter().map(|of| json!(of)).collect();
-    output.show(&json!({"account": account, "clock_ms": clock_ms, "redemptions": value}), || {
+    output.show(&json!({"account": account, "time_ms": now_ms, "redemptions": value}), || {
         if found.is_empty() {
             return format!("no redemption waits for `{name}`");
         }
         let rows: Vec<Vec<String>> = found
             .iter()
             .map(|of| {
-                let left = of.deadline_ms.saturating_sub(clock_ms) / 3_600_000;
-                let left = if of.deadline_ms <= clock_ms { "over".to_owned() } else { format!("{left} h") };
+                let left = of.deadline_ms.saturating_sub(now_ms) / 3_600_000;
+                let left = if of.deadline_ms <= now_ms { "over".to_owned() } else { format!("{left} h") };
                 let (number, amount) = (of.number.to_string(), of.amount.to_string());
-                vec![number, of.holder.short(), of.issuer.short(), amount, left, of.reference.clone()]
+                vec![number, of.holder.to_string(), amount, left, of.reference.clone()]
             })
             .collect();
-        table(&["number", "holder", "issuer", "credits", "time left", "reference"], &rows)
+        table(&["number", "holder", "credits", "time left", "reference"], &rows)
     })
 }
 
 async fn pay(home: &Home, output: Output, number: u64, holder: Option<AccountId>) -> Result<()> {
     let key = wallet::load(home, ISSUER)?;
-    let holder = match holder {
-        Some(holder) => holder,
-        None => wallet::load(home, wallet::CONSUMER)?.account(),
-    };
     let connection = Connection::open(home)?;
-    let locked = redemption(&connection, &holder, number).await?;
     let issuer = key.account();
+    let waiting = connection.ledger.account_info(&issuer).await?.redemptions;
+    let mut matching =
+        waiting.iter().filter(|of| of.number == number && holder.is_none_or(|it| of.holder == it));
+    let (holder, others) = match (matching.next(), holder) {
+        (Some(of), _) => (of.holder, matching.next().is_some()),
+        (None, Some(holder)) => (holder, false),
+        (None, None) => {
+            return Err(Failure::new(format!("no redemption {number} of your credits waits"))
+                .next("see which do: gristmill credits redemptions --wallet issuer")
+                .into());
+        }
+    };
+    if others {
+        return Err(Failure::new(format!("several holders have a redemption {number}"))
+            .next("say whose: --holder ADDRESS; see gristmill credits redemptions --wallet issuer")
+            .into());
+    }
+    let locked = redemption(&connection, &holder, number).await?;
+    if locked.issuer != issuer {
+        return Err(Failure::new(format!("redemption {number} is of credits of {}", locked.issuer))
+            .next("only their issuer pays them")
+            .into());
+    }
     let sender = Sender::new(connection.ledger, key, issuer);
     let inclusion = sender.send(PayRedemption { holder, number }).await?;
     let value = json!({
@@ -237,13 +264,16 @@ async fn pay(home: &Home, output: Output, number: u64, holder: Option<AccountId>
     });
     output.show(&value, || {
         format!(
-            "{} credits of {} are burned for `{}`, final in block {}",
-            locked.amount,
-            holder.short(),
-            locked.reference,
-            inclusion.height
+            "{} credits of {holder} are burned, final in block {}\nnow send the money for `{}`",
+            locked.amount, inclusion.height, locked.reference,
         )
     })
+}
+
+/// Unix time here. A block that is made now has about this time.
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
 }
 
 async fn redemption(connection: &Connection, holder: &AccountId, number: u64) -> Result<Redemption> {
@@ -262,9 +292,9 @@ async fn cancel(home: &Home, output: Output, number: u64, from: &str) -> Result<
     let key = wallet::load(home, from)?;
     let connection = Connection::open(home)?;
     let locked = redemption(&connection, &key.account(), number).await?;
-    let clock_ms = connection.ledger.status().await?.clock_ms;
-    if clock_ms < locked.deadline_ms {
-        let hours = (locked.deadline_ms - clock_ms).div_ceil(3_600_000);
+    let now_ms = now_ms();
+    if now_ms < locked.deadline_ms {
+        let hours = (locked.deadline_ms - now_ms).div_ceil(3_600_000);
         return Err(Failure::new(format!("its issuer has {hours} more hours to pay redemption {number}"))
             .next("take the credits back after that")
             .into());
@@ -288,7 +318,7 @@ async fn reserve(home: &Home, output: Output, amount: Amount, document: &std::pa
     let hash: Digest = sha256(&[&content]);
     let key = wallet::load(home, ISSUER)?;
     let connection = Connection::open(home)?;
-    let day = connection.ledger.status().await?.time_ms / DAY_MS;
+    let day = connection.ledger.status().await?.time_ms.max(now_ms()) / DAY_MS;
     let issuer = key.account();
     let sender = Sender::new(connection.ledger, key, issuer);
     let inclusion = sender.send(StateReserve { amount, day, document: hash }).await?;

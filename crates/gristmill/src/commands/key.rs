@@ -5,6 +5,7 @@ use crate::{
     failure::Failure,
     home::Home,
     output::{Output, table},
+    up::exchange::LIMITED,
     wallet,
 };
 use anyhow::Result;
@@ -18,6 +19,11 @@ use gristmill_ledger::{
 };
 use gristmill_types::{AccountId, Amount, ChannelTerms};
 use serde_json::{Value, json};
+
+/// The key of the running exchange's gateway.
+const VOUCHERS: &str = "gateway-vouchers";
+/// What a node lists of an account's channels at most.
+const LISTED: usize = 1_000;
 
 /// Subcommands of `wallet key`.
 #[derive(Debug, Subcommand)]
@@ -85,13 +91,27 @@ async fn create(
     let key = wallet::load_or_create(home, name)?.account();
     let sender = Sender::new(connection.ledger, owner_key, issuer);
     let inclusion = sender.send(AuthoriseKey { key, issuer, limit }).await?;
+    if name == VOUCHERS && owner == wallet::CONSUMER {
+        home.write_secret(LIMITED, b"")?;
+    }
+    let of_key = keys::spending_key(&sender.account(), &key);
+    let record = sender.client().state(&[of_key]).await?.value;
+    let spent = record.iter().flatten().find_map(SpendingKey::of).map_or(Amount::ZERO, |of| of.spent);
+    let left = limit.saturating_sub(spent);
     let value = json!({
         "name": name, "key": key, "made": made, "owner": sender.account(), "issuer": issuer, "limit": limit,
+        "spent": spent, "left": left,
         "transaction": inclusion.outcome.hash, "height": inclusion.height, "fee": inclusion.outcome.fee,
     });
     output.show(&value, || {
+        let made = if made { format!("made the wallet `{name}`\n") } else { String::new() };
+        let next = if name == VOUCHERS {
+            "\nthe gateway spends with it, and no more than that, from its next start"
+        } else {
+            "\na gateway that holds this key may spend with it; the one of this home holds `gateway-vouchers`"
+        };
         format!(
-            "`{name}` may spend {limit} credits of `{owner}` on channels, final in block {}\nkey  {key}",
+            "{made}`{name}` may spend {left} more credits of `{owner}` on channels ({limit} in all), final in block {}\nkey  {key}{next}",
             inclusion.height
         )
     })
@@ -170,13 +190,13 @@ async fn revoke(home: &Home, output: Output, key: &str, owner: &str) -> Result<(
             .next(format!("see which there are: gristmill wallet key list --owner {owner}"))
             .into());
     };
-    let channels = channels_of(&connection, &account, &address).await?;
+    let (channels, cut) = channels_of(&connection, &account, &address).await?;
     let (closing, left) = channels.split_at(channels.len().min(MAX_KEY_CHANNELS));
     let sender = Sender::new(connection.ledger.clone(), owner_key, record.issuer);
     let inclusion = sender.send(RevokeKey { key: address, channels: closing.to_vec() }).await?;
     let value = json!({
         "key": address, "owner": account, "spent": record.spent, "closing": closing.iter().map(ChannelTerms::id).collect::<Vec<_>>(),
-        "left_open": left.iter().map(ChannelTerms::id).collect::<Vec<_>>(),
+        "list_was_cut": cut, "left_open": left.iter().map(ChannelTerms::id).collect::<Vec<_>>(),
         "transaction": inclusion.outcome.hash, "height": inclusion.height, "fee": inclusion.outcome.fee,
     });
     output.show(&value, || {
@@ -190,6 +210,11 @@ async fn revoke(home: &Home, output: Output, key: &str, owner: &str) -> Result<(
                 closing.len()
             ));
         }
+        if cut {
+            text.push_str(
+                "\nthe node did not list all channels of the wallet; others of this key may be open",
+            );
+        }
         if !left.is_empty() {
             text.push_str(&format!("\n{} more stay open; only the owner can close them", left.len()));
         }
@@ -202,7 +227,7 @@ async fn channels_of(
     connection: &Connection,
     owner: &AccountId,
     key: &AccountId,
-) -> Result<Vec<ChannelTerms>> {
+) -> Result<(Vec<ChannelTerms>, bool)> {
     let known = connection.ledger.account_info(owner).await?.channels;
     let mut found = Vec::new();
     for some in known.chunks(32) {
@@ -219,5 +244,5 @@ async fn channels_of(
         found.extend(open);
     }
     found.sort_by_key(ChannelTerms::id);
-    Ok(found)
+    Ok((found, known.len() >= LISTED))
 }

@@ -16,7 +16,7 @@ use gristmill_client::Sender;
 use gristmill_engine::{CandleEngine, CandleOptions};
 use gristmill_ledger::{
     keys,
-    record::{Shares, Stored},
+    record::{self, Line, Shares, Stored},
 };
 use gristmill_tokenizer::unit;
 use gristmill_types::{AccountId, ModelId};
@@ -61,7 +61,8 @@ pub(crate) enum Model {
         #[arg(long, default_value = "modeler", value_name = "WALLET")]
         wallet: String,
     },
-    /// Transfer shares, and with them the royalties from now on
+    /// Transfer shares, and with them their part of the royalties from now on. Who publishes later versions,
+    /// and their royalty, stays with the line's owner
     Transfer {
         /// The model's name
         model: String,
@@ -136,6 +137,7 @@ async fn publish_folder(
     output.say("copying it into the home");
     let manifest = models::install(home, folder)?;
     let sender = Sender::new(connection.ledger.clone(), key, issuer);
+    check_publication(&connection, &sender.account(), publication).await?;
     let new = publish(&connection.ledger, &sender, &manifest, publication).await?;
     let record = find(&connection.ledger, &manifest.id()).await?.context("the model is not on the ledger")?;
     let as_said = record.name == publication.name
@@ -168,6 +170,49 @@ async fn publish_folder(
             manifest.bytes()
         )
     })
+}
+
+/// What the ledger would reject is not sent: a rejected publication has shown its content to everybody.
+async fn check_publication(
+    connection: &Connection,
+    publisher: &AccountId,
+    publication: &Publication<'_>,
+) -> Result<()> {
+    let own = keys::line_id(publication.name);
+    let mut names = vec![keys::line(&own)];
+    names.extend(publication.parents.iter().map(keys::model));
+    let found = connection.ledger.state(&names).await?.value;
+    let line = found.iter().flatten().find_map(Line::of);
+    if line.is_some_and(|line| line.owner != Some(*publisher)) {
+        return Err(Failure::new(format!("the name {} belongs to somebody else", publication.name))
+            .next("choose another name: --name NAME")
+            .into());
+    }
+    let parents: Vec<_> = found.iter().flatten().filter_map(record::Model::of).collect();
+    if parents.len() != publication.parents.len() {
+        return Err(Failure::new("a parent is not on the ledger")
+            .next("name versions by their ids: gristmill model show NAME")
+            .into());
+    }
+    let mut parts: std::collections::BTreeMap<_, u16> = std::collections::BTreeMap::new();
+    for part in parents.iter().flat_map(|parent| &parent.royalties).filter(|part| part.line != own) {
+        let known = parts.entry(part.line).or_default();
+        *known = part.bps.max(*known);
+    }
+    let least: u32 = parts.values().map(|bps| u32::from(*bps)).sum();
+    if least > u32::from(publication.royalty_bps) || parts.len() >= gristmill_ledger::params::MAX_ROYALTIES {
+        return Err(Failure::new(format!(
+            "the parents' {} lines get {}.{:02} % in all, which the royalty of {}.{:02} % has to include",
+            parts.len(),
+            least / 100,
+            least % 100,
+            publication.royalty_bps / 100,
+            publication.royalty_bps % 100,
+        ))
+        .next("give --royalty-bps a higher number, or name fewer parents")
+        .into());
+    }
+    Ok(())
 }
 
 async fn list(home: &Home, output: Output) -> Result<()> {

@@ -29,7 +29,7 @@ use std::{io::Write as _, path::PathBuf};
 /// Names the file's layout.
 const FORMAT: &str = "gristmill/proof-file/v1";
 /// Transactions of a lane that are asked for at once.
-const PAGE: usize = 1_000;
+const PAGE: usize = 50;
 
 /// Arguments of `prove`.
 #[derive(Debug, Args)]
@@ -180,8 +180,9 @@ impl Prove {
         let write = || -> std::io::Result<()> {
             let mut file = tempfile::NamedTempFile::new_in(folder.unwrap_or_else(|| ".".as_ref()))?;
             writeln!(file, "{text}")?;
+            file.as_file().sync_all()?;
             file.persist_noclobber(&self.out).map_err(|error| error.error)?;
-            Ok(())
+            std::fs::File::open(folder.unwrap_or_else(|| ".".as_ref()))?.sync_all()
         };
         write().map_err(|error| {
             Failure::new(format!("cannot write {}: {error}", self.out.display()))

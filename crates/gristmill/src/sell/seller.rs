@@ -192,7 +192,7 @@ async fn register(
         salt,
     };
     let sender = Sender::new(ledger.clone(), account.clone(), connection.issuer()?);
-    match sender.publish(&id, body).await {
+    match sender.publish(body).await {
         Ok(_) => Ok(()),
         // Another seller may have registered the same in this moment.
         Err(ClientError::Rejected { .. }) if find(ledger, &id).await?.is_some() => Ok(()),

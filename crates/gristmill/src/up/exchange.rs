@@ -46,6 +46,9 @@ pub(super) struct Ports {
 /// Where the ports of the last run are kept: an endpoint that stays is an endpoint that clients can
 /// be set up with, and that need not be registered again.
 const PORTS: &str = "ports.json";
+/// Is there once the gateway spends with a key that has a limit. It never goes back to the wallet's own key by
+/// itself: whoever revokes the key wants less to be spent, not more.
+pub(crate) const LIMITED: &str = "gateway-limited";
 /// Where the ledger's first state is.
 const GENESIS: &str = "genesis.json";
 
@@ -168,17 +171,21 @@ impl Exchange {
 
         output.say("starting the gateway");
         let payer = keys.consumer.account();
-        // With a key that has a limit, if the wallet gave it one.
-        let limited = gristmill_ledger::keys::spending_key(&payer, &keys.vouchers.account());
-        let limited = ledger.state(&[limited]).await?.value.iter().any(Option::is_some);
-        let config = gristmill_gateway::Config::new(
+        // With a key that has a limit, once the wallet gave it one: also when that was revoked.
+        let of_key = gristmill_ledger::keys::spending_key(&payer, &keys.vouchers.account());
+        if ledger.state(&[of_key]).await?.value.iter().any(Option::is_some) && !home.path(LIMITED).exists() {
+            home.write_secret(LIMITED, b"")?;
+        }
+        let key = if home.path(LIMITED).exists() { &keys.vouchers } else { &keys.consumer };
+        let mut config = gristmill_gateway::Config::new(
             local(ports.gateway),
             home.folder("gateway")?,
             payer,
-            if limited { keys.vouchers.clone() } else { keys.consumer },
-            keys.vouchers,
+            key.clone(),
+            keys.vouchers.clone(),
             issuer,
         );
+        config.guard = keys.consumer;
         let started = gristmill_gateway::start(config, ledger.clone(), genesis).await;
         let gateway = started.map_err(|error| match error {
             gristmill_gateway::StartError::Listen { address, source } => port_in_use(address, &source),
@@ -416,7 +423,7 @@ pub(crate) async fn publish(
         size_bytes: manifest.bytes(),
         salt,
     };
-    modeler.publish(&manifest.id(), body).await?;
+    modeler.publish(body).await?;
     Ok(true)
 }
 

@@ -141,7 +141,7 @@ mod tests {
             world.run(world.sign(VOUCHER_KEY, OpenChannel { terms: other, deposit: grains(500) })),
             unknown
         );
-        assert_eq!(world.run(world.sign(STRANGER, RequestClose { terms: own })), unknown);
+        assert_eq!(world.rejected(STRANGER, RequestClose { terms: own }), Rejection::NoSuchKey);
         // Its own account is empty: it can do nothing else.
         let transfer = Transfer { to: id(POOR), issuer: id(ISSUER), amount: grains(1) };
         let broke = world.run(world.sign(VOUCHER_KEY, transfer));

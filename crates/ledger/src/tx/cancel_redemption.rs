@@ -42,7 +42,7 @@ impl Action for CancelRedemption {
         if locked.issuer != issuer {
             return Err(Rejection::OtherIssuer.into());
         }
-        if context.clock_ms < locked.deadline_ms {
+        if context.time_ms < locked.deadline_ms {
             return Err(Rejection::RedemptionNotDue.into());
         }
         let amount = locked.amount;
@@ -64,7 +64,7 @@ mod tests {
     fn not_before_the_deadline() {
         let mut world = World::new();
         let wait_ms = world.rules.params.min_redemption_ms;
-        let deadline_ms = world.context.clock_ms + wait_ms;
+        let deadline_ms = world.context.time_ms + wait_ms;
         let reference = "order 7".into();
         let request = RequestRedemption { issuer: id(ISSUER), amount: grains(400), reference, wait_ms };
         world.must(PAYER, request);
@@ -72,9 +72,9 @@ mod tests {
         let other = CancelRedemption { issuer: id(OTHER_ISSUER), number: 0 };
         assert_eq!(world.rejected(PAYER, other), Rejection::OtherIssuer);
         assert_eq!(world.rejected(STRANGER, cancel.clone()), Rejection::NoSuchRedemption);
-        world.wait(deadline_ms - 1 - world.context.clock_ms);
+        world.wait(deadline_ms - 1 - world.context.time_ms);
         assert_eq!(world.rejected(PAYER, cancel.clone()), Rejection::RedemptionNotDue);
-        assert_eq!(world.context.clock_ms, deadline_ms);
+        assert_eq!(world.context.time_ms, deadline_ms);
         let held = world.balance(PAYER);
         let events = world.must(PAYER, cancel.clone());
         let (holder, issuer, amount) = (id(PAYER), id(ISSUER), grains(400));

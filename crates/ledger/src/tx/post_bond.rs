@@ -10,7 +10,7 @@ use crate::{
     overlay::Overlay,
     params::{FULL_BPS, MAX_DEPOSIT},
     posting::{Side, post},
-    record::{Bond, Processor},
+    record::{Bond, Issuer, Processor},
     rejection::Rejection,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -35,6 +35,7 @@ impl Action for PostBond {
         keys.push(keys::processor(&tx.sender));
         keys.push(keys::bond(&tx.sender, &self.issuer));
         keys.push(keys::balance(&tx.sender, &self.issuer));
+        keys.push(keys::issuer(&self.issuer));
     }
 
     fn check(&self, _tx: &Transaction, _rules: &Rules) -> Result<(), Malformed> {
@@ -53,6 +54,10 @@ impl Action for PostBond {
             return Err(Rejection::NotProcessor.into());
         }
         let Self { issuer, amount, target, withhold_bps } = *self;
+        // A bond of nothing in credits of nobody would be a part of no supply.
+        if overlay.get::<Issuer>(&keys::issuer(&issuer))?.is_none() {
+            return Err(Rejection::UnknownIssuer.into());
+        }
         let key = keys::bond(&processor, &issuer);
         let before = match overlay.get::<Bond>(&key)? {
             Some(bond) if bond.unbonding_ms.is_some() => return Err(Rejection::Unbonding.into()),

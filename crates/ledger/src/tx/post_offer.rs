@@ -13,7 +13,7 @@ use crate::{
     keys,
     overlay::Overlay,
     params::{MAX_OFFER_ISSUERS, MAX_OFFERS, MAX_PRICE},
-    record::{Issuer, Model, Offer, Processor},
+    record::{Debt, Issuer, Model, Offer, Processor},
     rejection::Rejection,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
@@ -36,6 +36,7 @@ impl Action for PostOffer {
         keys.push(keys::processor(&tx.sender));
         keys.push(keys::offer(&tx.sender, &self.model));
         keys.push(keys::model(&self.model));
+        keys.push(keys::debt(&tx.sender));
         keys.extend(self.issuers.iter().map(keys::issuer));
     }
 
@@ -66,6 +67,10 @@ impl Action for PostOffer {
         }
         let offer_key = keys::offer(&tx.sender, &self.model);
         if overlay.get::<Offer>(&offer_key)?.is_none() {
+            // Otherwise accounts without credits could fill the market for nothing.
+            if processor.offers > 0 && overlay.get::<Debt>(&keys::debt(&tx.sender))?.is_some() {
+                return Err(Rejection::OwesFees.into());
+            }
             if processor.offers >= MAX_OFFERS {
                 return Err(Rejection::TooManyOffers.into());
             }
@@ -144,8 +149,9 @@ mod tests {
         for number in 0..MAX_OFFERS {
             let mut bytes = [7; 32];
             bytes[..2].copy_from_slice(&number.to_be_bytes());
-            world.commit(MODELER, &ModelId::new(bytes));
-            world.must(MODELER, register_foreign(&format!("m{number}"), ModelId::new(bytes)));
+            let foreign = register_foreign(&format!("m{number}"), ModelId::new(bytes));
+            world.commit(MODELER, foreign.clone());
+            world.must(MODELER, foreign);
             world.must(PAYEE, offer(ModelId::new(bytes), &[ISSUER]));
         }
         world.check();

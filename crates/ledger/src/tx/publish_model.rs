@@ -59,7 +59,7 @@ impl Action for PublishModel {
         keys.push(keys::line(&line));
         keys.push(keys::shares(&line, &tx.sender));
         keys.extend(self.parents.iter().map(keys::model));
-        keys.push(commit_model::key(&tx.sender, &self.model, &self.salt));
+        keys.push(commit_model::key(&tx.sender, self.clone()));
     }
 
     fn check(&self, _tx: &Transaction, _rules: &Rules) -> Result<(), Malformed> {
@@ -99,7 +99,8 @@ impl Action for PublishModel {
                 }
             }
         };
-        commit_model::reveal(overlay, context, &commit_model::key(&tx.sender, &self.model, &self.salt))?;
+        let commitment = commit_model::key(&tx.sender, self.clone());
+        commit_model::reveal(overlay, context, &commitment)?;
         let version = line.versions;
         overlay.put(&line_key, line)?;
         let model = Model {
@@ -169,7 +170,7 @@ mod tests {
     fn versions_of_a_line() {
         let mut world = World::new();
         let second = ModelId::new([8; 32]);
-        world.commit(MODELER, &MODEL);
+        world.commit(MODELER, publish("acme/speller", MODEL));
         let events = world.must(MODELER, publish("acme/speller", MODEL));
         let event = |model, version, royalty_bps| Event::ModelPublished {
             model,
@@ -183,8 +184,9 @@ mod tests {
         let shares: Shares = world.get(&keys::shares(&line(), &id(MODELER))).unwrap();
         assert_eq!(shares.shares, SHARES);
         // A later version may have another royalty; the first keeps its own.
-        world.commit(MODELER, &second);
-        let events = world.must(MODELER, PublishModel { royalty_bps: 5, ..publish("acme/speller", second) });
+        let later = PublishModel { royalty_bps: 5, ..publish("acme/speller", second) };
+        world.commit(MODELER, later.clone());
+        let events = world.must(MODELER, later);
         assert_eq!(events, [event(second, 2, 5)]);
         assert_eq!(world.model(&MODEL).unwrap().royalty_bps, ROYALTY_BPS);
         let kept: Line = world.get(&keys::line(&line())).unwrap();
@@ -198,7 +200,7 @@ mod tests {
     /// Publishes a version, and says whom its royalty goes to.
     fn made(world: &mut World, payload: PublishModel) -> Vec<(LineId, u16)> {
         let model = payload.model;
-        world.commit(STRANGER, &model);
+        world.commit(STRANGER, payload.clone());
         world.must(STRANGER, payload);
         world.model(&model).unwrap().royalties.iter().map(|part| (part.line, part.bps)).collect()
     }
@@ -312,7 +314,8 @@ mod tests {
         }
         let greedy = PublishModel { royalty_bps: FULL_BPS + 1, ..good.clone() };
         assert_eq!(world.malformed(MODELER, greedy), Malformed::OutOfBounds { what: "the royalty" });
-        world.commit(MODELER, &MODEL);
-        world.must(MODELER, PublishModel { royalty_bps: FULL_BPS, ..good });
+        let all = PublishModel { royalty_bps: FULL_BPS, ..good };
+        world.commit(MODELER, all.clone());
+        world.must(MODELER, all);
     }
 }

@@ -43,7 +43,7 @@ impl Action for RegisterForeign {
     fn reads(&self, tx: &Transaction, keys: &mut Vec<StateKey>) {
         keys.push(keys::model(&self.model));
         keys.push(keys::line(&keys::line_id(&self.name)));
-        keys.push(commit_model::key(&tx.sender, &self.model, &self.salt));
+        keys.push(commit_model::key(&tx.sender, self.clone()));
     }
 
     fn check(&self, _tx: &Transaction, _rules: &Rules) -> Result<(), Malformed> {
@@ -62,7 +62,8 @@ impl Action for RegisterForeign {
         if overlay.get::<Line>(&line_key)?.is_some() {
             return Err(Rejection::NameTaken.into());
         }
-        commit_model::reveal(overlay, context, &commit_model::key(&tx.sender, &self.model, &self.salt))?;
+        let commitment = commit_model::key(&tx.sender, self.clone());
+        commit_model::reveal(overlay, context, &commitment)?;
         let line = Line { line: id, name: self.name.clone(), owner: None, versions: 1, latest: self.model };
         overlay.put(&line_key, line)?;
         let model = Model {
@@ -99,7 +100,7 @@ mod tests {
     #[test]
     fn registers_without_owner() {
         let mut world = World::new();
-        world.commit(STRANGER, &FOREIGN);
+        world.commit(STRANGER, register_foreign("public/weights", FOREIGN));
         let events = world.must(STRANGER, register_foreign("public/weights", FOREIGN));
         let event = Event::ForeignRegistered {
             model: FOREIGN,

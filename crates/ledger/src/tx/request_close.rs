@@ -9,10 +9,10 @@ use crate::{
     invalid::Malformed,
     keys,
     overlay::Overlay,
-    spending::check_payer,
+    spending::{self, check_payer},
 };
 use borsh::{BorshDeserialize, BorshSerialize};
-use gristmill_types::{ChannelTerms, StateKey};
+use gristmill_types::{Amount, ChannelTerms, StateKey};
 use serde::{Deserialize, Serialize};
 
 /// The wish to close.
@@ -37,7 +37,9 @@ impl Action for RequestClose {
         Some(&self.terms)
     }
 
-    fn apply(&self, _tx: &Transaction, overlay: &mut Overlay<'_>, context: &Context) -> Result<Events, Stop> {
+    fn apply(&self, tx: &Transaction, overlay: &mut Overlay<'_>, context: &Context) -> Result<Events, Stop> {
+        // The voucher key may only if the payer has authorised it.
+        spending::count(overlay, &self.terms.payer, &tx.sender, &self.terms.issuer, Amount::ZERO)?;
         let mut book = ChannelBook::open(overlay, context, &self.terms)?;
         book.require_open()?;
         book.request_close()?;

@@ -127,7 +127,9 @@ impl Action for Settle {
     }
 
     fn owing(&self, tx: &Transaction) -> Owing {
-        if tx.sender == self.terms.payee { Owing::More } else { Owing::Never }
+        // What it owes it must be able to earn.
+        let earns = (tx.sender, tx.fee_issuer) == (self.terms.payee, self.terms.issuer);
+        if earns { Owing::More } else { Owing::Never }
     }
 
     fn apply(&self, tx: &Transaction, overlay: &mut Overlay<'_>, context: &Context) -> Result<Events, Stop> {

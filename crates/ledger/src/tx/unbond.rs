@@ -3,8 +3,14 @@
 
 use super::{Action, Events, Stop, Transaction};
 use crate::{
-    deadline, event::Event, executor::Context, genesis::Rules, invalid::Malformed, keys, overlay::Overlay,
-    record::Bond, rejection::Rejection,
+    event::Event,
+    executor::Context,
+    genesis::Rules,
+    invalid::{Fault, Malformed},
+    keys,
+    overlay::Overlay,
+    record::Bond,
+    rejection::Rejection,
 };
 use borsh::{BorshDeserialize, BorshSerialize};
 use gristmill_types::{AccountId, StateKey};
@@ -15,14 +21,13 @@ use serde::{Deserialize, Serialize};
 pub struct Unbond {
     /// Whose credits it is in.
     pub issuer: AccountId,
-    /// How long it waits, in ledger time: exactly what the genesis says.
+    /// How long it waits, by block time: exactly what the genesis says.
     pub wait_ms: u64,
 }
 
 impl Action for Unbond {
     fn reads(&self, tx: &Transaction, keys: &mut Vec<StateKey>) {
         keys.push(keys::bond(&tx.sender, &self.issuer));
-        keys.push(keys::deadlines());
     }
 
     fn check(&self, _tx: &Transaction, rules: &Rules) -> Result<(), Malformed> {
@@ -37,7 +42,7 @@ impl Action for Unbond {
         if bond.unbonding_ms.is_some() {
             return Err(Rejection::Unbonding.into());
         }
-        let deadline_ms = deadline::set(overlay, context, self.wait_ms)?;
+        let deadline_ms = context.time_ms.checked_add(self.wait_ms).ok_or(Fault::Range)?;
         let held = bond.held;
         overlay.put(&key, Bond { unbonding_ms: Some(deadline_ms), ..bond })?;
         Ok(vec![Event::UnbondingBegan { processor, issuer, held, deadline_ms }])

@@ -59,7 +59,9 @@ impl Action for Withdraw {
     }
 
     fn owing(&self, tx: &Transaction) -> Owing {
-        if tx.sender == self.terms.payee { Owing::More } else { Owing::Never }
+        // What it owes it must be able to earn.
+        let earns = (tx.sender, tx.fee_issuer) == (self.terms.payee, self.terms.issuer);
+        if earns { Owing::More } else { Owing::Never }
     }
 
     fn spends_on(&self) -> Option<&ChannelTerms> {

@@ -38,7 +38,7 @@ impl Action for WithdrawBond {
         let key = keys::bond(&processor, &issuer);
         let bond: Bond = overlay.get(&key)?.ok_or(Rejection::NoBond)?;
         let deadline_ms = bond.unbonding_ms.ok_or(Rejection::NotUnbonding)?;
-        if context.clock_ms < deadline_ms {
+        if context.time_ms < deadline_ms {
             return Err(Rejection::UnbondingNotOver.into());
         }
         let amount = bond.held;
@@ -89,7 +89,7 @@ mod tests {
         let unbond = Unbond { issuer: id(ISSUER), wait_ms: world.rules.params.unbonding_ms };
         let withdraw = WithdrawBond { issuer: id(ISSUER) };
         assert_eq!(world.rejected(PAYEE, withdraw.clone()), Rejection::NotUnbonding);
-        let deadline_ms = world.context.clock_ms + unbond.wait_ms;
+        let deadline_ms = world.context.time_ms + unbond.wait_ms;
         let event = Event::UnbondingBegan {
             processor: id(PAYEE),
             issuer: id(ISSUER),
@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(world.rejected(PAYEE, bond(1, 1_000, 10_000)), Rejection::Unbonding);
         // Nothing is withheld from now on.
         assert_eq!(earn(&mut world, terms, 4, 2_500), (90, 0));
-        world.wait(deadline_ms - 1 - world.context.clock_ms);
+        world.wait(deadline_ms - 1 - world.context.time_ms);
         assert_eq!(world.rejected(PAYEE, withdraw.clone()), Rejection::UnbondingNotOver);
         let before = world.balance(PAYEE);
         let event = Event::BondReturned { processor: id(PAYEE), issuer: id(ISSUER), amount: grains(200) };
@@ -127,6 +127,8 @@ mod tests {
         assert_eq!(world.rejected(PAYEE, bond(1, 1, 1)), Rejection::NotProcessor);
         world.must(PAYEE, RegisterProcessor { receipt_key: id(RECEIPT_KEY), endpoints: vec![] });
         assert_eq!(world.rejected(PAYEE, bond(START, 1, 1)), Rejection::InsufficientBalance);
+        let of_nobody = PostBond { issuer: id(STRANGER), ..bond(0, 0, 0) };
+        assert_eq!(world.rejected(PAYEE, of_nobody), Rejection::UnknownIssuer);
         let unbond = Unbond { issuer: id(ISSUER), wait_ms: world.rules.params.unbonding_ms };
         assert_eq!(world.rejected(PAYEE, unbond.clone()), Rejection::NoBond);
         world.must(PAYEE, bond(1, 1, 1));

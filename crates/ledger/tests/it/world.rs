@@ -55,7 +55,7 @@ pub(crate) const START: u128 = 1_000_000_000;
 
 pub(crate) const MODEL: ModelId = ModelId::new([1; 32]);
 pub(crate) const FOREIGN: ModelId = ModelId::new([2; 32]);
-/// The salt of every commitment.
+/// The salt of every publication.
 pub(crate) const SALT: Digest = Digest::new([7; 32]);
 pub(crate) const QUOTE: QuoteHash = QuoteHash::new([9; 32]);
 
@@ -119,9 +119,9 @@ impl World {
     /// With a published and a foreign model.
     pub(crate) fn with_models() -> Self {
         let mut world = Self::new();
-        world.commit(MODELER, &MODEL);
+        world.commit(MODELER, publish("acme/speller", MODEL));
         world.must(MODELER, publish("acme/speller", MODEL));
-        world.commit(MODELER, &FOREIGN);
+        world.commit(MODELER, register_foreign("public/weights", FOREIGN));
         world.must(MODELER, register_foreign("public/weights", FOREIGN));
         world
     }
@@ -134,9 +134,9 @@ impl World {
         (world, terms)
     }
 
-    /// Commits to a publication with the usual salt.
-    pub(crate) fn commit(&mut self, publisher: u8, model: &ModelId) {
-        self.must(publisher, CommitModel::to(&id(publisher), model, &SALT));
+    /// Commits to a publication.
+    pub(crate) fn commit(&mut self, publisher: u8, payload: impl Into<Body>) {
+        self.must(publisher, CommitModel::to(&id(publisher), &payload.into()));
     }
 
     pub(crate) fn nonce(&self, sender: &AccountId) -> u64 {

@@ -137,7 +137,7 @@ impl Ledger {
             size_bytes: 1,
             salt,
         };
-        self.sender(0).publish(&model, publish).await?;
+        self.sender(0).publish(publish).await?;
         let models = self.client.models(0, 1).await?;
         let line = models.models.first().context("the model is listed")?.model.line;
         let mut all = Vec::new();

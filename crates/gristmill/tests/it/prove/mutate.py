@@ -41,13 +41,14 @@ def other(letter, hexadecimal):
 
 
 def changes(value):
-    """The value, changed in one place, in every way that the kind of value has; None removes it."""
+    """The value, changed in one place, in every way that the kind of value has."""
     if isinstance(value, bool):
         yield "flipped", not value
     elif isinstance(value, int):
         yield "plus one", value + 1
     elif isinstance(value, str):
         hexadecimal = len(value) >= 64 and all(letter in "0123456789abcdef" for letter in value)
+        yield "a space inside", value[:2] + " " + value[2:]
         for at, letter in enumerate(value):
             yield f"character {at}", value[:at] + other(letter, hexadecimal) + value[at + 1 :]
         yield "one character less", value[:-1]
@@ -60,6 +61,9 @@ def changes(value):
         for name in value:
             yield f"without {name}", {key: child for key, child in value.items() if key != name}
         yield "one member more", {**value, "more": 0}
+        # Without the exchange or its answer a file proves less, and says so.
+        if value is not document["exchange"] and value is not (document["exchange"] or {}).get("answer"):
+            yield "nothing", None
     else:
         yield "filled", {}
 

@@ -194,8 +194,9 @@ fn nobody_but_the_payee_claims_without_its_word() {
 fn a_payer_cannot_empty_the_channel_past_the_payee() {
     let (mut world, terms) = World::with_channel(1_000);
     let own = ModelId::new([8; 32]);
-    world.commit(PAYER, &own);
-    world.must(PAYER, crate::tx::PublishModel { royalty_bps: 10_000, ..publish("payer/own", own) });
+    let payload = crate::tx::PublishModel { royalty_bps: 10_000, ..publish("payer/own", own) };
+    world.commit(PAYER, payload.clone());
+    world.must(PAYER, payload);
     let mut item = approval(Claim { model: own, ..claim(&terms, 63, 1, 1_000) });
     item.lines = vec![keys::line_id("payer/own")];
     assert_eq!(world.malformed(PAYER, settle(terms, vec![item.clone()])), Malformed::ReceiptMissing);

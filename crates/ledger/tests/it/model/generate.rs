@@ -68,6 +68,10 @@ pub(crate) fn genesis() -> Genesis {
     genesis
 }
 
+fn pick<T: Copy>(random: &mut Random, items: &[T]) -> Option<T> {
+    (!items.is_empty()).then(|| random.pick(items))
+}
+
 /// The operation of this seed in this state.
 pub(crate) fn op(naive: &Naive, seed: u64) -> Op {
     let mut random = Random(seed);
@@ -245,37 +249,43 @@ impl Maker<'_> {
         (number(processor), WithdrawOffer { model }.into())
     }
 
-    /// A commitment, or the publication that follows it.
+    /// A commitment, or the publication that follows it. A payload follows from a number, so that it can
+    /// be made again when its commitment is found.
     fn publish(&mut self, person: u8) -> (u8, Body) {
-        let commitment = |person, model| CommitModel::to(&id(person), &model, &world::SALT);
-        let all = PEOPLE.into_iter().flat_map(|of| (0..60).map(move |n| (of, ModelId::new([n; 32]))));
+        let payload = |seed: u64| -> Body {
+            let mut random = Random(seed);
+            let model = ModelId::new([random.below(80) as u8; 32]);
+            let name = format!("line/{}", random.below(60));
+            if random.chance(3) {
+                return RegisterForeign { name, ..world::register_foreign("a", model) }.into();
+            }
+            let known: Vec<_> = self.naive.models.keys().copied().collect();
+            let mut parents: Vec<_> =
+                (0..random.below(3)).filter_map(|_| pick(&mut random, &known)).collect();
+            parents.sort_unstable();
+            parents.dedup();
+            let own = keys::line_id(&name);
+            let least = self.naive.parts(own, &parents, 10_000).map_or(0, |parts| {
+                parts.iter().filter(|(line, _)| *line != own).map(|(_, bps)| *bps).sum::<u16>()
+            });
+            let royalty_bps = random.pick(&[0, 1, 333, 1_000, 2_000, 9_999, 10_000]);
+            let royalty_bps = if random.chance(6) { royalty_bps } else { royalty_bps.max(least) };
+            PublishModel { name, royalty_bps, parents, ..world::publish("a", model) }.into()
+        };
+        let all = PEOPLE.into_iter().flat_map(|of| (0..90).map(move |seed| (of, seed)));
         let committed: Vec<_> = all
-            .filter(|(of, model)| {
-                let commitment = commitment(*of, *model).commitment;
+            .filter(|(of, seed)| {
+                let commitment = CommitModel::to(&id(*of), &payload(*seed)).commitment;
                 self.naive.commitments.contains_key(&(id(*of), commitment))
             })
             .collect();
         if committed.is_empty() || self.random.chance(3) {
-            return (person, commitment(person, self.model_id()).into());
+            let seed = self.random.below(90);
+            return (person, CommitModel::to(&id(person), &payload(seed)).into());
         }
-        let (publisher, model) = self.random.pick(&committed);
-        let model = if self.wrong(6) { self.model_id() } else { model };
-        let name = self.name();
-        if self.random.chance(4) {
-            let foreign = RegisterForeign { name, ..world::register_foreign("a", model) };
-            return (publisher, foreign.into());
-        }
-        let mut parents: Vec<_> = (0..self.random.below(3)).map(|_| self.known_model()).collect();
-        parents.sort_unstable();
-        parents.dedup();
-        let royalty_bps = self.random.pick(&[0, 1, 333, 1_000, 2_000, 9_999, 10_000]);
-        let least = self.naive.parts(keys::line_id(&name), &parents, 10_000).map_or(0, |parts| {
-            let own = keys::line_id(&name);
-            parts.iter().filter(|(line, _)| *line != own).map(|(_, bps)| *bps).sum::<u16>()
-        });
-        let royalty_bps = if self.wrong(3) { royalty_bps } else { royalty_bps.max(least) };
-        let payload = PublishModel { name, royalty_bps, parents, ..world::publish("a", model) };
-        (publisher, payload.into())
+        let (publisher, seed) = committed[self.random.index(committed.len())];
+        let seed = if self.random.chance(12) { seed + 1 } else { seed };
+        (publisher, payload(seed))
     }
 
     fn bond(&mut self, person: u8) -> (u8, Body) {
@@ -296,7 +306,7 @@ impl Maker<'_> {
         }
         let ((processor, issuer), bond) = self.random.pick(&known);
         let processor = if self.wrong(8) { person } else { number(processor) };
-        let over = bond.unbonding.is_some_and(|deadline| deadline <= self.naive.clock);
+        let over = bond.unbonding.is_some_and(|deadline| deadline <= self.naive.time);
         if over || (bond.unbonding.is_some() && self.random.chance(2)) {
             return (processor, WithdrawBond { issuer }.into());
         }
@@ -350,16 +360,17 @@ impl Maker<'_> {
 
     fn redemption(&mut self, person: u8) -> (u8, Body) {
         let known: Vec<_> = self.naive.redemptions.iter().map(|(name, of)| (*name, *of)).collect();
-        let over: Vec<_> = known.iter().copied().filter(|(_, of)| of.2 <= self.naive.clock).collect();
+        let over: Vec<_> = known.iter().copied().filter(|(_, of)| of.2 <= self.naive.time).collect();
         let from = if over.is_empty() || self.wrong(2) { known } else { over };
         if from.is_empty() || self.random.chance(3) {
             let issuer = self.issuer();
             let held = self.naive.balance(id(person), id(issuer)).saturating_sub(world::FEE);
             let (wait_ms, short) = (REDEMPTION_MS, self.wrong(12));
-            self.malformed = short || issuer == person;
+            let amount = self.amount(held);
+            self.malformed = short || issuer == person || amount < 100;
             let request = RequestRedemption {
                 issuer: id(issuer),
-                amount: Amount::from_grains(self.amount(held)),
+                amount: Amount::from_grains(amount),
                 reference: "somewhere".into(),
                 wait_ms: if short { wait_ms - 1 } else { wait_ms },
             };

@@ -254,7 +254,12 @@ impl Naive {
             _ => tx.sender,
         };
         let mut paid = self.clone();
-        if paid.spend(payer, tx.sender, tx.fee_issuer, fee).is_ok() {
+        let by_key = paid.spend(payer, tx.sender, tx.fee_issuer, fee);
+        if by_key.is_err() {
+            paid = self.clone();
+        }
+        // What is no key, or has spent its limit, pays for itself.
+        if by_key.is_ok() || paid.take(tx.sender, tx.fee_issuer, fee).is_ok() {
             *self = paid;
             self.give(self.fee_account, tx.fee_issuer, fee);
         } else if !self.owe(op, fee) {
@@ -277,8 +282,9 @@ impl Naive {
         let may = match &tx.body {
             Body::RegisterProcessor(_) => true,
             Body::PostOffer(t) => t.issuers.contains(&tx.fee_issuer),
-            Body::Settle(t) => t.terms.payee == tx.sender,
-            Body::Withdraw(t) => t.terms.payee == tx.sender,
+            Body::Settle(Settle { terms, .. }) | Body::Withdraw(Withdraw { terms, .. }) => {
+                terms.payee == tx.sender && terms.issuer == tx.fee_issuer
+            }
             _ => false,
         };
         let limit = self.params.newcomer_debt.grains();
@@ -344,6 +350,8 @@ impl Naive {
                 ensure(self.models.contains_key(&t.model), Rejection::UnknownModel)?;
                 let known = t.issuers.iter().all(|issuer| self.issuers.contains_key(issuer));
                 ensure(known, Rejection::UnknownIssuer)?;
+                let others = self.offers.iter().any(|(of, model)| (*of, *model != t.model) == (sender, true));
+                ensure(!self.debts.contains_key(&sender) || !others, Rejection::OwesFees)?;
                 self.offers.insert((sender, t.model));
             }
             Body::WithdrawOffer(t) => {
@@ -358,14 +366,14 @@ impl Naive {
                 }
                 line.1 += 1;
                 let parts = self.parts(keys::line_id(&t.name), &t.parents, t.royalty_bps)?;
-                self.reveal(sender, &t.model, &t.salt)?;
+                self.reveal(sender, body)?;
                 let (name, parents) = (t.name.clone(), t.parents.clone());
                 self.models.insert(t.model, NaiveModel { name, bps: t.royalty_bps, parents, parts });
             }
             Body::RegisterForeign(t) => {
                 ensure(!self.models.contains_key(&t.model), Rejection::ModelExists)?;
                 ensure(!self.lines.contains_key(&t.name), Rejection::NameTaken)?;
-                self.reveal(sender, &t.model, &t.salt)?;
+                self.reveal(sender, body)?;
                 self.lines.insert(t.name.clone(), (None, 1));
                 let model = NaiveModel { name: t.name.clone(), bps: 0, parents: vec![], parts: vec![] };
                 self.models.insert(t.model, model);
@@ -375,6 +383,7 @@ impl Naive {
             }
             Body::PostBond(t) => {
                 ensure(self.processors.contains(&sender), Rejection::NotProcessor)?;
+                ensure(self.issuers.contains_key(&t.issuer), Rejection::UnknownIssuer)?;
                 let held = match self.bonds.get(&(sender, t.issuer)) {
                     Some(bond) if bond.unbonding.is_some() => return Err(Rejection::Unbonding),
                     bond => bond.map_or(0, |bond| bond.held),
@@ -386,16 +395,15 @@ impl Naive {
                 self.bonds.insert((sender, t.issuer), bond);
             }
             Body::Unbond(t) => {
-                let deadline = self.clock + t.wait_ms;
+                let deadline = self.time + t.wait_ms;
                 let bond = self.bonds.get_mut(&(sender, t.issuer)).ok_or(Rejection::NoBond)?;
                 ensure(bond.unbonding.is_none(), Rejection::Unbonding)?;
                 bond.unbonding = Some(deadline);
-                self.latest_deadline = self.latest_deadline.max(deadline);
             }
             Body::WithdrawBond(t) => {
                 let bond = self.bonds.remove(&(sender, t.issuer)).ok_or(Rejection::NoBond)?;
                 let deadline = bond.unbonding.ok_or(Rejection::NotUnbonding)?;
-                ensure(deadline <= self.clock, Rejection::UnbondingNotOver)?;
+                ensure(deadline <= self.time, Rejection::UnbondingNotOver)?;
                 self.give(sender, t.issuer, bond.held);
             }
             Body::ClaimRoyalty(t) => {
@@ -420,9 +428,8 @@ impl Naive {
             }
             Body::RequestRedemption(t) => {
                 self.take(sender, t.issuer, t.amount.grains())?;
-                let deadline = self.clock + t.wait_ms;
+                let deadline = self.time + t.wait_ms;
                 self.redemptions.insert((sender, nonce), (t.issuer, t.amount.grains(), deadline));
-                self.latest_deadline = self.latest_deadline.max(deadline);
             }
             Body::PayRedemption(t) => {
                 let locked = self.redemptions.remove(&(t.holder, t.number));
@@ -434,7 +441,7 @@ impl Naive {
                 let locked = self.redemptions.remove(&(sender, t.number));
                 let (issuer, amount, deadline) = locked.ok_or(Rejection::NoSuchRedemption)?;
                 ensure(issuer == t.issuer, Rejection::OtherIssuer)?;
-                ensure(self.clock >= deadline, Rejection::RedemptionNotDue)?;
+                ensure(self.time >= deadline, Rejection::RedemptionNotDue)?;
                 self.give(sender, issuer, amount);
             }
             Body::StateReserve(t) => {
@@ -471,8 +478,8 @@ impl Naive {
     }
 
     /// Uses up a commitment of an earlier block.
-    fn reveal(&mut self, sender: AccountId, model: &ModelId, salt: &Digest) -> Step {
-        let name = (sender, CommitModel::commitment(&sender, model, salt));
+    fn reveal(&mut self, sender: AccountId, body: &Body) -> Step {
+        let name = (sender, CommitModel::to(&sender, body).commitment);
         let height = self.commitments.get(&name).ok_or(Rejection::NotCommitted)?;
         ensure(*height < self.height, Rejection::NotCommitted)?;
         self.commitments.remove(&name);
@@ -555,6 +562,7 @@ impl Naive {
             Body::ShowReceipt(t) => self.show(t)?,
             Body::RequestClose(t) => {
                 let deadline = self.clock + t.terms.grace_ms;
+                self.spend(t.terms.payer, sender, t.terms.issuer, 0)?;
                 let channel = self.channel(&t.terms)?;
                 ensure(!channel.closed, Rejection::ChannelClosed)?;
                 ensure(channel.closing.is_none(), Rejection::ChannelClosing)?;
