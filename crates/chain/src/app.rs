@@ -7,6 +7,7 @@
 use crate::{
     block::{Block, Keys, MAX_BLOCK_TXS, MAX_BODY_BYTES, Tx, verify_signatures},
     index::Applied,
+    metrics::Metrics,
     pool::{Pool, Refusal, Taken, Verdict},
     publish::BACKLOG,
     state::{Batch, Databases, Env, Execution, Refused, Sealed, execute, execute_genesis, sync_target},
@@ -79,6 +80,8 @@ pub(crate) struct Shared {
     pub headers: Headers,
     /// Where transactions come from.
     pub pool: Pool,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Where applied blocks are announced.
     pub applied: mpsc::Sender<Arc<Applied>>,
     /// Spreads work over cores.
@@ -100,7 +103,7 @@ impl App {
         genesis: Arc<Genesis>,
         genesis_block: Block,
         headers: Headers,
-        pool: Pool,
+        (pool, metrics): (Pool, Metrics),
         applied: mpsc::Sender<Arc<Applied>>,
         strategy: Rayon,
     ) -> Self {
@@ -115,6 +118,7 @@ impl App {
             next_committee,
             headers,
             pool,
+            metrics,
             applied,
             strategy,
             executed,
@@ -349,6 +353,7 @@ impl<E: Env> Application<E> for App {
     ) {
         let applied = self.recall(block).expect("a block is executed before it is applied");
         self.0.pool.finalized(block.height().get(), &block.digest(), &block.body);
+        self.0.metrics.block(&block.body, &applied);
         // Closed only when the node stops.
         let _ = self.0.applied.send(applied).await;
     }

@@ -17,6 +17,7 @@ mod app;
 mod block;
 mod catalog;
 mod index;
+mod metrics;
 mod node;
 mod on_demand;
 mod own_votes;

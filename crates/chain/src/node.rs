@@ -6,6 +6,7 @@
 
 use crate::{
     admission::Admission,
+    metrics::Metrics,
     pool::{Limits, Pool, Refusal},
     query::Reader,
     rpc,
@@ -166,11 +167,21 @@ impl Node {
             listener.local_addr().map_err(|error| NodeError::Listen { address: config.rpc, error })?;
 
         let pool = Pool::new(Limits::default());
+        let metrics = Metrics::new(genesis.validators.len());
+        let folder = config.data_dir.clone();
         let genesis = Arc::new(genesis);
         let rules = Arc::new(genesis.rules());
         let key = ed25519::PrivateKey::decode(Copying(key.to_seed().as_slice()))
             .map_err(|_| NodeError::NotAValidator { key: key.account() })?;
-        let plan = Plan { config, genesis: genesis.clone(), trust, key, addresses, pool: pool.clone() };
+        let plan = Plan {
+            config,
+            genesis: genesis.clone(),
+            trust,
+            key,
+            addresses,
+            pool: pool.clone(),
+            metrics: metrics.clone(),
+        };
         let (started_sender, started) = oneshot::channel();
         let (stop_validator, stop) = oneshot::channel();
         let (stopped_sender, mut stopped) = watch::channel(None);
@@ -191,6 +202,7 @@ impl Node {
             reader.clone(),
             view.clone(),
             pool.clone(),
+            (metrics, folder),
             stopping.clone(),
         );
         let server = tokio::spawn(rpc::serve(listener, app, stopping));
@@ -339,6 +351,7 @@ struct Plan {
     key: ed25519::PrivateKey,
     addresses: Vec<(ed25519::PublicKey, SocketAddr)>,
     pool: Pool,
+    metrics: Metrics,
 }
 
 /// The validator's thread. The lock lives as long as the validator.
@@ -373,7 +386,7 @@ async fn validate(
     started: oneshot::Sender<Started>,
     stop: oneshot::Receiver<()>,
 ) {
-    let Plan { config, genesis, trust, key, addresses, pool } = plan;
+    let Plan { config, genesis, trust, key, addresses, pool, metrics } = plan;
     let count = u32::try_from(addresses.len()).expect("a committee is bounded");
     let alone = addresses.len() == 1;
     let mine =
@@ -412,6 +425,7 @@ async fn validate(
         prefix: "v".to_owned(),
         io: IoSizes::NODE,
         pool,
+        metrics,
         cores: config.cores,
     };
     let Validator { engine, sources, reader, view, audit } =

@@ -19,7 +19,7 @@ use gristmill_types::{AccountId, BlockHash, TxHash};
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::{Notify, oneshot};
 
@@ -85,6 +85,20 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// What [`code`](Self::code) may say.
+    pub const CODES: [&str; 10] = [
+        "pool_full",
+        "sender_full",
+        "nonce_taken",
+        "nonce_used",
+        "nonce_ahead",
+        "malformed",
+        "cannot_pay_fee",
+        "fault",
+        "bad_signature",
+        "stopping",
+    ];
+
     /// Refused by the ledger.
     pub fn invalid(reason: &Invalid) -> Self {
         let code = match reason {
@@ -128,6 +142,8 @@ struct Known {
     waiters: Vec<Waiter>,
     /// Whether it takes room: it does until it is in a final block.
     counted: bool,
+    /// When it came.
+    since: Option<Instant>,
 }
 
 #[derive(Default)]
@@ -146,6 +162,8 @@ struct State {
     published: u64,
     senders: HashMap<AccountId, usize>,
     bytes: usize,
+    /// Since when there is work and no block came.
+    busy: Option<Instant>,
     stopping: bool,
 }
 
@@ -171,6 +189,25 @@ impl Pool {
     /// Transactions in the pool.
     pub fn len(&self) -> usize {
         self.state().known.len()
+    }
+
+    /// Bytes of the transactions in the pool.
+    pub fn bytes(&self) -> usize {
+        self.state().bytes
+    }
+
+    /// For how long transactions that can be in a block have waited without any block becoming final.
+    pub fn stalled(&self, now: Instant) -> Duration {
+        let state = self.state();
+        let since = state.busy.filter(|_| state.has_work());
+        since.map_or(Duration::ZERO, |since| now.saturating_duration_since(since))
+    }
+
+    /// How long ago these transactions came, of those that came to this pool.
+    pub fn ages<'a>(&self, hashes: impl Iterator<Item = &'a TxHash>, now: Instant) -> Vec<Duration> {
+        let state = self.state();
+        let since = hashes.filter_map(|hash| state.known.get(hash)?.since);
+        since.map(|since| now.saturating_duration_since(since)).collect()
     }
 
     /// Whether the pool has no transactions.
@@ -283,6 +320,7 @@ impl Pool {
     ) -> Vec<(u32, Vec<Waiter>)> {
         let mut state = self.state();
         state.published = state.published.max(height);
+        state.busy = Some(Instant::now());
         let settled = (0..).zip(hashes).map(|(position, hash)| (position, state.forget(hash)));
         settled.filter(|(_, waiters)| !waiters.is_empty()).collect()
     }
@@ -330,12 +368,22 @@ impl State {
             }
             return Err(problem);
         }
-        self.known.insert(hash, Known { waiters: waiter.into_iter().collect(), counted: true });
+        let arrived = Instant::now();
+        if !self.has_work() {
+            self.busy = Some(arrived);
+        }
+        let waiters = waiter.into_iter().collect();
+        self.known.insert(hash, Known { waiters, counted: true, since: Some(arrived) });
         self.bytes += tx.bytes().len();
         *self.senders.entry(sender).or_default() += 1;
         self.wait(tx);
         self.expire(now);
         Ok(())
+    }
+
+    /// Whether a transaction waits for a block, or is in one that is not final.
+    fn has_work(&self) -> bool {
+        !self.turns.is_empty() || !self.proposed.is_empty()
     }
 
     /// Puts a known transaction in line, and with it what was parked behind it.

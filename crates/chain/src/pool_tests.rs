@@ -7,7 +7,7 @@ use crate::{
 use commonware_cryptography::{Hasher as _, Sha256, sha256::Digest};
 use gristmill_ledger::{Transaction, tx::Transfer};
 use gristmill_types::{Amount, ChainId, SecretKey, Signed, encode};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 const NOW: Duration = Duration::from_secs(1_000);
@@ -158,4 +158,29 @@ fn a_transaction_of_a_final_block_hears_of_it_or_is_refused() {
         }
         assert_eq!(pool.len(), 0);
     }
+}
+
+#[test]
+fn a_stall_begins_with_work_and_ends_with_a_block() {
+    let pool = pool();
+    let later = |seconds| Instant::now() + Duration::from_secs(seconds);
+    assert_eq!(pool.stalled(later(60)), Duration::ZERO);
+    let waiting = tx(1, 0);
+    pool.insert(waiting.clone(), None, NOW).unwrap();
+    assert!(pool.stalled(later(60)) >= Duration::from_secs(60));
+    assert!(pool.ages([waiting.hash()].iter(), later(9))[0] >= Duration::from_secs(9));
+    // In a block that is not final it still waits.
+    let taken = pool.take(10, usize::MAX, NOW);
+    taken.propose(2, 2, digest(1));
+    assert!(pool.stalled(later(60)) >= Duration::from_secs(60));
+    pool.finalized(2, &digest(1), std::slice::from_ref(&waiting));
+    pool.settle(2, [waiting.hash()].iter());
+    assert_eq!(pool.stalled(later(60)), Duration::ZERO);
+    assert!(pool.ages([waiting.hash()].iter(), later(9)).is_empty());
+    // A nonce that is ahead does not stall anybody.
+    pool.insert(tx(1, 5), None, NOW).unwrap();
+    let mut taken = pool.take(10, usize::MAX, NOW);
+    assert!(taken.refuse([(0, Verdict::Ahead)], NOW).is_empty());
+    drop(taken);
+    assert_eq!(pool.stalled(later(60)), Duration::ZERO);
 }

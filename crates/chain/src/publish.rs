@@ -15,6 +15,7 @@
 use crate::{
     block::Block,
     index::{Applied, Index},
+    metrics::Metrics,
     pool::Pool,
     state::Env,
     view::View,
@@ -27,7 +28,7 @@ use commonware_utils::{
     Acknowledgement as _,
     acknowledgement::{Exact, ExactWaiter},
 };
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Instant};
 use tokio::sync::mpsc;
 
 /// More than marshal delivers without an acknowledgement.
@@ -80,6 +81,8 @@ pub(crate) struct Publisher<E: Env> {
     pub view: View,
     /// Who waits for transactions.
     pub pool: Pool,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Blocks on their way.
     pub deliveries: mpsc::Receiver<Delivery>,
     /// What blocks did, sent when they were applied, before they are durable.
@@ -115,6 +118,8 @@ impl<E: Env> Publisher<E> {
             // A block that the state already reflected is acknowledged without being applied.
             if let Some((applied, durable)) = writing.remove(&delivery.height) {
                 durable.await.expect("outcomes were not written; free disk space and restart");
+                let hashes = applied.outcomes.iter().map(|outcome| &outcome.hash);
+                self.metrics.settled(self.pool.ages(hashes, Instant::now()).into_iter());
                 self.view.publish(&applied);
                 self.view.settle(&self.pool, &applied);
             }

@@ -70,6 +70,7 @@ enum Query {
     Finality(u64, oneshot::Sender<Result<Option<Finality>, QueryError>>),
     Applied(u64, oneshot::Sender<Result<Option<Arc<Applied>>, QueryError>>),
     Audit(oneshot::Sender<Result<(u64, Audit), QueryError>>),
+    Metrics(oneshot::Sender<Result<String, QueryError>>),
 }
 
 /// Asks questions. Cheap to clone.
@@ -148,6 +149,11 @@ impl Reader {
     pub async fn audit(&self) -> Result<(u64, Audit), QueryError> {
         self.ask(Query::Audit).await
     }
+
+    /// What the consensus engine, its network and its storage count, as text.
+    pub async fn engine_metrics(&self) -> Result<String, QueryError> {
+        self.ask(Query::Metrics).await
+    }
 }
 
 /// What answers are made of.
@@ -179,6 +185,13 @@ pub(crate) async fn serve<E: Env>(env: E, sources: Sources<E>, mut queries: Quer
     // Adding up everything is slow: one at a time.
     let audits = Arc::new(Semaphore::new(1));
     while let Some(query) = queries.0.recv().await {
+        let query = match query {
+            Query::Metrics(reply) => {
+                let _ = reply.send(Ok(env.encode()));
+                continue;
+            }
+            query => query,
+        };
         let permit = match &query {
             Query::Audit(_) => audits.clone().try_acquire_owned().ok(),
             _ => permits.clone().acquire_owned().await.ok(),
@@ -233,6 +246,8 @@ impl<E: Env> Sources<E> {
             Query::Audit(reply) => {
                 let _ = reply.send(self.audit().await);
             }
+            // Answered where the runtime is at hand.
+            Query::Metrics(_) => {}
         }
     }
 

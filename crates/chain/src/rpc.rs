@@ -9,23 +9,26 @@ mod blocks;
 mod error;
 mod events;
 mod listings;
+mod metrics;
 mod openapi;
 mod state;
 mod transactions;
 
 pub use openapi::document;
 
-use crate::{admission::Admission, pool::Pool, query::Reader, view::View};
+use crate::{admission::Admission, metrics::Metrics, pool::Pool, query::Reader, view::View};
 use axum::{
     Router,
     extract::DefaultBodyLimit,
+    middleware::from_fn_with_state,
     routing::{get, post},
     serve::ListenerExt as _,
 };
 use error::RpcError;
 use gristmill_ledger::{Genesis, params::MAX_TX_BYTES};
+use gristmill_metrics::Answers;
 use gristmill_types::ChainId;
-use std::sync::Arc;
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -49,6 +52,8 @@ struct Inner {
     reader: Reader,
     view: View,
     pool: Pool,
+    metrics: Metrics,
+    folder: PathBuf,
     stopping: watch::Receiver<bool>,
     waiting: Arc<Semaphore>,
     followers: Arc<Semaphore>,
@@ -63,6 +68,7 @@ impl Rpc {
         reader: Reader,
         view: View,
         pool: Pool,
+        (metrics, folder): (Metrics, PathBuf),
         stopping: watch::Receiver<bool>,
     ) -> Self {
         let chain = genesis.chain_id();
@@ -73,6 +79,8 @@ impl Rpc {
             reader,
             view,
             pool,
+            metrics,
+            folder,
             stopping,
             waiting: Arc::new(Semaphore::new(MAX_WAITING)),
             followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
@@ -83,6 +91,7 @@ impl Rpc {
 
 /// All routes.
 pub(crate) fn router(rpc: Rpc) -> Router {
+    let answers = rpc.0.metrics.answers();
     Router::new()
         .route("/v1/transactions", post(transactions::submit))
         .route("/v1/transactions/{hash}", get(transactions::lookup))
@@ -100,9 +109,11 @@ pub(crate) fn router(rpc: Rpc) -> Router {
         .route("/v1/genesis", get(listings::genesis))
         .route("/v1/events", get(events::events))
         .route("/openapi.json", get(openapi::serve))
+        .route("/metrics", get(metrics::metrics))
         .fallback(|| async { RpcError::no_route() })
         .method_not_allowed_fallback(|| async { RpcError::wrong_method() })
         .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(from_fn_with_state(answers, Answers::count))
         .with_state(rpc)
 }
 
@@ -118,7 +129,8 @@ pub(crate) async fn serve(listener: TcpListener, rpc: Rpc, mut stopping: watch::
             tracing::debug!(%error, "a connection sends with delays");
         }
     });
-    let served = axum::serve(listener, router(rpc)).with_graceful_shutdown(stopped).await;
+    let service = router(rpc).into_make_service_with_connect_info::<SocketAddr>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(stopped).await;
     if let Err(error) = served {
         tracing::error!(%error, "the RPC server stopped");
     }

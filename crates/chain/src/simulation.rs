@@ -6,6 +6,7 @@
 use crate::{
     app::now,
     block::{Block, Tx},
+    metrics::Metrics,
     pool::{Limits, Pool},
     query::{BlockId, Reader},
     state::{Databases, IoSizes},
@@ -185,6 +186,7 @@ impl EngineDefinition for Definition {
         let index = context.index;
         let pool = Pool::new(Limits::default());
         let setup = Setup {
+            metrics: Metrics::new(1),
             key: Self::private_key(index),
             genesis: self.genesis.clone(),
             trust: self.trust.clone(),

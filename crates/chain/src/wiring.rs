@@ -15,6 +15,7 @@ use crate::{
     app::{App, Headers, now},
     block::Block,
     index::{Index, archive_config},
+    metrics::Metrics,
     on_demand::OnDemand,
     own_votes::{OwnVotes, Recall, Votes},
     pool::Pool,
@@ -104,6 +105,8 @@ pub(crate) struct Setup<P, B> {
     pub timing: Timing,
     /// Where transactions come from.
     pub pool: Pool,
+    /// What is counted.
+    pub metrics: Metrics,
     /// Cores to use.
     pub cores: NonZeroUsize,
 }
@@ -161,7 +164,7 @@ where
     R: Receiver<PublicKey = ed25519::PublicKey>,
     W: Reporter<Activity = marshal::Update<Block>>,
 {
-    let Setup { key, genesis, trust, peers, blocker, prefix, io, timing, pool, cores } = setup;
+    let Setup { key, genesis, trust, peers, blocker, prefix, io, timing, pool, metrics, cores } = setup;
     let me = key.public_key();
     let scheme = Scheme::signer(trust.chain().as_bytes(), trust.committee().keys().clone(), key)
         .expect("the caller checked that the key is a validator's");
@@ -197,7 +200,7 @@ where
         genesis,
         genesis_block.clone(),
         headers.clone(),
-        pool.clone(),
+        (pool.clone(), metrics.clone()),
         applied_sender,
         settings.strategy.clone(),
     );
@@ -215,7 +218,8 @@ where
     let databases = stateful.subscribe_databases().await;
     let sources = Sources { databases, marshal: marshal.clone(), index: index.clone(), headers };
     let (view, audit) = restore(&sources, &genesis_block).await;
-    let publisher = Publisher { index, view: view.clone(), pool: pool.clone(), deliveries, applied };
+    metrics.scanned(view.head().height, &audit);
+    let publisher = Publisher { index, view: view.clone(), pool: pool.clone(), metrics, deliveries, applied };
     let reader = attend(&env, publisher, sources.clone());
 
     let gate = OnDemand::new(

@@ -431,6 +431,9 @@ pub struct Status {
     pub clock_ms: u64,
     /// Transactions that wait or are not final yet.
     pub waiting: usize,
+    /// Since when transactions wait and no block comes, in milliseconds; 0 if none waits.
+    #[serde(default)]
+    pub stalled_ms: u64,
     /// The version of the node's program.
     pub version: String,
 }

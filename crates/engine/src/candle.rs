@@ -183,6 +183,10 @@ impl Engine for CandleEngine {
         Load { running, queued: taken - running }
     }
 
+    fn is_up(&self) -> bool {
+        !self.inbox.is_closed()
+    }
+
     fn start(&self, job: Job) -> Result<Generation, StartError> {
         let limit = self.room(&job.prompt_ids, &job.sampling)?;
         let sampler = Sampler::new(job.seed, &job.sampling)?;

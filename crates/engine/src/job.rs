@@ -25,6 +25,11 @@ pub trait Engine: Send + Sync {
     /// What it is doing now.
     fn load(&self) -> Load;
 
+    /// Whether it takes jobs at all. One that is full is up; one whose thread ended is not.
+    fn is_up(&self) -> bool {
+        true
+    }
+
     /// Starts an answer, or refuses at once. Never waits.
     fn start(&self, job: Job) -> Result<Generation, StartError>;
 

@@ -143,6 +143,11 @@ impl State {
         self.budgets.of(key)
     }
 
+    /// All API keys, by their ids.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = (&KeyId, &KeyUse)> {
+        self.budgets.keys()
+    }
+
     /// Takes on a channel.
     pub(crate) fn open(&mut self, payer: Payer, first: Pending<PayerRecord>) {
         let channel = payer.id();

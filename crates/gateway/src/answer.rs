@@ -15,6 +15,7 @@ use gristmill_types::AccountId;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tracing::Instrument as _;
 
 /// Chunks that wait for a slow client at most. While they wait, nothing more is read from the
 /// processor, and nothing more is paid.
@@ -83,7 +84,7 @@ pub(crate) async fn whole(
 /// The answer as a stream.
 pub(crate) fn stream(purchase: Purchase, heading: Heading) -> axum::response::Response {
     let (events, stream) = mpsc::channel(STREAM_BUFFER);
-    tokio::spawn(pump(purchase, heading, events));
+    tokio::spawn(pump(purchase, heading, events).in_current_span());
     sse::response(ReceiverStream::new(stream), sse::KEEP_ALIVE)
 }
 

@@ -5,6 +5,7 @@ use crate::{
     config::Config,
     event::Event,
     market::{Market, Seller},
+    metrics::Metrics,
     peer::Peer,
     traffic::Traffic,
 };
@@ -32,6 +33,7 @@ pub(crate) struct App {
     pub(crate) store: Store,
     pub(crate) accounts: Arc<Accounts>,
     pub(crate) market: Market,
+    pub(crate) metrics: Arc<Metrics>,
     /// One opening or top-up at a time.
     pub(crate) funding: tokio::sync::Mutex<()>,
     /// Lanes whose request was given up before its receipt came, and what went over them.

@@ -11,6 +11,7 @@ use crate::{
     market::Seller,
     peer::Peer,
     prepare::{Prepared, prepare, reserve},
+    progress::Progress,
     traffic::{Draw, Said, Traffic},
 };
 use bytes::Bytes;
@@ -32,6 +33,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tracing::Instrument as _;
 
 /// How often a request is placed anew when the processor refuses it before its first token, and the
 /// pause before each but the first.
@@ -77,6 +79,7 @@ pub(crate) struct Purchase {
     transcript: Transcript,
     /// No more tokens can come.
     over: bool,
+    progress: Arc<Progress>,
     started: bool,
     failure: Option<BuyError>,
     metered: Instant,
@@ -90,20 +93,25 @@ pub(crate) async fn buy(
     key: KeyId,
     request: &ChatRequest,
     seller: &Seller,
+    progress: &Arc<Progress>,
 ) -> Result<Purchase, BuyError> {
     let peer = app.peer(seller);
+    progress.ask(seller.processor);
     let mut tries = 0;
     loop {
-        match place(app, key, request, seller, &peer).await {
+        match place(app, key, request, (seller, &peer), progress).await {
             // Nothing was delivered. The challenge may have ended, or the processor gave up the lane:
             // the ledger shows us that within a moment.
-            Err(BuyError::Refused { problem, .. }) if tries < TRIES && may_pass(&problem.code) => {
+            Err(ref error @ BuyError::Refused { ref problem, .. })
+                if tries < TRIES && may_pass(&problem.code) =>
+            {
+                progress.retried(error);
                 app.market.forget_challenge(seller);
                 tokio::time::sleep(PAUSE * tries).await;
                 app.look_at_payee(&seller.processor).await;
                 tries += 1;
             }
-            other => return other,
+            other => return other.inspect_err(|error| progress.failed(error)),
         }
     }
 }
@@ -117,11 +125,13 @@ async fn place(
     app: &Arc<App>,
     key: KeyId,
     request: &ChatRequest,
-    seller: &Seller,
-    peer: &Peer,
+    (seller, peer): (&Seller, &Peer),
+    progress: &Arc<Progress>,
 ) -> Result<Purchase, BuyError> {
     let mut prepared = prepare(app, request, seller, peer).await?;
+    progress.reach("quoted", Some(format!("{} prompt tokens", prepared.prompt_ids.len())));
     let (channel, lane, before) = reserve(app, key, &mut prepared).await?;
+    progress.reserved(&channel, lane);
     let Prepared { challenge, tokenizer, prompt_ids, request, sampling, .. } = prepared;
     let body = Bytes::from(request.to_body());
     let salt = random_digest()?;
@@ -149,6 +159,7 @@ async fn place(
             revealed: None,
         }),
         before,
+        progress: Some(Arc::clone(progress)),
         ..Traffic::default()
     };
     // From here on the processor may hold a voucher: whatever happens, the lane is brought in order.
@@ -160,7 +171,9 @@ async fn place(
         lane,
         traffic: Some(traffic),
     };
-    let answer = peer.order(&challenge, &Action::Order(Box::new(placed)), body).await?;
+    progress.reach("ordered", None);
+    let answer = peer.order(&challenge, &Action::Order(Box::new(placed)), body, progress.id()).await?;
+    progress.reach("accepted", None);
     let traffic = guard.disarm();
     let events = sse::read(answer.bytes_stream(), sse::MAX_EVENT_BYTES)
         .map(|event| event.map_err(|error| error.to_string()));
@@ -174,6 +187,7 @@ async fn place(
         transcript: Transcript::new(Arc::clone(&tokenizer), &sampling.stop)?,
         tokenizer,
         over: false,
+        progress: Arc::clone(progress),
         events: Box::pin(events),
         started: false,
         failure: None,
@@ -190,6 +204,16 @@ impl Purchase {
     /// Run it to its end: what is written down half way must be confirmed. A client that goes away is
     /// told through `gone`, which is heeded only where nothing is under way.
     pub(crate) async fn next(&mut self, gone: impl Future<Output = ()>) -> Result<Step, BuyError> {
+        let step = self.step(gone).await;
+        match &step {
+            Ok(Step::Text(_)) => self.progress.text(),
+            Ok(Step::End(of)) => self.progress.paid(of.prompt_tokens, of.completion_tokens, of.cost),
+            Err(error) => self.progress.failed(error),
+        }
+        step
+    }
+
+    async fn step(&mut self, gone: impl Future<Output = ()>) -> Result<Step, BuyError> {
         let mut gone = std::pin::pin!(gone);
         loop {
             let event = tokio::select! {
@@ -263,6 +287,7 @@ impl Purchase {
             draw.revealed = Some(nonce);
         }
         self.started = true;
+        self.progress.started(&start.request_id);
         Ok(())
     }
 
@@ -285,6 +310,7 @@ impl Purchase {
         self.traffic.ids.extend_from_slice(ids);
         self.traffic.text.push_str(text);
         if let Some(voucher) = voucher {
+            self.progress.window(self.traffic.ids.len(), voucher.body.0.amount);
             self.send(Action::Voucher(voucher));
         }
         Ok(())
@@ -337,16 +363,23 @@ impl Purchase {
     /// sent again, and once more at the next start.
     fn send(&self, action: Action) {
         let (peer, challenge) = (self.peer.clone(), Arc::clone(&self.challenge));
+        let metrics = Arc::clone(&self.app.metrics);
         let pauses: &[u64] = if matches!(action, Action::Approve(_)) { &[0, 1, 5] } else { &[0] };
-        self.app.tasks.spawn(async move {
-            for pause in pauses {
-                tokio::time::sleep(Duration::from_secs(*pause)).await;
-                match peer.pay(&challenge, &action).await {
-                    Ok(()) => return,
-                    Err(error) => tracing::debug!(%error, "a payment did not arrive"),
+        self.app.tasks.spawn(
+            async move {
+                for pause in pauses {
+                    tokio::time::sleep(Duration::from_secs(*pause)).await;
+                    match peer.pay(&challenge, &action).await {
+                        Ok(()) => return,
+                        Err(error) => {
+                            metrics.payments_lost.inc();
+                            tracing::debug!(%error, "a payment did not arrive");
+                        }
+                    }
                 }
             }
-        });
+            .in_current_span(),
+        );
     }
 
     /// Verifies the receipt, writes it down, approves it.
@@ -371,7 +404,7 @@ impl Purchase {
                 let entry = self.traffic.entry(payer, &signed, now_ms);
                 state.record(&self.channel, self.lane, pending)?;
                 if let Some(entry) = entry {
-                    entry.insert(state);
+                    self.traffic.insert(&entry, state);
                 }
                 Ok(())
             })
@@ -415,6 +448,7 @@ impl Purchase {
 impl Drop for Purchase {
     fn drop(&mut self) {
         if !self.ended {
+            self.progress.given_up();
             let traffic = std::mem::take(&mut self.traffic);
             let challenge = Arc::clone(&self.challenge);
             self.app.put_in_order(self.peer.clone(), challenge, self.channel, self.lane, traffic);

@@ -19,11 +19,14 @@ mod event;
 mod fund;
 mod keys;
 mod market;
+mod metrics;
 mod peer;
 mod prepare;
+mod progress;
 mod receipts;
 mod reconcile;
 mod routes;
+mod traces;
 mod traffic;
 mod watch;
 

@@ -4,7 +4,7 @@ use crate::error::BuyError;
 use bytes::Bytes;
 use gristmill_channel::{ChannelCopy, LaneCopy};
 use gristmill_net::{
-    http::read_body,
+    http::{REQUEST_ID, RequestId, read_body},
     openai::ApiError,
     pay::{Action, Challenge, Expected, Problem},
     peer::{ChannelState, MAX_PEER_BYTES},
@@ -67,12 +67,13 @@ impl Peer {
             .map_err(|error| BuyError::Challenge { processor: self.processor, error })
     }
 
-    /// Places an order; the answer is a stream.
+    /// Places an order; the answer is a stream. The id is for the processor's log.
     pub(crate) async fn order(
         &self,
         challenge: &Challenge,
         action: &Action,
         body: Bytes,
+        id: &RequestId,
     ) -> Result<reqwest::Response, BuyError> {
         let authorization = challenge.authorize(action).map_err(|error| self.misbehaved(error))?;
         let request = self
@@ -80,6 +81,7 @@ impl Peer {
             .post(self.chat_url())
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::AUTHORIZATION, authorization)
+            .header(REQUEST_ID, id.as_str())
             .body(body);
         let answer = request.send().await.map_err(|error| self.unreachable(error))?;
         if answer.status().is_success() && sse::is_event_stream(answer.headers().get(header::CONTENT_TYPE)) {

@@ -322,7 +322,7 @@ impl App {
                 };
                 state.record(channel, lane, pending)?;
                 if let Some(entry) = &entry {
-                    entry.insert(state);
+                    traffic.insert(entry, state);
                 }
                 Ok((verified, entry))
             })

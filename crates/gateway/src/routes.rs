@@ -10,7 +10,9 @@ use crate::{
     event::Event,
     keys,
     market::Market,
-    receipts,
+    metrics::Metrics,
+    progress::Progress,
+    receipts, traces,
 };
 use axum::{
     Extension, Json, Router,
@@ -24,12 +26,13 @@ use axum::{
 use gristmill_channel::{KeyId, Phase};
 use gristmill_client::{Client, Sender};
 use gristmill_ledger::Genesis;
+use gristmill_metrics::Answers;
 use gristmill_net::{
     http::{RequestId, identify, read_body},
     openai::{ApiError, ChatRequest, MAX_REQUEST_BYTES, Model, ModelList},
 };
 use gristmill_store::Store;
-use gristmill_types::Amount;
+use gristmill_types::{Amount, Digest};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
@@ -39,6 +42,7 @@ use tokio::{
     task::JoinHandle,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::Instrument as _;
 
 /// Events that wait for a slow listener at most.
 const EVENTS: usize = 1024;
@@ -59,7 +63,7 @@ pub struct Handle {
 
 /// Starts a gateway on a ledger.
 pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<Handle, StartError> {
-    let schema = [receipts::SCHEMA, crate::fund::SCHEMA];
+    let schema = [receipts::SCHEMA, crate::fund::SCHEMA, traces::SCHEMA];
     let store = Store::open(config.folder.join("gateway.db"), &schema)?;
     let accounts = Accounts::load(store.clone(), config.voucher_key.clone())?;
     let http = gristmill_net::http::client()?;
@@ -79,6 +83,7 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
         sender,
         guard,
         market: Market::new(ledger.clone()),
+        metrics: Arc::new(Metrics::new(&store)),
         config,
         genesis,
         ledger,
@@ -97,6 +102,7 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
     let router = router(Arc::clone(&app));
     let server = tokio::spawn(async move {
         let listener = gristmill_net::http::prompt(listener);
+        let router = router.into_make_service_with_connect_info::<SocketAddr>();
         axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await }).await
     });
     let watch = tokio::spawn(crate::watch::run(Arc::clone(&app)));
@@ -166,6 +172,7 @@ impl Handle {
 }
 
 fn router(app: Arc<App>) -> Router {
+    let answers = app.metrics.answers.clone();
     Router::new()
         .route("/v1/chat/completions", post(chat))
         .route("/v1/models", get(models))
@@ -174,6 +181,8 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/channels", get(channels))
         .route("/v1/receipts", get(list_receipts))
         .route("/v1/receipts/{id}", get(show_receipt))
+        .route("/v1/receipts/{id}/trace", get(show_trace))
+        .route("/metrics", get(metrics))
         .route("/health", get(|| async { Json(json!({"status": "ok"})) }))
         .fallback(|method: Method, request: Request| async move {
             ApiError::unknown_route(&method, request.uri().path())
@@ -182,6 +191,7 @@ fn router(app: Arc<App>) -> Router {
             ApiError::unknown_route(&method, request.uri().path())
         })
         .layer(middleware::from_fn(identify))
+        .layer(middleware::from_fn_with_state(answers, Answers::count))
         .with_state(app)
 }
 
@@ -203,17 +213,21 @@ async fn chat(
     // Buying goes on when the client goes away and this handler is dropped: what is written down
     // half way must be confirmed. `alive` tells it, and it stops at the next safe point.
     let (alive, gone) = oneshot::channel::<()>();
-    let bought = tokio::spawn(async move {
-        let seller = app.market.seller(&request.model, &app.config.issuer).await?;
-        let purchase = buy(&app, key, &request, &seller).await?;
+    let progress = Progress::begin(&app.metrics, &id);
+    let span = progress.span();
+    let bought = async move {
+        let seller = app.market.seller(&request.model, &app.config.issuer).await;
+        let seller = seller.inspect_err(|error| progress.failed(error))?;
+        let purchase = buy(&app, key, &request, &seller, &progress).await?;
         let heading = Heading::new(&app, id, &request, seller.processor);
         if request.stream {
             return Ok::<_, BuyError>(stream(purchase, heading));
         }
         let gone = async move { drop(gone.await) };
         Ok(Json(whole(purchase, heading, gone).await?).into_response())
-    });
-    let answer = bought.await.map_err(|error| ApiError::internal(error.to_string()))?;
+    };
+    let answer =
+        tokio::spawn(bought.instrument(span)).await.map_err(|error| ApiError::internal(error.to_string()))?;
     drop(alive);
     Ok(answer?)
 }
@@ -336,4 +350,27 @@ async fn show_receipt(
             Err(error)
         }
     }
+}
+
+/// The times at which the request of a receipt passed its stages here.
+async fn show_trace(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, ApiError> {
+    authenticate(&app, &headers)?;
+    let found = match id.parse::<Digest>() {
+        Ok(id) => traces::find(&app.store, id).await?,
+        Err(_) => None,
+    };
+    let message = "There is no trace of that receipt: it is too old, or not of this gateway.";
+    let unknown = || ApiError { status: StatusCode::NOT_FOUND, ..ApiError::invalid("id", message) };
+    Ok(Json(found.ok_or_else(unknown)?).into_response())
+}
+
+async fn metrics(State(app): State<Arc<App>>, request: Request) -> Response {
+    if !gristmill_metrics::is_local(request.extensions()) {
+        return gristmill_metrics::refuse();
+    }
+    gristmill_metrics::answer(app.metrics.text(&app).await)
 }

@@ -1,6 +1,11 @@
 //! What went between a client and a processor, as far as it got, and what a receipt has to say of it.
 
-use crate::receipts::{Entry, Kept};
+use crate::{
+    accounts::State,
+    progress::Progress,
+    receipts::{Entry, Kept},
+    traces,
+};
 use bytes::Bytes;
 use gristmill_audit::{salted_digest, salted_ids_digest, verify_nonce};
 use gristmill_channel::Payer;
@@ -8,6 +13,7 @@ use gristmill_net::openai::FinishReason;
 use gristmill_types::{
     Amount, AuditCommitment, Digest, ProcessorNonce, Receipt, Sampling, Signable as _, Signed, Usage, Voucher,
 };
+use std::sync::Arc;
 
 /// One request and what came of it.
 #[derive(Clone, Debug)]
@@ -29,6 +35,8 @@ pub(crate) struct Traffic {
     pub(crate) finish: Option<FinishReason>,
     /// What the lane had come to before.
     pub(crate) before: (Usage, Amount),
+    /// What the request has passed; none where that was forgotten.
+    pub(crate) progress: Option<Arc<Progress>>,
 }
 
 /// What an answer's draws are made from.
@@ -68,6 +76,7 @@ impl Default for Traffic {
             text: String::new(),
             finish: None,
             before: Default::default(),
+            progress: None,
         }
     }
 }
@@ -134,6 +143,15 @@ impl Traffic {
     pub(crate) fn entry(&self, payer: &Payer, receipt: &Signed<Receipt>, now_ms: u64) -> Option<Entry> {
         let voucher = payer.signed(receipt.body.lane, receipt.body.seq)?;
         self.adopted(payer, receipt, voucher, now_ms)
+    }
+
+    /// Writes the entry down in the commit under way, and the request's trace with it.
+    pub(crate) fn insert(&self, entry: &Entry, state: &mut State) {
+        entry.insert(state);
+        if let Some(progress) = &self.progress {
+            let body = &entry.receipt.body;
+            traces::insert(state, &entry.id, &progress.receipt(&entry.id, &body.channel, body.lane));
+        }
     }
 
     /// The same, with the voucher from the processor's copy.

@@ -139,6 +139,9 @@ macro_rules! bodies {
         }
 
         impl Body {
+            /// The names of all kinds.
+            pub const KINDS: &'static [&'static str] = &[$($name,)*];
+
             /// The kind's name, as in JSON.
             pub const fn kind(&self) -> &'static str {
                 match self { $(Self::$kind(_) => $name,)* }

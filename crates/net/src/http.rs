@@ -5,12 +5,12 @@ use axum::{
     extract::Request,
     middleware::Next,
     response::Response,
-    serve::{Listener, ListenerExt as _},
+    serve::{ListenerExt as _, TapIo},
 };
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _};
 use http::{HeaderName, HeaderValue};
-use std::{fmt, net::SocketAddr, sync::Once, time::Duration};
+use std::{fmt, sync::Once, time::Duration};
 use tokio::net::{TcpListener, TcpStream};
 
 /// The header that carries a request's id.
@@ -48,12 +48,13 @@ pub fn client() -> Result<reqwest::Client, ClientError> {
 
 /// A listener whose connections send small events at once. Otherwise each waits for the reader's
 /// acknowledgement of the one before, up to 40 ms.
-pub fn prompt(listener: TcpListener) -> impl Listener<Io = TcpStream, Addr = SocketAddr> {
-    listener.tap_io(|stream| {
+pub fn prompt(listener: TcpListener) -> TapIo<TcpListener, fn(&mut TcpStream)> {
+    let no_delay: fn(&mut TcpStream) = |stream| {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "a connection sends with delays");
         }
-    })
+    };
+    listener.tap_io(no_delay)
 }
 
 /// Chooses the TLS implementation of the process, once. `reqwest` is built without one, so that a
@@ -117,40 +118,56 @@ impl<E: fmt::Display> From<BodyError<E>> for ApiError {
 
 /// The id of a request: in the log, in the answer's header, and in the answer itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RequestId(String);
+pub struct RequestId {
+    own: String,
+    caller: Option<String>,
+}
 
 impl RequestId {
     /// A new id of 96 random bits. Should the system have no randomness, the id says so: it names a
     /// request in logs and secures nothing.
     pub fn random() -> Self {
         let mut bytes = [0; 12];
-        match getrandom::fill(&mut bytes) {
-            Ok(()) => Self(hex::encode(bytes)),
-            Err(_) => Self("none".to_owned()),
-        }
+        let own = match getrandom::fill(&mut bytes) {
+            Ok(()) => hex::encode(bytes),
+            Err(_) => "none".to_owned(),
+        };
+        Self { own, caller: None }
     }
 
     /// The id as text.
     pub fn as_str(&self) -> &str {
-        &self.0
+        &self.own
+    }
+
+    /// The id that the caller gave the request, if it has the form of ours: it finds the same request in
+    /// the caller's log.
+    pub fn caller(&self) -> Option<&str> {
+        self.caller.as_deref()
     }
 
     /// The id as OpenAI's clients expect it in a chat answer.
     pub fn for_chat(&self) -> String {
-        format!("chatcmpl-{}", self.0)
+        format!("chatcmpl-{}", self.own)
+    }
+
+    fn from_caller(headers: &http::HeaderMap) -> Option<String> {
+        let text = headers.get(REQUEST_ID)?.to_str().ok()?;
+        let ours = text.len() == 24 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+        ours.then(|| text.to_owned())
     }
 }
 
 impl fmt::Display for RequestId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(&self.0)
+        f.pad(&self.own)
     }
 }
 
 /// Middleware: gives each request an id as an extension, and its answer the same id as a header.
-/// What a caller sends under that name is not taken over, so that ids in our logs are ours.
+/// What a caller sends under that name is noted beside it and not taken over, so that ids are ours.
 pub async fn identify(mut request: Request, next: Next) -> Response {
-    let id = RequestId::random();
+    let id = RequestId { caller: RequestId::from_caller(request.headers()), ..RequestId::random() };
     let header = HeaderValue::from_str(id.as_str());
     request.extensions_mut().insert(id);
     let mut response = next.run(request).await;
@@ -191,6 +208,10 @@ mod tests {
     async fn each_request_has_its_own_id() {
         let app = Router::new()
             .route("/", get(|Extension(id): Extension<RequestId>| async move { id.for_chat() }))
+            .route(
+                "/caller",
+                get(|Extension(id): Extension<RequestId>| async move { format!("{:?}", id.caller()) }),
+            )
             .layer(axum::middleware::from_fn(identify));
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -205,6 +226,11 @@ mod tests {
         };
         let (first, second) = (ask().await, ask().await);
         assert!(first != second && first.len() == 24);
+        for (sent, noted) in [(first.as_str(), true), ("forged", false), (&first.to_uppercase(), false)] {
+            let request = client().unwrap().get(format!("http://{address}/caller")).header(REQUEST_ID, sent);
+            let body = request.send().await.unwrap().text().await.unwrap();
+            assert_eq!(body, format!("{:?}", noted.then_some(sent)));
+        }
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@
 //! - [`sse`]: server-sent events, written and read.
 //! - [`pay`]: the payment headers and events. The only module that knows the `mpp` crate.
 //! - [`peer`]: the unpaid routes between a gateway and a processor.
+//! - [`trace`]: the times at which a request passed its stages.
 //! - [`http`]: the bounded HTTP client and the shared parts of our servers.
 
 #![deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
@@ -20,5 +21,6 @@ pub mod openai;
 pub mod pay;
 pub mod peer;
 pub mod sse;
+pub mod trace;
 
 pub use base64url::{Base64, MAX_ARTEFACT_BYTES};

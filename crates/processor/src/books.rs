@@ -3,7 +3,7 @@
 use crate::error::{Refused, StartError};
 use gristmill_channel::{Accepted, Payee, PayeeError, PayeeRecord, Pending, Phase};
 use gristmill_net::pay::Refusal;
-use gristmill_store::{Batch, Store, Ticket};
+use gristmill_store::{Batch, Store, Ticket, rusqlite::types::Value};
 use gristmill_types::ChannelId;
 use std::{
     collections::HashMap,
@@ -32,6 +32,9 @@ pub(crate) struct Book {
     changes: watch::Sender<u64>,
     store: Store,
 }
+
+/// An SQL statement with its parameters.
+pub(crate) type Statement = (&'static str, Vec<Value>);
 
 /// A change that is queued for the log and not yet durable.
 #[must_use = "wait until it is durable before acting on it"]
@@ -63,6 +66,15 @@ impl Book {
         self: &Arc<Self>,
         act: impl FnOnce(&mut Payee) -> Result<(T, Vec<Pending<PayeeRecord>>), PayeeError>,
     ) -> Result<(T, Queued), Refused> {
+        self.change_noting(act, |_| Vec::new()).await
+    }
+
+    /// The same, and where there is a record, statements on the processor's own tables go into its commit.
+    pub(crate) async fn change_noting<T>(
+        self: &Arc<Self>,
+        act: impl FnOnce(&mut Payee) -> Result<(T, Vec<Pending<PayeeRecord>>), PayeeError>,
+        note: impl FnOnce(&T) -> Vec<Statement>,
+    ) -> Result<(T, Queued), Refused> {
         let slot = self.store.slot().await?;
         let mut payee = self.payee();
         if self.gone.load(Ordering::Relaxed) {
@@ -80,6 +92,7 @@ impl Book {
                 self.records.store(records, Ordering::Relaxed);
                 pending.iter().fold(Batch::new(), |batch, record| batch.append(&self.log, record.bytes()))
             };
+            let batch = note(&value).into_iter().fold(batch, |batch, (sql, row)| batch.sql(sql, row));
             Some(slot.write(batch))
         };
         drop(payee);

@@ -4,7 +4,9 @@
 //! the consumer is asked for the next voucher and the engine pauses; if none comes, the request ends
 //! with what was delivered.
 
-use crate::{books::Book, config::ServedModel, error::Refused, event::Event, routes::App};
+use crate::{
+    books::Book, config::ServedModel, error::Refused, event::Event, progress::Progress, routes::App, traces,
+};
 use bytes::Bytes;
 use gristmill_audit::{SaltedHasher, salted_ids_digest};
 use gristmill_channel::{Payee, PayeeError, Phase, ReceiptParts, Spend};
@@ -19,7 +21,7 @@ use gristmill_net::{
     },
 };
 use gristmill_types::{
-    Amount, AuditCommitment, Digest, Finish, ProcessorNonce, Receipt, Sampling, Signed, Usage,
+    Amount, AuditCommitment, Digest, Finish, ProcessorNonce, Receipt, Sampling, Signable as _, Signed, Usage,
 };
 use std::{
     sync::Arc,
@@ -47,6 +49,7 @@ pub(crate) struct Delivery {
     pub(crate) sampling: Sampling,
     pub(crate) nonce: Option<ProcessorNonce>,
     pub(crate) id: RequestId,
+    pub(crate) progress: Progress,
 }
 
 /// What was delivered so far.
@@ -161,6 +164,7 @@ impl Delivery {
             };
             match event {
                 Some(Generated::Piece { ids, text, logprobs: _ }) => {
+                    self.progress.token();
                     self.pay(u64::try_from(ids.len()).unwrap_or(u64::MAX), delivered, events).await?;
                     delivered.text.update(text.as_bytes());
                     delivered.ids.extend_from_slice(&ids);
@@ -189,7 +193,7 @@ impl Delivery {
     ) -> Result<(), Ended> {
         let mut changes = self.book.changes();
         let deadline = tokio::time::Instant::now() + self.app.config.voucher_patience;
-        let mut asked = false;
+        let mut asked = None;
         loop {
             changes.borrow_and_update();
             let millis = u64::try_from(delivered.metered.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -201,6 +205,9 @@ impl Delivery {
                 }
                 match payee.spend(self.lane, tokens, millis)? {
                     Spend::Paid => {
+                        if let Some(since) = asked {
+                            self.progress.went_on(Instant::elapsed(&since), true);
+                        }
                         delivered.metered = Instant::now();
                         return Ok(());
                     }
@@ -210,8 +217,9 @@ impl Delivery {
                     }
                 }
             };
-            if !asked {
-                asked = true;
+            if asked.is_none() {
+                asked = Some(Instant::now());
+                self.progress.stalled();
                 let channel = self.placed.terms.id();
                 let need = NeedVoucher { channel, lane: self.lane, required, accepted, deposit };
                 self.send(events, Item::NeedVoucher(need)).await?;
@@ -219,7 +227,10 @@ impl Delivery {
             tokio::select! {
                 changed = changes.changed() => changed.map_err(|_| Ended::Gone)?,
                 () = events.closed() => return Err(Ended::Gone),
-                () = tokio::time::sleep_until(deadline) => return Err(Ended::Unpaid(Finish::Cancelled)),
+                () = tokio::time::sleep_until(deadline) => {
+                    self.progress.went_on(self.app.config.voucher_patience, false);
+                    return Err(Ended::Unpaid(Finish::Cancelled));
+                }
             }
         }
     }
@@ -244,14 +255,17 @@ impl Delivery {
             let (receipt, pending) = payee.receipt(self.lane, parts, &self.app.config.receipt_key)?;
             Ok((receipt, vec![pending]))
         };
-        let (signed, queued) = self.book.change(sign).await?;
+        let note = |signed: &Signed<Receipt>| {
+            let trace = self.progress.receipt(&signed.body.digest(), signed.body.channel, self.lane);
+            traces::insert(signed, &trace)
+        };
+        let (signed, queued) = self.book.change_noting(sign, note).await?;
         queued.durable().await?;
         let (usage_before, cost_before) = self.before;
-        Ok(Signing {
-            usage_of_request: since(&signed.body.usage, &usage_before),
-            cost_of_request: signed.body.spent.saturating_sub(cost_before),
-            signed,
-        })
+        let usage_of_request = since(&signed.body.usage, &usage_before);
+        let cost_of_request = signed.body.spent.saturating_sub(cost_before);
+        self.progress.finished(finish, &usage_of_request, cost_of_request);
+        Ok(Signing { usage_of_request, cost_of_request, signed })
     }
 
     /// Ends a request that never began.

@@ -1,10 +1,11 @@
 //! What stops a processor, and what it answers to those who are refused.
 
+use crate::routes::App;
 use axum::response::Response;
 use gristmill_channel::{Code, PayeeError};
 use gristmill_net::{
     openai::ApiError,
-    pay::{Cashier, Offer, Refusal},
+    pay::{Offer, Refusal},
 };
 
 /// Why a processor did not start.
@@ -75,10 +76,11 @@ impl From<gristmill_store::StoreError> for Refused {
 }
 
 impl Refused {
-    pub(crate) fn answer(self, cashier: &Cashier, offers: &[&Offer]) -> Response {
+    pub(crate) fn answer(self, app: &App, offers: &[&Offer]) -> Response {
         use axum::response::IntoResponse as _;
+        app.metrics.refused(&self);
         match self {
-            Self::Payment(refusal) => cashier.refuse(&refusal, offers),
+            Self::Payment(refusal) => app.cashier.refuse(&refusal, offers),
             Self::Request(error) => error.into_response(),
         }
     }

@@ -13,12 +13,15 @@ mod config;
 mod deliver;
 mod error;
 mod event;
+mod metrics;
 mod offers;
+mod progress;
 mod quotes;
 mod routes;
 mod serve;
 mod settle;
 mod shelf;
+mod traces;
 
 pub use config::{Config, ServedModel};
 pub use error::StartError;

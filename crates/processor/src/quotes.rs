@@ -107,6 +107,11 @@ impl Quotes {
         self.remember(Arc::clone(quote));
     }
 
+    /// How many are current, in force, and have a nonce left.
+    pub(crate) fn live(&self, now_ms: u64) -> usize {
+        self.current.values().filter(|quote| quote.has_nonce() && !quote.stale(now_ms, 0)).count()
+    }
+
     /// Recognises a quote, of this run or an earlier one.
     pub(crate) fn remember(&mut self, quote: Arc<OwnQuote>) {
         self.known.insert(quote.hash, quote);

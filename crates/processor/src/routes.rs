@@ -5,9 +5,12 @@ use crate::{
     config::{Config, ServedModel},
     error::{Refused, StartError},
     event::Event,
+    metrics::Metrics,
+    progress::Progress,
     quotes::{OwnQuote, Quotes, Terms, earlier, is_known, make},
     serve, settle,
     shelf::Shelf,
+    traces,
 };
 use axum::{
     Extension, Json, Router,
@@ -21,6 +24,7 @@ use axum::{
 use futures::StreamExt as _;
 use gristmill_client::{Client, Sender};
 use gristmill_ledger::{Event as LedgerEvent, Genesis};
+use gristmill_metrics::Answers;
 use gristmill_net::{
     Base64,
     http::{RequestId, identify, read_body},
@@ -43,6 +47,7 @@ use std::{
 };
 use tokio::{net::TcpListener, sync::broadcast, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 /// Events that wait for a slow listener at most.
 const EVENTS: usize = 1024;
@@ -69,10 +74,11 @@ pub(crate) struct App {
     pub(crate) shelf: Shelf,
     pub(crate) books: Books,
     pub(crate) cashier: Cashier,
+    pub(crate) metrics: Arc<Metrics>,
     quotes: Mutex<Quotes>,
     /// One new quote at a time.
     making: tokio::sync::Mutex<()>,
-    store: Store,
+    pub(crate) store: Store,
     terms: Terms,
     pub(crate) lines: Mutex<HashMap<ModelId, Vec<LineId>>>,
     /// Ledger time as last seen.
@@ -91,7 +97,7 @@ pub struct Handle {
 
 /// Starts a processor on a ledger. It serves nothing until a model is put on its shelf.
 pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<Handle, StartError> {
-    let store = Store::open(config.folder.join("processor.db"), &[])?;
+    let store = Store::open(config.folder.join("processor.db"), &[traces::SCHEMA])?;
     let secret = cashier_secret(&store).await?;
     let books = Books::load(store.clone())?;
     let quotes = earlier_quotes(&store).await?;
@@ -120,6 +126,7 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
         shelf: Shelf::default(),
         books,
         cashier,
+        metrics: Arc::new(Metrics::new(&store)),
         quotes: Mutex::new(quotes),
         making: tokio::sync::Mutex::default(),
         store,
@@ -140,6 +147,7 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
     let stopping = app.stopping.clone();
     let server = tokio::spawn(async move {
         let listener = gristmill_net::http::prompt(listener);
+        let router = router.into_make_service_with_connect_info::<SocketAddr>();
         axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await }).await
     });
     let tasks = vec![tokio::spawn(settle::run(Arc::clone(&app))), tokio::spawn(follow(Arc::clone(&app)))];
@@ -303,6 +311,11 @@ impl App {
         self.quotes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// How many quotes start requests now.
+    pub(crate) fn live_quotes(&self) -> usize {
+        self.quotes().live(self.now_ms())
+    }
+
     /// An own quote by its hash, as long as it is remembered.
     pub(crate) fn find_quote(&self, hash: &QuoteHash) -> Option<Arc<OwnQuote>> {
         self.quotes().find(hash)
@@ -315,11 +328,14 @@ impl App {
 }
 
 fn router(app: Arc<App>) -> Router {
+    let answers = app.metrics.answers.clone();
     Router::new()
         .route("/v1/chat/completions", post(chat).head(pay))
         .route("/v1/quotes", get(quotes))
         .route("/v1/channels/{id}", get(channel))
         .route("/v1/tokenizers/{digest}", get(tokenizer))
+        .route("/v1/receipts/{id}/trace", get(trace))
+        .route("/metrics", get(metrics))
         .route("/health", get(|| async { Json(json!({"status": "ok"})) }))
         .fallback(|method: Method, request: Request| async move {
             ApiError::unknown_route(&method, request.uri().path())
@@ -328,6 +344,7 @@ fn router(app: Arc<App>) -> Router {
             ApiError::unknown_route(&method, request.uri().path())
         })
         .layer(middleware::from_fn(identify))
+        .layer(middleware::from_fn_with_state(answers, Answers::count))
         .with_state(app)
 }
 
@@ -339,7 +356,7 @@ async fn chat(
 ) -> Response {
     let credential = match Credential::read(&headers) {
         Ok(credential) => credential,
-        Err(refusal) => return Refused::from(refusal).answer(&app.cashier, &[]),
+        Err(refusal) => return Refused::from(refusal).answer(&app, &[]),
     };
     if let Some(credential) = &credential
         && !matches!(credential.action(), Action::Order(_))
@@ -348,7 +365,12 @@ async fn chat(
         return to_the_end(async move { take_payment(&app, &credential).await }).await;
     }
     match read_body(body.into_data_stream(), MAX_REQUEST_BYTES).await {
-        Ok(body) => to_the_end(async move { serve::chat(&app, credential, body, id).await }).await,
+        Ok(body) => {
+            let progress = Progress::begin(&app.metrics, &id);
+            let span = progress.span();
+            let answer = async move { serve::chat(&app, credential, body, (id, progress)).await };
+            to_the_end(answer.instrument(span)).await
+        }
         Err(error) => ApiError::from(error).into_response(),
     }
 }
@@ -366,8 +388,8 @@ async fn to_the_end(answer: impl Future<Output = Response> + Send + 'static) -> 
 async fn pay(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     match Credential::read(&headers) {
         Ok(Some(credential)) => to_the_end(async move { take_payment(&app, &credential).await }).await,
-        Ok(None) => Refused::from(Refusal::Required).answer(&app.cashier, &[]),
-        Err(refusal) => Refused::from(refusal).answer(&app.cashier, &[]),
+        Ok(None) => Refused::from(Refusal::Required).answer(&app, &[]),
+        Err(refusal) => Refused::from(refusal).answer(&app, &[]),
     }
 }
 
@@ -378,7 +400,7 @@ async fn take_payment(app: &Arc<App>, credential: &Credential) -> Response {
             Ok(header) => (StatusCode::NO_CONTENT, [(PAYMENT_RECEIPT, header)]).into_response(),
             Err(error) => ApiError::internal(error.to_string()).into_response(),
         },
-        Err(refused) => refused.answer(&app.cashier, &[]),
+        Err(refused) => refused.answer(app, &[]),
     }
 }
 
@@ -399,11 +421,15 @@ async fn try_payment(app: &Arc<App>, credential: &Credential) -> Result<PaymentR
         };
         Ok(((), record_of(accepted).into_iter().collect()))
     };
-    let ((), queued) = match book.change(accept).await {
+    let note = |(): &()| match credential.action() {
+        Action::Approve(approval) => vec![traces::approved(&approval.body.0, gristmill_net::trace::now_us())],
+        Action::Voucher(_) | Action::Order(_) => Vec::new(),
+    };
+    let ((), queued) = match book.change_noting(accept, note).await {
         Err(Refused::Payment(Refusal::Deposit(_))) => {
             // The payer may have topped up since.
             app.refresh(&book).await?;
-            book.change(accept).await?
+            book.change_noting(accept, note).await?
         }
         other => other?,
     };
@@ -458,4 +484,25 @@ async fn tokenizer(State(app): State<Arc<App>>, Path(digest): Path<String>) -> R
     };
     let bytes = bundle.ok_or_else(unknown)?;
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
+}
+
+/// The times at which the request of a receipt passed its stages here, and what became of the receipt.
+async fn trace(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, ApiError> {
+    let found = match id.parse::<Digest>() {
+        Ok(id) => traces::find(&app.store, id).await.map_err(|error| {
+            tracing::error!(%error, "a trace could not be read");
+            ApiError::internal("The processor cannot read its records at the moment.")
+        })?,
+        Err(_) => None,
+    };
+    let message = "There is no trace of that receipt: it is too old, or not of this processor.";
+    let unknown = || ApiError { status: StatusCode::NOT_FOUND, ..ApiError::invalid("id", message) };
+    Ok(Json(found.ok_or_else(unknown)?).into_response())
+}
+
+async fn metrics(State(app): State<Arc<App>>, request: Request) -> Response {
+    if !gristmill_metrics::is_local(request.extensions()) {
+        return gristmill_metrics::refuse();
+    }
+    gristmill_metrics::answer(app.metrics.text(&app).await)
 }

@@ -5,6 +5,7 @@ use crate::{
     config::ServedModel,
     deliver::{Delivery, deliver},
     error::Refused,
+    progress::Progress,
     quotes::OwnQuote,
     routes::App,
 };
@@ -24,6 +25,7 @@ use gristmill_types::{Digest, ProcessorNonce, Sampling};
 use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
+use tracing::Instrument as _;
 
 /// Events of a stream that wait for a slow reader at most.
 const STREAM_BUFFER: usize = 16;
@@ -56,13 +58,13 @@ pub(crate) async fn chat(
     app: &Arc<App>,
     credential: Option<Credential>,
     body: Bytes,
-    id: RequestId,
+    of: (RequestId, Progress),
 ) -> Response {
     let mut offer = None;
-    let result = serve(app, credential, body, id, &mut offer).await;
+    let result = serve(app, credential, body, of, &mut offer).await;
     result.unwrap_or_else(|refused| {
         let offers: Vec<_> = offer.iter().map(|quote: &Arc<OwnQuote>| &quote.offer).collect();
-        refused.answer(&app.cashier, &offers)
+        refused.answer(app, &offers)
     })
 }
 
@@ -70,7 +72,7 @@ async fn serve(
     app: &Arc<App>,
     credential: Option<Credential>,
     body: Bytes,
-    id: RequestId,
+    of: (RequestId, Progress),
     offer: &mut Option<Arc<OwnQuote>>,
 ) -> Result<Response, Refused> {
     let request = ChatRequest::parse(&body)?;
@@ -91,8 +93,9 @@ async fn serve(
     let book = app.book(&placed.terms).await?;
     // Nothing is computed for anybody but the payer.
     let authentic = book.payee().authenticate(&placed.voucher, &placed.order, &placed.order.body.body)?;
+    of.1.verified(&placed.terms.id(), placed.voucher.body.0.lane);
     let prepared = prepare(model, quote, &request, placed, authentic)?;
-    start(app, book, &credential, placed, prepared, &body, id).await
+    start(app, book, &credential, placed, prepared, &body, of).await
 }
 
 /// Counts the prompt's tokens and fixes all that decides the answer.
@@ -180,7 +183,7 @@ async fn start(
     placed: &PlacedOrder,
     prepared: Prepared,
     body: &[u8],
-    id: RequestId,
+    (id, progress): (RequestId, Progress),
 ) -> Result<Response, Refused> {
     let take = |payee: &mut Payee| {
         let clock_ms = app.ledger_clock_ms();
@@ -224,8 +227,10 @@ async fn start(
             source: Some(prepared.source.clone()),
         })
     });
+    progress.engine();
     // The prompt is being computed while this waits for the disk.
     queued.durable().await?;
+    progress.reach("durable", None);
     let delivery = Delivery {
         app: Arc::clone(app),
         book,
@@ -240,11 +245,12 @@ async fn start(
         sampling: prepared.sampling,
         nonce: drawn.and_then(|(_, nonce)| nonce),
         id,
+        progress,
     };
     let failed = match generation {
         Some(Ok(generation)) => {
             let (events, stream) = mpsc::channel(STREAM_BUFFER);
-            tokio::spawn(deliver(delivery, generation, events));
+            tokio::spawn(deliver(delivery, generation, events).in_current_span());
             return Ok(sse::response(ReceiverStream::new(stream), sse::KEEP_ALIVE));
         }
         Some(Err(error)) => engine_error(&error).into(),

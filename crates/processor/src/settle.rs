@@ -7,7 +7,7 @@
 //! closing channel takes no further tokens (see `deliver.rs`), is settled at once, and is closed when
 //! nothing is running or pending on it any more; its book is forgotten then.
 
-use crate::{books::Book, config::Config, error::Refused, event::Event, routes::App};
+use crate::{books::Book, config::Config, error::Refused, event::Event, routes::App, traces};
 use gristmill_channel::{LedgerView, Payee, PayeeError, Phase, ReceiptParts, Settlement};
 use gristmill_client::{ChannelRecords, ClientError, ledger_view, schema::Inclusion};
 use gristmill_ledger::{
@@ -16,6 +16,7 @@ use gristmill_ledger::{
     record::{Model, Stored},
     tx::{ClaimProof, CloseChannel, MaturedLane, RaiseFloor, Settle, SettleClaim, Withdraw},
 };
+use gristmill_metrics::{count, gauge};
 use gristmill_types::{Amount, ChannelId, ChannelTerms, Digest, LineId, ModelId, encode};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -120,6 +121,16 @@ impl Memory {
         }
     }
 
+    /// What waits on the ledger for its time to come.
+    fn pending_on(&self, book: &Book) -> Amount {
+        if self.pending.is_empty() {
+            return Amount::ZERO;
+        }
+        let payee = book.payee();
+        let rest = |of: &PendingClaim| of.amount.saturating_sub(payee.view().settled_on(of.lane));
+        total(self.pending.iter().map(rest))
+    }
+
     /// Whether what is approved has waited long enough: the channel is quiet, or it never is.
     fn is_due(&self, config: &Config, now: Instant) -> bool {
         self.approved.is_some_and(|of| {
@@ -154,9 +165,11 @@ pub(crate) async fn run(app: Arc<App>) {
             () = tokio::time::sleep(ROUND) => {}
             () = app.stopping.cancelled() => break,
         }
+        let mut pending = Amount::ZERO;
         for book in app.books.all() {
             let channel = book.payee().id();
             let memory = memories.entry(channel).or_default();
+            pending = total([pending, memory.pending_on(&book)].into_iter());
             if memory.retry_at.is_some_and(|at| Instant::now() < at) {
                 continue;
             }
@@ -166,10 +179,12 @@ pub(crate) async fn run(app: Arc<App>) {
                 Ok(Round::Over) => drop(memories.remove(&channel)),
                 Err(error) => {
                     tracing::warn!(%channel, ?error, "a channel could not be settled; trying again");
+                    app.metrics.settle_errors.inc();
                     memory.retry_at = Some(Instant::now() + REREAD);
                 }
             }
         }
+        app.metrics.pending.set(gauge(pending.grains()));
     }
 }
 
@@ -396,7 +411,7 @@ async fn submit(
             ),
         });
     }
-    app.report(&terms, &sent?);
+    app.report(&terms, &sent?).await;
     memory.warned = false;
     Ok(())
 }
@@ -411,7 +426,7 @@ async fn withdraw_matured(app: &Arc<App>, book: &Arc<Book>, memory: &mut Memory)
     }
     let terms = *book.payee().terms();
     let inclusion = app.sender.send(Withdraw { terms, lanes }).await.map_err(ledger)?;
-    app.report(&terms, &inclusion);
+    app.report(&terms, &inclusion).await;
     reread(app, book, memory).await
 }
 
@@ -517,7 +532,7 @@ impl App {
     }
 
     /// Tells the owner what a transaction paid.
-    fn report(&self, terms: &ChannelTerms, inclusion: &Inclusion) {
+    async fn report(&self, terms: &ChannelTerms, inclusion: &Inclusion) {
         let [mut earned, mut royalty, mut owed, mut bonded] = [Amount::ZERO; 4];
         let add = |sum: &mut Amount, part: Amount| *sum = sum.checked_add(part).unwrap_or(*sum);
         for event in &inclusion.outcome.events {
@@ -528,18 +543,20 @@ impl App {
                 royalties.iter().for_each(|part| add(&mut royalty, part.amount));
             }
         }
+        let fee = inclusion.outcome.fee;
+        self.metrics.fees.inc_by(count(fee.grains()));
         if earned.is_zero() && royalty.is_zero() {
             return;
         }
-        self.emit(Event::Settled {
-            channel: terms.id(),
-            transaction: inclusion.outcome.hash,
-            earned,
-            owed,
-            bonded,
-            royalty,
-            fee: inclusion.outcome.fee,
-        });
+        self.metrics.earned.inc_by(count(earned.grains()));
+        self.metrics.royalties.inc_by(count(royalty.grains()));
+        let (height, transaction) = (inclusion.height, inclusion.outcome.hash);
+        tracing::info!(channel = %terms.id(), %transaction, height, %earned, %royalty, %fee, "settled");
+        if let Err(error) = traces::settled(&self.store, inclusion).await {
+            tracing::warn!(%error, "a settlement is not noted in its requests' traces");
+        }
+        let channel = terms.id();
+        self.emit(Event::Settled { channel, transaction, earned, owed, bonded, royalty, fee });
     }
 }
 

@@ -57,6 +57,7 @@ mod error;
 mod file;
 mod log;
 mod mark;
+mod metrics;
 mod reader;
 mod writer;
 
@@ -215,6 +216,11 @@ impl Store {
         self.inner
             .readers
             .with(|connection| query(connection).map_err(|error| StoreError::sqlite(path, &error)))
+    }
+
+    /// Shows in the registry how long commits take and how many callers share one.
+    pub fn register(&self, registry: &mut prometheus_client::registry::Registry) {
+        self.inner.shared.metrics.register(registry);
     }
 
     /// What the writer has done so far.

@@ -6,6 +6,7 @@ use crate::{
     file::Opened,
     log::{self, Chain, Log},
     mark::Mark,
+    metrics::Metrics,
 };
 use rusqlite::{Connection, params, params_from_iter};
 use std::{
@@ -16,6 +17,7 @@ use std::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 use tokio::sync::{mpsc, oneshot};
 
@@ -53,6 +55,7 @@ pub(crate) struct Shared {
     commits: AtomicU64,
     batches: AtomicU64,
     records: AtomicU64,
+    pub(crate) metrics: Metrics,
 }
 
 impl Shared {
@@ -118,6 +121,7 @@ impl Writer {
                 tracing::error!(path = %self.path.display(), %error, "the store stops: a commit failed");
                 // Set before anybody is told, so that nobody sees the store closed without a reason.
                 let _already = self.shared.failure.set(error.clone());
+                self.shared.metrics.failed.set(1);
                 jobs.close();
                 for done in waiting {
                     let _gone = done.send(Err(error.clone()));
@@ -144,12 +148,15 @@ impl Writer {
         let mut accepted = Vec::with_capacity(group.len());
         let mut records = 0u64;
         let mut jobs = group.into_iter();
+        let began = Instant::now();
         let result = self.transaction(&mut jobs, &mut accepted, &mut records);
         if let Err(error) = result {
             // Heads may be ahead of the file now; the store writes no more, so they do not matter.
             accepted.extend(jobs.map(|job| job.done));
             return Err((error, accepted));
         }
+        self.shared.metrics.commit.observe(began.elapsed().as_secs_f64());
+        self.shared.metrics.group.observe(accepted.len() as f64);
         self.since_checkpoint = self.since_checkpoint.saturating_add(1);
         self.shared.commits.fetch_add(1, Ordering::Relaxed);
         self.shared.batches.fetch_add(accepted.len() as u64, Ordering::Relaxed);

@@ -104,6 +104,7 @@ pub(super) async fn supply(State(rpc): State<Rpc>) -> Result<Json<SupplyAnswer>,
     }
     let started = Instant::now();
     let (height, audit) = rpc.0.reader.audit().await?;
+    rpc.0.metrics.scanned(height, &audit);
     let adds_up = audit.adds_up();
     let answer = SupplyAnswer { height, adds_up, supplies: audit.supplies, faults: audit.faults };
     *counted = Some(CountedSupply { answer: answer.clone(), at: Instant::now(), took: started.elapsed() });
@@ -122,6 +123,7 @@ pub(super) async fn status(State(rpc): State<Rpc>) -> Json<Status> {
         time_ms: head.time_ms,
         clock_ms: head.clock_ms,
         waiting: rpc.0.pool.len(),
+        stalled_ms: u64::try_from(rpc.0.pool.stalled(Instant::now()).as_millis()).unwrap_or(u64::MAX),
         version: env!("CARGO_PKG_VERSION").into(),
     })
 }

@@ -51,14 +51,18 @@ pub(super) async fn submit(
         .map_err(|error| RpcError::bad_request(format!("the body is not a submission: {error}")))?;
     let bytes = hex::decode(&submission.tx)
         .map_err(|error| RpcError::bad_request(format!("`tx` is not hexadecimal: {error}")))?;
-    let tx = rpc.0.admission.read(bytes.into())?;
+    let refused = |refusal: Refusal| {
+        rpc.0.metrics.refused(refusal.code());
+        RpcError::from(refusal)
+    };
+    let tx = rpc.0.admission.read(bytes.into()).map_err(refused)?;
     let hash = tx.hash();
     if let Some(status) = final_status(&rpc, &hash).await? {
         return Ok((StatusCode::OK, Json(status)));
     }
     let permit = rpc.0.waiting.clone().try_acquire_owned();
     let _permit = permit.map_err(|_| RpcError::busy("too many submissions are waiting"))?;
-    let mut answer = rpc.0.admission.submit(tx)?;
+    let mut answer = rpc.0.admission.submit(tx).map_err(refused)?;
     let waiting = TransactionStatus { hash, state: TransactionState::Waiting, inclusion: None };
     let answered = match options.wait {
         Wait::Final => tokio::time::timeout(LONGEST_WAIT, &mut answer).await.ok(),
@@ -70,7 +74,7 @@ pub(super) async fn submit(
         // It may have become final between the look above and now.
         Some(Ok(Err(refusal))) => match final_status(&rpc, &hash).await? {
             Some(status) => Ok((StatusCode::OK, Json(status))),
-            None => Err(refusal.into()),
+            None => Err(refused(refusal)),
         },
         Some(Err(_)) => Err(Refusal::Stopping.into()),
         None => Ok((StatusCode::ACCEPTED, Json(waiting))),

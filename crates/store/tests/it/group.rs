@@ -21,6 +21,14 @@ async fn callers_that_wait_together_share_commits() {
     let stats = store.stats();
     assert_eq!((stats.batches, stats.records), (CALLERS, CALLERS));
     assert!(stats.commits < CALLERS / 4, "{stats:?}");
+    let mut registry = prometheus_client::registry::Registry::default();
+    store.register(&mut registry);
+    let shown = gristmill_metrics::read(&gristmill_metrics::text(&registry));
+    let value = |name| shown.value(name, &[]).unwrap() as u64;
+    assert_eq!(value("store_commit_seconds_count"), stats.commits);
+    assert_eq!(value("store_commit_batches_count"), stats.commits);
+    assert_eq!(value("store_commit_batches_sum"), CALLERS);
+    assert_eq!(value("store_failed"), 0);
     let mut seen: Vec<u64> = store
         .load("log")
         .unwrap()

@@ -10,7 +10,7 @@ const LAYERS: &[Layer] = &[
     Layer { name: "core", crates: &["ledger", "channel", "audit"], siblings: false },
     Layer {
         name: "library",
-        crates: &["proof", "tokenizer", "store", "net", "client", "engine", "upstream"],
+        crates: &["proof", "tokenizer", "store", "metrics", "net", "client", "engine", "upstream"],
         siblings: true,
     },
     Layer { name: "shell", crates: &["chain", "processor", "gateway"], siblings: false },

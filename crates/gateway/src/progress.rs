@@ -1,0 +1,273 @@
+//! What a request has passed so far: for the metrics, for its log lines and for its trace.
+//!
+//! One for each request, shared by those who work on it. A stage is noted a few times a request and once
+//! a window; a token costs one look at a flag.
+
+use crate::{error::BuyError, metrics::Metrics};
+use gristmill_channel::Code;
+use gristmill_net::{
+    http::RequestId,
+    trace::{Stages, Trace},
+};
+use gristmill_types::{AccountId, Amount, ChannelId};
+use std::sync::{
+    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    atomic::{AtomicBool, Ordering},
+};
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// Answered, paid, and the receipt is kept.
+    Paid,
+    /// The client went away.
+    Gone,
+    /// Refused for what it asks.
+    Invalid,
+    /// The key's budget does not suffice.
+    Budget,
+    /// The account cannot fund a channel.
+    AccountEmpty,
+    /// Too much is under way, or nobody offers the model now.
+    Busy,
+    /// The processor does not answer, or broke off.
+    Unreachable,
+    /// The processor refused, or failed.
+    Refused,
+    /// The processor broke the protocol.
+    BrokeProtocol,
+    /// The ledger did not answer, or refused.
+    Ledger,
+    /// A failure here.
+    Internal,
+}
+
+impl Outcome {
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Paid,
+        Self::Gone,
+        Self::Invalid,
+        Self::Budget,
+        Self::AccountEmpty,
+        Self::Busy,
+        Self::Unreachable,
+        Self::Refused,
+        Self::BrokeProtocol,
+        Self::Ledger,
+        Self::Internal,
+    ];
+
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Paid => "paid",
+            Self::Gone => "gone",
+            Self::Invalid => "invalid",
+            Self::Budget => "budget",
+            Self::AccountEmpty => "account_empty",
+            Self::Busy => "busy",
+            Self::Unreachable => "unreachable",
+            Self::Refused => "refused",
+            Self::BrokeProtocol => "broke_protocol",
+            Self::Ledger => "ledger",
+            Self::Internal => "internal",
+        }
+    }
+
+    pub(crate) fn of(error: &BuyError) -> Self {
+        match error {
+            BuyError::Gone => Self::Gone,
+            BuyError::Budget(_) => Self::Budget,
+            BuyError::Payer(payer) => match payer.code() {
+                Code::BudgetExceeded => Self::Budget,
+                Code::LaneBusy => Self::Busy,
+                Code::LimitExceeded => Self::Invalid,
+                _ => Self::BrokeProtocol,
+            },
+            BuyError::Text(_) => Self::Invalid,
+            BuyError::Api(error) => match error.status.as_u16() {
+                402 => Self::Budget,
+                429 | 503 => Self::Busy,
+                400..=499 => Self::Invalid,
+                _ => Self::Refused,
+            },
+            BuyError::Empty { .. } => Self::AccountEmpty,
+            BuyError::Unreachable { .. } => Self::Unreachable,
+            BuyError::Challenge { .. } | BuyError::Refused { .. } => Self::Refused,
+            BuyError::Misbehaved { .. } => Self::BrokeProtocol,
+            BuyError::Ledger(_) => Self::Ledger,
+            BuyError::Store(_)
+            | BuyError::Replay(_)
+            | BuyError::NoChannel
+            | BuyError::Random(_)
+            | BuyError::Damaged(_) => Self::Internal,
+        }
+    }
+}
+
+/// What went wrong, without the words of others: those may repeat what was asked.
+fn unquoting(error: &BuyError) -> String {
+    match error {
+        BuyError::Api(error) => {
+            let code: String = error.code.iter().flat_map(|code| code.chars()).take(64).collect();
+            format!("answered with status {} {code}", error.status.as_u16())
+        }
+        BuyError::Refused { problem, .. } => format!("the processor refused the payment: {}", problem.code),
+        BuyError::Text(_) => "the messages cannot be made into a prompt".to_owned(),
+        other => other.to_string(),
+    }
+}
+
+/// One request's progress.
+pub(crate) struct Progress {
+    metrics: Arc<Metrics>,
+    id: RequestId,
+    span: tracing::Span,
+    stages: Mutex<Stages>,
+    /// The processor's id of it.
+    other: OnceLock<String>,
+    processor: OnceLock<AccountId>,
+    texted: AtomicBool,
+    ended: AtomicBool,
+}
+
+impl Progress {
+    /// A request came.
+    pub(crate) fn begin(metrics: &Arc<Metrics>, id: &RequestId) -> Arc<Self> {
+        metrics.running.inc();
+        let span = tracing::info_span!(
+            "request",
+            request = %id,
+            channel = tracing::field::Empty,
+            lane = tracing::field::Empty,
+            receipt = tracing::field::Empty,
+        );
+        Arc::new(Self {
+            metrics: Arc::clone(metrics),
+            id: id.clone(),
+            span,
+            stages: Mutex::new(Stages::begin("asked")),
+            other: OnceLock::new(),
+            processor: OnceLock::new(),
+            texted: AtomicBool::new(false),
+            ended: AtomicBool::new(false),
+        })
+    }
+
+    /// What log lines of the request stand in.
+    pub(crate) fn span(&self) -> tracing::Span {
+        self.span.clone()
+    }
+
+    pub(crate) const fn id(&self) -> &RequestId {
+        &self.id
+    }
+
+    fn stages(&self) -> MutexGuard<'_, Stages> {
+        self.stages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A stage is reached.
+    pub(crate) fn reach(&self, stage: &'static str, note: Option<String>) {
+        tracing::debug!(parent: &self.span, stage, note);
+        self.stages().reach(stage, note);
+    }
+
+    /// This processor is asked.
+    pub(crate) fn ask(&self, processor: AccountId) {
+        self.metrics.upstream(&processor, None);
+        let _first = self.processor.set(processor);
+    }
+
+    /// A lane is reserved, and that is on disk.
+    pub(crate) fn reserved(&self, channel: &ChannelId, lane: u32) {
+        self.span.record("channel", tracing::field::display(channel));
+        self.span.record("lane", lane);
+        self.reach("reserved", Some(format!("lane {lane} of channel {}", channel.short())));
+    }
+
+    /// The processor began, and calls the request so.
+    pub(crate) fn started(&self, other: &str) {
+        let _first = self.other.set(other.chars().take(64).collect());
+        self.reach("started", None);
+    }
+
+    /// A voucher for the next window is on its way.
+    pub(crate) fn window(&self, tokens: usize, promised: Amount) {
+        self.reach(
+            "window",
+            Some(format!("{tokens} tokens arrived, {promised} credits promised on the lane")),
+        );
+    }
+
+    /// Text is there for the client.
+    pub(crate) fn text(&self) {
+        if !self.texted.load(Ordering::Relaxed) && !self.texted.swap(true, Ordering::Relaxed) {
+            self.metrics.first_text.observe(self.stages().began().elapsed().as_secs_f64());
+            self.reach("first text", None);
+        }
+    }
+
+    /// It is placed anew.
+    pub(crate) fn retried(&self, error: &BuyError) {
+        self.metrics.retries.inc();
+        self.upstream(error);
+        self.reach("placed anew", Some(unquoting(error)));
+    }
+
+    fn upstream(&self, error: &BuyError) {
+        if let Some(processor) = self.processor.get() {
+            self.metrics.upstream(processor, Some(error));
+        }
+    }
+
+    /// It was answered and paid for.
+    pub(crate) fn paid(&self, prompt_tokens: u64, completion_tokens: u64, cost: Amount) {
+        if self.end(Outcome::Paid) {
+            self.metrics.whole.observe(self.stages().began().elapsed().as_secs_f64());
+            self.metrics.paid(prompt_tokens, completion_tokens, cost);
+            tracing::info!(parent: &self.span, prompt_tokens, completion_tokens, %cost, "paid");
+        }
+    }
+
+    /// It came to nothing more.
+    pub(crate) fn failed(&self, error: &BuyError) {
+        if self.end(Outcome::of(error)) {
+            self.upstream(error);
+            tracing::info!(parent: &self.span, error = unquoting(error), "not answered to its end");
+        }
+    }
+
+    /// Nobody waits for it any more.
+    pub(crate) fn given_up(&self) {
+        self.end(Outcome::Gone);
+    }
+
+    /// It ended, if it had not.
+    fn end(&self, outcome: Outcome) -> bool {
+        let first = !self.ended.swap(true, Ordering::Relaxed);
+        if first {
+            self.metrics.running.dec();
+            self.metrics.ended(outcome);
+        }
+        first
+    }
+
+    /// The receipt is known, and about to be written down.
+    pub(crate) fn receipt(&self, id: &gristmill_types::Digest, channel: &ChannelId, lane: u32) -> Trace {
+        self.span.record("receipt", tracing::field::display(id));
+        self.reach("receipt", None);
+        self.stages().trace(self.id.to_string(), self.other.get().cloned(), *channel, lane)
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.given_up();
+    }
+}
+
+impl std::fmt::Debug for Progress {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Progress").field("id", &self.id).finish_non_exhaustive()
+    }
+}
