@@ -15,7 +15,7 @@ mod wallet;
 
 use crate::{home::Home, output::Output};
 use clap::{Parser, Subcommand};
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 /// An open exchange for AI processing.
 ///
@@ -31,6 +31,9 @@ pub(crate) struct Cli {
     /// The folder that holds all state [default: `gristmill` in your data folder]
     #[arg(long, global = true, value_name = "DIR", env = "GRISTMILL_HOME")]
     home: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) log: crate::log::Log,
 
     #[command(subcommand)]
     command: Command,
@@ -78,11 +81,12 @@ impl Cli {
 }
 
 /// Runs the command.
-pub(crate) fn run(cli: Cli, output: Output) -> anyhow::Result<()> {
+pub(crate) fn run(cli: Cli, output: Output) -> anyhow::Result<ExitCode> {
     let home = Home::locate(cli.home)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         match cli.command {
+            Command::Status(command) => return command.run(&home, output).await,
             Command::Up(command) => command.run(&home, output).await,
             Command::Sell(command) => command.run(&home, output).await,
             Command::Ask(command) => command.run(&home, output).await,
@@ -94,7 +98,7 @@ pub(crate) fn run(cli: Cli, output: Output) -> anyhow::Result<()> {
             Command::Prove(command) => command.run(&home, output).await,
             Command::Ledger(command) => command.run(&home, output).await,
             Command::Credits(command) => command.run(&home, output).await,
-            Command::Status(command) => command.run(&home, output).await,
-        }
+        }?;
+        Ok(ExitCode::SUCCESS)
     })
 }

@@ -46,6 +46,17 @@ pub(crate) struct Running {
     pub(crate) model: String,
 }
 
+/// What runs on a home.
+#[derive(Clone, Debug)]
+pub(crate) enum Stage {
+    /// Nothing.
+    Stopped,
+    /// An exchange that is not ready yet, or is stopping.
+    Starting,
+    /// An exchange.
+    Running(Running),
+}
+
 /// Held while this process owns the home; released by the system when the process ends, however.
 #[derive(Debug)]
 pub(crate) struct HomeLock(#[allow(dead_code)] File);
@@ -125,8 +136,8 @@ impl Home {
         }
     }
 
-    /// The running exchange of this home, or an error that says how to start one.
-    pub(crate) fn running(&self) -> Result<Running> {
+    /// What runs on this home.
+    pub(crate) fn stage(&self) -> Stage {
         let started = File::open(self.path("lock")).is_ok_and(|file| match file.try_lock_shared() {
             Ok(()) => {
                 drop(file.unlock());
@@ -135,13 +146,24 @@ impl Home {
             Err(_) => true,
         });
         match self.running_unlocked() {
-            Some(running) if started => Ok(running),
-            _ if started => Err(Failure::new("the exchange of this home is still starting")
+            Some(running) if started => Stage::Running(running),
+            _ if started => Stage::Starting,
+            _ => Stage::Stopped,
+        }
+    }
+
+    /// The running exchange of this home, or an error that says how to start one.
+    pub(crate) fn running(&self) -> Result<Running> {
+        match self.stage() {
+            Stage::Running(running) => Ok(running),
+            Stage::Starting => Err(Failure::new("the exchange of this home is still starting")
                 .next("wait until `gristmill up` says that it is ready, then try again")
                 .into()),
-            _ => Err(Failure::new(format!("no exchange is running on the home {}", self.root.display()))
-                .next("start one in another terminal: gristmill up")
-                .into()),
+            Stage::Stopped => {
+                Err(Failure::new(format!("no exchange is running on the home {}", self.root.display()))
+                    .next("start one in another terminal: gristmill up")
+                    .into())
+            }
         }
     }
 

@@ -6,6 +6,7 @@ mod connection;
 mod endpoint;
 mod failure;
 mod home;
+mod log;
 mod models;
 mod output;
 mod sell;
@@ -14,13 +15,10 @@ mod up;
 mod wallet;
 
 use clap::Parser as _;
-use std::{io::IsTerminal as _, os::unix::process::CommandExt as _, process::ExitCode};
+use std::{os::unix::process::CommandExt as _, process::ExitCode};
 
 /// How candle is told the size of its pool of threads. It reads it once, and only from here.
 const ENGINE_THREADS: &str = "CANDLE_NUM_THREADS";
-
-/// What is logged unless RUST_LOG says otherwise. The resolver calls a clean stop an error.
-const LOG: &str = "error,commonware_resolver=off";
 
 fn main() -> ExitCode {
     let cli = match commands::Cli::try_parse() {
@@ -40,10 +38,11 @@ fn main() -> ExitCode {
             eprintln!("warning: the engine takes all cores: {error}");
         }
     }
-    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(LOG));
-    let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    let output = output::Output::new(cli.json);
+    if let Err(error) = cli.log.start() {
+        output.failure(&error.into());
+        return ExitCode::from(2);
+    }
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
         // The ledger's thread panics where its files are damaged; why comes out as an error.
@@ -53,9 +52,8 @@ fn main() -> ExitCode {
             usual(panic);
         }
     }));
-    let output = output::Output::new(cli.json);
     match commands::run(cli, output) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             output.failure(&error);
             ExitCode::FAILURE

@@ -1,5 +1,7 @@
 //! `gristmill receipt`: what was bought, and whether it holds.
 
+mod trace;
+
 use crate::{
     endpoint::Endpoint,
     failure::Failure,
@@ -33,6 +35,11 @@ pub(crate) enum Receipt {
         /// Its id, or the first digits of it
         id: String,
     },
+    /// Show when its request passed which stage, at gateway, processor and ledger
+    Trace {
+        /// Its id, or the first digits of it
+        id: String,
+    },
     /// Check a receipt file by itself: signatures, request, answer, price. Asks nobody
     Verify {
         /// The file that `gristmill receipt show ID --json` printed
@@ -48,6 +55,7 @@ impl Receipt {
         match self {
             Self::List { limit } => list(home, output, limit).await,
             Self::Show { id } => show(home, output, &id).await,
+            Self::Trace { id } => trace::run(home, output, &find(home, &id).await?).await,
             Self::Verify { file, model } => check(output, &file, model).await,
         }
     }
@@ -80,7 +88,8 @@ async fn list(home: &Home, output: Output, limit: u32) -> Result<()> {
     })
 }
 
-async fn show(home: &Home, output: Output, id: &str) -> Result<()> {
+/// The receipt of which the id begins so.
+async fn find(home: &Home, id: &str) -> Result<ReceiptEntry> {
     let id = id.to_ascii_lowercase();
     if !(8..=64).contains(&id.len()) || !id.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(Failure::new(format!("`{id}` is no id of a receipt, nor its first 8 digits or more"))
@@ -93,6 +102,11 @@ async fn show(home: &Home, output: Output, id: &str) -> Result<()> {
         Failure::new(format!("there is no receipt {id}, or more than one begins so"))
             .next("see which there are: gristmill receipt list")
     })?;
+    Ok(entry)
+}
+
+async fn show(home: &Home, output: Output, id: &str) -> Result<()> {
+    let entry = find(home, id).await?;
     output.show(&entry, || {
         let unit = entry.unit().plural();
         format!(

@@ -60,8 +60,8 @@ async fn requests() {
 fn homes_and_ports() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("home");
-    for command in ["status", "market"] {
-        assert!(error_of(&run(&home, &[command])).contains("gristmill up"), "{command}");
+    for command in [&["receipt", "list"][..], &["market"]] {
+        assert!(error_of(&run(&home, command)).contains("gristmill up"), "{command:?}");
     }
     let exchange = Exchange::start(&home);
     // A second one on the same home.

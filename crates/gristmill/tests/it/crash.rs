@@ -43,7 +43,7 @@ async fn reconciled(exchange: &Exchange) {
         let channels = exchange.json(&["channel", "list"]);
         let channel = &channels["channels"][0];
         let (spent, settled) = (grains(&channel["spent"]), grains(&channel["settled"]));
-        let key = grains(&exchange.json(&["status"])["key"]["spent"]);
+        let key = grains(&exchange.status()["key"]["spent"]);
         let said = receipts(exchange, channel["id"].as_str().unwrap()).await;
         let listed = exchange.json(&["receipt", "list", "--limit", "1000"])["receipts"].clone();
         let bought: u128 = listed.as_array().unwrap().iter().map(|of| grains(&of["cost"])).sum();

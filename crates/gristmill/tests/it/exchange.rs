@@ -45,6 +45,11 @@ impl Exchange {
         Self::start_command(home, "up", arguments, &mut program())
     }
 
+    /// Starts one in an environment.
+    pub(crate) fn start_in(home: &Path, arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_command(home, "up", arguments, program().envs(environment.iter().copied()))
+    }
+
     /// Starts a seller beside the exchange that runs on the home.
     pub(crate) fn sell(home: &Path, arguments: &[&str]) -> Self {
         Self::start_command(home, "sell", arguments, &mut program())
@@ -112,6 +117,11 @@ impl Exchange {
         self.ready["api_key"].as_str().expect("ready has an api_key")
     }
 
+    /// What it wrote to standard error so far.
+    pub(crate) fn log(&self) -> String {
+        self.stderr.lock().unwrap().clone()
+    }
+
     /// Runs a command on the same home.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         run(&self.home, arguments)
@@ -131,6 +141,12 @@ impl Exchange {
     /// What it said on standard error so far.
     pub(crate) fn stderr(&self) -> String {
         self.stderr.lock().unwrap().clone()
+    }
+
+    /// What `gristmill status` says, whether all is well or not.
+    pub(crate) fn status(&self) -> Value {
+        let text = self.run(&["--json", "status"]).stdout;
+        serde_json::from_slice(&text).expect("status prints JSON")
     }
 
     /// Sends a signal.

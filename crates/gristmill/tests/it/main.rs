@@ -5,6 +5,7 @@ mod clients;
 mod crash;
 mod exchange;
 mod members;
+mod observe;
 mod pay;
 /// The scripted server that the upstream crate's own tests use.
 #[allow(dead_code)]
