@@ -218,7 +218,7 @@ impl Metrics {
             }
             *asked = Some(now);
         }
-        let account = app.config.account.account();
+        let account = app.config.payer;
         let balance = app.ledger.balance(&account, &app.config.issuer);
         let found = tokio::time::timeout(BALANCE_PATIENCE, balance).await;
         self.ledger_up.set(i64::from(matches!(found, Ok(Ok(_)))));

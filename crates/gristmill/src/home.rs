@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! HOME/
-//!   lock             held by the running `up`
+//!   lock             held by the running `up`, whose process id is in it
 //!   run.json         where the running `up` listens; gone when it stops
 //!   ports.json       the ports of the last run
 //!   genesis.json     the ledger's first state
@@ -57,6 +57,28 @@ pub(crate) enum Stage {
     Running(Running),
 }
 
+/// Room on a home's disk, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Disk {
+    pub(crate) free: u64,
+    pub(crate) total: u64,
+}
+
+impl Disk {
+    /// Less than this is a warning: 1 GiB.
+    const LOW: u64 = 1 << 30;
+    /// Less than this stops everything soon: 128 MiB.
+    const FULL: u64 = 128 << 20;
+
+    pub(crate) const fn is_low(&self) -> bool {
+        self.free < Self::LOW
+    }
+
+    pub(crate) const fn is_full(&self) -> bool {
+        self.free < Self::FULL
+    }
+}
+
 /// Held while this process owns the home; released by the system when the process ends, however.
 #[derive(Debug)]
 pub(crate) struct HomeLock(#[allow(dead_code)] File);
@@ -91,6 +113,14 @@ impl Home {
         self.root.join(name)
     }
 
+    /// Room on its disk; where the home does not exist yet, on that of the folder that it would be made in.
+    pub(crate) fn disk(&self) -> Option<Disk> {
+        let folder = self.root.ancestors().find(|folder| folder.exists())?;
+        let of = rustix::fs::statvfs(folder).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(of.f_frsize);
+        Some(Disk { free: bytes(of.f_bavail), total: bytes(of.f_blocks) })
+    }
+
     /// Creates the folder, for its owner alone, if it is missing.
     pub(crate) fn create(&self) -> Result<()> {
         self.folder("")?;
@@ -118,15 +148,27 @@ impl Home {
                 },
             )?;
         match file.try_lock() {
-            Ok(()) => Ok(HomeLock(file)),
+            Ok(()) => {
+                // For whoever comes second.
+                let whose = std::process::id().to_string();
+                drop(file.set_len(0).and_then(|()| (&file).write_all(whose.as_bytes())));
+                Ok(HomeLock(file))
+            }
             Err(TryLockError::WouldBlock) => {
-                let whom = self.running_unlocked().map_or_else(
-                    || "another gristmill process".to_owned(),
-                    |running| format!("`gristmill up` with process id {}", running.pid),
-                );
+                let process = std::fs::read_to_string(&path).unwrap_or_default();
+                let whom = match (process.trim().parse::<u32>(), self.running_unlocked()) {
+                    (Ok(pid), Some(running)) => {
+                        format!("`gristmill up`, process {pid}, endpoint {}", running.base_url)
+                    }
+                    (Ok(pid), None) => {
+                        format!("`gristmill up`, process {pid}, which is starting or stopping")
+                    }
+                    (Err(_), _) => "another gristmill process".to_owned(),
+                };
                 Err(Failure::new(format!("the home {} is in use by {whom}", self.root.display()))
                     .next(
-                        "use the running one (gristmill status), stop it, or take another folder: --home DIR",
+                        "use the running one (gristmill status, gristmill ask \"…\"), stop it, or take another folder: \
+                         --home DIR",
                     )
                     .into())
             }

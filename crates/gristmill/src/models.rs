@@ -6,6 +6,7 @@ use gristmill_tokenizer::TextBundle;
 use gristmill_types::{Digest, Manifest, ManifestFile, ModelId};
 use sha2::{Digest as _, Sha256};
 use std::{
+    cell::Cell,
     fs::File,
     io::Read as _,
     path::{Path, PathBuf},
@@ -16,8 +17,11 @@ const MAX_FILES: usize = 64;
 /// Files that people keep beside a model and that are not part of it.
 const LEFT_OUT: [&str; 3] = ["README.md", "LICENSE", "LICENSE.txt"];
 
+/// Told of every part of a folder that is read: its bytes.
+type Seen<'a> = &'a dyn Fn(u64);
+
 /// Hashes a folder into the manifest of a version. Hidden files, documents and subfolders are left out.
-pub(crate) fn manifest(folder: &Path) -> Result<Manifest> {
+fn manifest(folder: &Path, seen: Seen<'_>) -> Result<Manifest> {
     let entries = std::fs::read_dir(folder).map_err(|error| {
         Failure::new(format!("cannot read the model folder {}: {error}", folder.display()))
             .next("give a folder with config.json, tokenizer.json and model.safetensors")
@@ -35,13 +39,13 @@ pub(crate) fn manifest(folder: &Path) -> Result<Manifest> {
                 .next("give a folder with the model's own files only")
                 .into());
         }
-        files.push(hash_file(&entry.path(), name)?);
+        files.push(hash_file(&entry.path(), name, seen)?);
     }
     let bundle = TextBundle::from_hf_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
     Ok(Manifest::new(files, bundle.digest()))
 }
 
-fn hash_file(path: &Path, name: &str) -> Result<ManifestFile> {
+fn hash_file(path: &Path, name: &str, seen: Seen<'_>) -> Result<ManifestFile> {
     let read = || -> std::io::Result<(u64, Digest)> {
         let mut file = File::open(path)?;
         let mut hasher = Sha256::new();
@@ -54,6 +58,7 @@ fn hash_file(path: &Path, name: &str) -> Result<ManifestFile> {
             }
             hasher.update(&buffer[..count]);
             bytes += count as u64;
+            seen(count as u64);
         }
     };
     let (bytes, sha256) = read().with_context(|| format!("reading {}", path.display()))?;
@@ -67,7 +72,7 @@ pub(crate) fn folder(home: &Home, id: &ModelId) -> PathBuf {
 
 /// Copies a model folder into the home under its id: whole or not at all.
 pub(crate) fn install(home: &Home, source: &Path) -> Result<Manifest> {
-    let manifest = manifest(source)?;
+    let manifest = manifest(source, &|_| {})?;
     let target = folder(home, &manifest.id());
     if target.exists() {
         check(&target, &manifest.id())?;
@@ -91,7 +96,19 @@ pub(crate) fn install(home: &Home, source: &Path) -> Result<Manifest> {
 
 /// Whether the folder holds exactly the version of that id.
 pub(crate) fn check(folder: &Path, id: &ModelId) -> Result<()> {
-    let found = manifest(folder)?.id();
+    check_watched(folder, id, &|_, _| {})
+}
+
+/// The same; `watch` is told how many bytes of how many are read.
+pub(crate) fn check_watched(folder: &Path, id: &ModelId, watch: &dyn Fn(u64, u64)) -> Result<()> {
+    let sizes = std::fs::read_dir(folder).into_iter().flatten().flatten().filter_map(|of| of.metadata().ok());
+    let total = sizes.filter(std::fs::Metadata::is_file).map(|of| of.len()).sum();
+    let done = Cell::new(0);
+    let seen = |bytes: u64| {
+        done.set(done.get() + bytes);
+        watch(done.get(), total);
+    };
+    let found = manifest(folder, &seen)?.id();
     if found == *id {
         return Ok(());
     }

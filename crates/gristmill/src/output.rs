@@ -26,6 +26,20 @@ impl Output {
         Ok(())
     }
 
+    /// Whether it prints JSON.
+    pub(crate) const fn is_json(self) -> bool {
+        self.json
+    }
+
+    /// Prints a line of JSON for a program; for a person nothing.
+    pub(crate) fn event<T: Serialize>(self, value: &T) {
+        if self.json
+            && let Ok(line) = serde_json::to_string(value)
+        {
+            print(&line);
+        }
+    }
+
     /// Prints a line for a person; with `--json` nothing.
     pub(crate) fn say(self, text: &str) {
         if !self.json {

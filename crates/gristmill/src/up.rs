@@ -2,6 +2,7 @@
 
 pub(crate) mod exchange;
 mod neighbours;
+pub(crate) mod steps;
 
 use crate::{
     home::Home,
@@ -14,7 +15,11 @@ use gristmill_gateway::Event as GatewayEvent;
 use gristmill_processor::Event as ProcessorEvent;
 use gristmill_types::{Amount, Prices};
 use serde_json::{Value, json};
-use std::time::Instant;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use steps::Steps;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Arguments of `up`.
@@ -39,6 +44,9 @@ pub(crate) struct Up {
     /// Credits per million output tokens that the processor asks
     #[arg(long, default_value = "20", value_name = "CREDITS")]
     output_price: Amount,
+    /// Say nothing once it is ready, but warnings: no line for each payment and settlement
+    #[arg(long)]
+    quiet: bool,
 }
 
 impl Up {
@@ -47,6 +55,7 @@ impl Up {
         home.create()?;
         let _lock = home.lock()?;
         home.retract();
+        let first = !home.path(exchange::GENESIS).exists();
         let mut interrupted = signal(SignalKind::interrupt())?;
         let mut terminated = signal(SignalKind::terminate())?;
         let prices = Prices {
@@ -56,13 +65,21 @@ impl Up {
         };
         let ports =
             exchange::Ports { gateway: self.port, ledger: self.ledger_port, processor: self.processor_port };
+        let steps = Arc::new(Steps::new(output));
+        let start = Exchange::start(home, &ports, prices, Arc::clone(&steps));
         let mut exchange = tokio::select! {
-            exchange = Exchange::start(home, &ports, prices, output) => exchange?,
+            exchange = start => exchange?,
             _ = interrupted.recv() => return Ok(()),
             _ = terminated.recv() => return Ok(()),
         };
         home.announce(exchange.running())?;
-        output.show(&ready(&exchange), || greeting(&exchange, home, started))?;
+        drop(steps);
+        let took = started.elapsed();
+        output.show(&ready(&exchange, first), || greeting(&exchange, home, first, took))?;
+        if let Some(warning) = little_room(home) {
+            output
+                .show(&json!({"event": "warning", "message": warning}), || format!("warning   {warning}"))?;
+        }
         let mut looking = tokio::spawn(neighbours::find());
         let mut looked = false;
         let result = loop {
@@ -75,7 +92,7 @@ impl Up {
                     }
                 }
                 occurrence = exchange.next() => match occurrence {
-                    Ok(occurrence) => output.show(&event(&occurrence), || line(&occurrence))?,
+                    Ok(occurrence) => self.tell(&occurrence, output)?,
                     Err(error) => break Err(error),
                 },
                 _ = interrupted.recv() => break Ok(()),
@@ -84,14 +101,32 @@ impl Up {
         };
         home.retract();
         output.say("stopping: requests end, what was approved is settled");
-        exchange.stop(|occurrence| drop(output.show(&event(occurrence), || line(occurrence)))).await;
+        exchange.stop(|occurrence| drop(self.tell(occurrence, output))).await;
         output
             .show(&json!({"event": "stopped"}), || "stopped; `gristmill up` goes on from here".to_owned())?;
         result
     }
 }
 
-fn ready(exchange: &Exchange) -> Value {
+impl Up {
+    fn tell(&self, occurrence: &Occurrence, output: Output) -> Result<()> {
+        if self.quiet && !occurrence.is_warning() {
+            return Ok(());
+        }
+        output.show(&event(occurrence), || line(occurrence))
+    }
+}
+
+/// A warning where the home's disk is nearly full.
+fn little_room(home: &Home) -> Option<String> {
+    let disk = home.disk().filter(|disk| disk.is_low())?;
+    Some(format!(
+        "{} MiB are free where the home is; a full disk stops ledger, processor and gateway: free some space",
+        disk.free >> 20
+    ))
+}
+
+fn ready(exchange: &Exchange, first: bool) -> Value {
     let running = exchange.running();
     json!({
         "event": "ready",
@@ -101,23 +136,36 @@ fn ready(exchange: &Exchange) -> Value {
         "processor": running.processor,
         "model": running.model,
         "chain": exchange.chain(),
+        "first": first,
     })
 }
 
-fn greeting(exchange: &Exchange, home: &Home, started: Instant) -> String {
+/// What the person needs now: all of it at the first start, little at a later one.
+fn greeting(exchange: &Exchange, home: &Home, first: bool, took: Duration) -> String {
     let running = exchange.running();
+    let (seconds, root) = (took.as_secs_f64(), home.root().display());
+    let gristmill = format!("{}{}", program(), exchange.home_argument());
+    let access = format!(
+        "  endpoint  {}\n  api key   {}\n  model     {}\n",
+        running.base_url, running.api_key, running.model
+    );
+    if !first {
+        let height = exchange.height();
+        return format!(
+            "the exchange goes on at block {height}, ready after {seconds:.1} s\n\n{access}  ledger    {}\n  home      {root}\n\n\
+             how it is: {gristmill} status · Ctrl-C stops it\n",
+            running.ledger,
+        );
+    }
     format!(
-        "an exchange runs on this machine, ready after {:.1} s\n\n  \
-         endpoint  {}\n  api key   {}\n  model     {}\n  ledger    {}\n  home      {}\n\n\
-         try this in another terminal:\n\n  {}{} ask \"Spell 4217 in Kazakh\"\n",
-        started.elapsed().as_secs_f64(),
-        running.base_url,
-        running.api_key,
-        running.model,
-        running.ledger,
-        home.root().display(),
-        program(),
-        exchange.home_argument(),
+        "an exchange runs on this machine, ready after {seconds:.1} s\n\n{access}\n\
+         It was made in {root}: a ledger with you as its only validator,\n\
+         wallets, and the starter model. Its credits are play money: you issued them to yourself, {} to the wallet\n\
+         that pays, and nobody else takes them.\n\n\
+         Try this in another terminal:\n\n  {gristmill} ask \"Spell 4217 in Kazakh\"\n\n\
+         Ctrl-C stops it; `gristmill up` goes on with the same balances. How it is: {gristmill} status\n\
+         More: {gristmill} help, and docs/start.md\n",
+        exchange::CONSUMER_CREDITS,
     )
 }
 

@@ -3,9 +3,9 @@
 use crate::{
     failure::Failure,
     home::{Home, Running},
-    models,
-    output::Output,
-    starter, wallet,
+    models, starter,
+    up::steps::Steps,
+    wallet,
 };
 use anyhow::{Context as _, Result};
 use gristmill_chain::{Node, NodeHandle};
@@ -30,7 +30,7 @@ use tokio::sync::broadcast;
 /// How often the home is looked over for models that were published meanwhile.
 const WATCH: Duration = Duration::from_secs(1);
 /// What the members of a new local exchange begin with.
-const CONSUMER_CREDITS: u64 = 1_000;
+pub(super) const CONSUMER_CREDITS: u64 = 1_000;
 const OTHER_CREDITS: u64 = 10;
 /// What the local API key may spend in all; the account's balance is the nearer bound.
 const KEY_BUDGET: Amount = Amount::from_credits(1_000_000);
@@ -50,7 +50,7 @@ const PORTS: &str = "ports.json";
 /// itself: whoever revokes the key wants less to be spent, not more.
 pub(crate) const LIMITED: &str = "gateway-limited";
 /// Where the ledger's first state is.
-const GENESIS: &str = "genesis.json";
+pub(super) const GENESIS: &str = "genesis.json";
 
 impl Ports {
     fn or_last(self, home: &Home) -> Self {
@@ -78,6 +78,15 @@ pub(super) enum Occurrence {
         name: String,
         model: ModelId,
     },
+}
+
+impl Occurrence {
+    /// Whether it needs the owner's eye.
+    pub(super) const fn is_warning(&self) -> bool {
+        use gristmill_gateway::Event as Gateway;
+        use gristmill_processor::Event as Processor;
+        matches!(self, Self::Gateway(Gateway::Warning { .. }) | Self::Processor(Processor::Warning { .. }))
+    }
 }
 
 /// A running exchange.
@@ -127,7 +136,7 @@ impl Keys {
 }
 
 impl Exchange {
-    pub(super) async fn start(home: &Home, ports: &Ports, prices: Prices, output: Output) -> Result<Self> {
+    pub(super) async fn start(home: &Home, ports: &Ports, prices: Prices, steps: Arc<Steps>) -> Result<Self> {
         check_whole(home)?;
         let keys = Keys::load(home)?;
         let genesis = genesis(home, &keys)?;
@@ -135,14 +144,14 @@ impl Exchange {
         let ports = ports.or_last(home);
         let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
 
-        output.say("starting the ledger");
+        steps.begin("ledger", "starting the ledger");
         let mut config = gristmill_chain::Config::new(home.folder("ledger")?);
         config.rpc = local(ports.ledger);
         let node =
             Node::start(config, genesis.clone(), keys.validator.clone()).await.map_err(ledger_failure)?;
         let ledger = Client::new(&node.url(), Trust::from_genesis(&genesis)?)?;
 
-        output.say("publishing the starter model");
+        steps.begin("model", "publishing the starter model");
         let manifest = starter::install(home)?;
         let modeler = Sender::new(ledger.clone(), keys.modeler.clone(), issuer);
         let publication = Publication {
@@ -153,7 +162,7 @@ impl Exchange {
         };
         publish(&ledger, &modeler, &manifest, &publication).await?;
 
-        output.say("starting the processor");
+        steps.begin("processor", "starting the processor");
         let config = gristmill_processor::Config::new(
             local(ports.processor),
             home.folder("processor")?,
@@ -163,13 +172,16 @@ impl Exchange {
         );
         let started = gristmill_processor::start(config, ledger.clone(), genesis.clone()).await;
         let processor = started.map_err(|error| match error {
-            gristmill_processor::StartError::Listen { address, source } => port_in_use(address, &source),
+            gristmill_processor::StartError::Listen { address, source } => {
+                port_in_use("processor", "--processor-port", address, &source)
+            }
             error => error.into(),
         })?;
         let processor_events = processor.events();
-        serve(home, &ledger, &processor, &manifest.id(), prices).await?;
+        steps.begin("engine", &format!("loading {}", starter::NAME));
+        serve(home, &ledger, &processor, &manifest.id(), prices, Some(Arc::clone(&steps))).await?;
 
-        output.say("starting the gateway");
+        steps.begin("gateway", "starting the gateway");
         let payer = keys.consumer.account();
         // With a key that has a limit, once the wallet gave it one: also when that was revoked.
         let of_key = gristmill_ledger::keys::spending_key(&payer, &keys.vouchers.account());
@@ -188,7 +200,9 @@ impl Exchange {
         config.guard = keys.consumer;
         let started = gristmill_gateway::start(config, ledger.clone(), genesis).await;
         let gateway = started.map_err(|error| match error {
-            gristmill_gateway::StartError::Listen { address, source } => port_in_use(address, &source),
+            gristmill_gateway::StartError::Listen { address, source } => {
+                port_in_use("gateway", "--port", address, &source)
+            }
             error => error.into(),
         })?;
         let gateway_events = gateway.events();
@@ -228,6 +242,11 @@ impl Exchange {
         &self.running
     }
 
+    /// The last final block.
+    pub(super) fn height(&self) -> u64 {
+        self.node.head().height
+    }
+
     pub(super) fn chain(&self) -> ChainId {
         self.ledger.chain()
     }
@@ -265,7 +284,7 @@ impl Exchange {
                 continue;
             }
             let Ok(Some(record)) = find(&self.ledger, &model).await else { continue };
-            match serve(&self.home, &self.ledger, &self.processor, &model, self.prices).await {
+            match serve(&self.home, &self.ledger, &self.processor, &model, self.prices, None).await {
                 Ok(()) => return Some(Occurrence::Serving { name: record.name, model }),
                 Err(error) => {
                     self.refused.insert(model);
@@ -294,15 +313,19 @@ impl Exchange {
     }
 }
 
-fn port_in_use(address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
-    Failure::new(format!("cannot listen on {address}: {error}"))
-        .next("choose another port (gristmill up --help), or stop what uses it")
+fn port_in_use(role: &str, flag: &str, address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+    let port = address.port();
+    Failure::new(format!("the {role} cannot listen on {address}: {error}"))
+        .next(format!(
+            "give another port ({flag} PORT), leave {flag} out to take a free one, or stop what uses it (lsof -i :{port} \
+             tells what that is)"
+        ))
         .into()
 }
 
 fn ledger_failure(error: gristmill_chain::NodeError) -> anyhow::Error {
     if let gristmill_chain::NodeError::Listen { address, error } = &error {
-        return port_in_use(*address, error);
+        return port_in_use("ledger", "--ledger-port", *address, error);
     }
     Failure::new(format!("the ledger does not start: {error}"))
         .next("check the disk; if files were damaged, restore the home from a backup (RUST_LOG=debug tells more)")
@@ -434,13 +457,19 @@ async fn serve(
     processor: &gristmill_processor::Handle,
     model: &ModelId,
     prices: Prices,
+    steps: Option<Arc<Steps>>,
 ) -> Result<()> {
     let record = find(ledger, model).await?.context("the model is not on the ledger")?;
     let folder = models::folder(home, model);
     let id = *model;
     // Hashing and quantising take time and would hold up everything else here.
     let engine = tokio::task::spawn_blocking(move || -> Result<CandleEngine> {
-        models::check(&folder, &id)?;
+        let watch = |done, total| {
+            if let Some(steps) = &steps {
+                steps.bytes(done, total);
+            }
+        };
+        models::check_watched(&folder, &id, &watch)?;
         Ok(CandleEngine::open(&folder, &CandleOptions::default())?)
     })
     .await??;

@@ -66,12 +66,17 @@ fn homes_and_ports() {
     let exchange = Exchange::start(&home);
     // A second one on the same home.
     let error = error_of(&run(&home, &["up"]));
-    assert!(error.contains("in use") && error.contains("next:"), "{error}");
+    let pid = exchange.json(&["status"])["pid"].to_string();
+    for part in ["in use", "next:", &pid, exchange.base_url()] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
     // A port that is taken: by the first one's gateway.
     let port = exchange.base_url().split(':').nth(2).unwrap().split('/').next().unwrap().to_owned();
     let other = folder.path().join("other");
     let error = error_of(&run(&other, &["up", "--port", &port]));
-    assert!(error.contains(&port) && error.contains("another port"), "{error}");
+    for part in [&port, "another port", "--port", "gateway"] {
+        assert!(error.contains(part), "{part}: {error}");
+    }
     // Commands with bad arguments.
     for (arguments, about) in [
         (&["wallet", "send", "1e3", "gm1qqqq"][..], "1e3"),

@@ -13,3 +13,4 @@ mod pay;
 mod peer;
 mod prove;
 mod sell;
+mod start;

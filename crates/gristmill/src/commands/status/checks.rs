@@ -1,7 +1,7 @@
 //! The judgement: one line for each part, with a reason, and with what to do where it is not well.
 
-use super::facts::{Disk, Facts, Parts, PendingClaim, grains};
-use crate::home::Stage;
+use super::facts::{Facts, Parts, PendingClaim, grains};
+use crate::home::{Disk, Stage};
 use gristmill_metrics::Reading;
 use gristmill_types::Amount;
 use serde::Serialize;
@@ -61,8 +61,6 @@ const CLAIM_NEAR_MS: u64 = 120_000;
 /// The processor pays one fee for each settlement.
 const FEES_LOW: u128 = 20;
 const MIB: u64 = 1 << 20;
-const DISK_WARN: u64 = 1_024 * MIB;
-const DISK_DOWN: u64 = 128 * MIB;
 
 const RESTART: &str = "stop it (Ctrl-C, or kill the process) and start it again: gristmill up";
 
@@ -435,14 +433,14 @@ fn key(key: Result<&Value, &String>) -> Check {
 
 fn disk(disk: Option<Disk>) -> Check {
     const NAME: &str = "disk";
-    let Some(Disk { free, total }) = disk else {
+    let Some(disk) = disk else {
         return Check::warn(NAME, "its free space is not known", "see that the home is readable");
     };
-    let about = format!("{} MiB free of {} MiB", free / MIB, total / MIB);
+    let about = format!("{} MiB free of {} MiB", disk.free / MIB, disk.total / MIB);
     let next = "free some space; a full disk stops ledger, processor and gateway";
-    if free < DISK_DOWN {
+    if disk.is_full() {
         Check::down(NAME, about, next)
-    } else if free < DISK_WARN {
+    } else if disk.is_low() {
         Check::warn(NAME, about, next)
     } else {
         Check::ok(NAME, about)

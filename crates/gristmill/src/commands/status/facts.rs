@@ -3,7 +3,7 @@
 use crate::{
     connection::Connection,
     endpoint::Endpoint,
-    home::{Home, Running, Stage},
+    home::{Disk, Home, Running, Stage},
     wallet,
 };
 use gristmill_client::{Client, schema};
@@ -11,7 +11,7 @@ use gristmill_metrics::{Reading, read};
 use gristmill_net::http::read_body;
 use gristmill_types::{Amount, ChannelId};
 use serde_json::{Map, Value, json};
-use std::{path::Path, time::Duration};
+use std::time::Duration;
 
 /// How long a part may take to answer. One that takes longer hangs.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -32,13 +32,6 @@ pub(super) struct PendingClaim {
     pub(super) amount: Amount,
     /// Until it is paid, if nobody contests it.
     pub(super) left_ms: u64,
-}
-
-/// Room on the home's disk, in bytes.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Disk {
-    pub(super) free: u64,
-    pub(super) total: u64,
 }
 
 /// What is known of an exchange that runs.
@@ -83,18 +76,11 @@ impl Facts {
             }
         }
         let founded = home.path("genesis.json").exists();
-        Self {
-            root: home.root().display().to_string(),
-            founded,
-            stage,
-            broken,
-            parts,
-            disk: disk(home.root()),
-        }
+        Self { root: home.root().display().to_string(), founded, stage, broken, parts, disk: home.disk() }
     }
 
     pub(super) fn to_json(&self) -> Value {
-        let mut value = json!({"home": self.root, "disk": self.disk.map(|disk| json!({"free": disk.free, "total": disk.total}))});
+        let mut value = json!({"home": self.root, "disk": self.disk});
         let Some(parts) = &self.parts else { return value };
         let running = &parts.running;
         let channels = || parts.channels.iter().flat_map(|value| value["channels"].as_array()).flatten();
@@ -222,14 +208,4 @@ async fn claims(
         }
     }
     Ok(claims)
-}
-
-fn disk(root: &Path) -> Option<Disk> {
-    // The home may not exist yet; then its parent's disk counts.
-    let folder = root.ancestors().find(|folder| folder.exists())?;
-    let of = rustix::fs::statvfs(folder).ok()?;
-    Some(Disk {
-        free: of.f_bavail.saturating_mul(of.f_frsize),
-        total: of.f_blocks.saturating_mul(of.f_frsize),
-    })
 }
