@@ -13,6 +13,7 @@ mod postgres;
 mod report;
 mod streams;
 mod unpaid;
+mod vouchers;
 
 use anyhow::{Context as _, Result};
 use clap::{Parser, ValueEnum};
@@ -23,6 +24,8 @@ use report::Report;
 enum Part {
     /// Paid answers against unpaid ones.
     Paying,
+    /// Vouchers and settlements without a network, against the bare signature.
+    Vouchers,
     /// Transfers and settlements, against PostgreSQL.
     Ledger,
     /// Tokens, against the memory's bandwidth.
@@ -41,6 +44,9 @@ struct Arguments {
     /// Fewer repetitions: for a look, not for a comparison
     #[arg(long)]
     quick: bool,
+    /// Measures vouchers in this process, which may use one core, and prints the figures
+    #[arg(long, hide = true, value_name = "FOLDER")]
+    one_core: Option<std::path::PathBuf>,
     /// What `cargo bench` adds
     #[arg(long, hide = true)]
     bench: bool,
@@ -48,6 +54,9 @@ struct Arguments {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    if let Some(folder) = &arguments.one_core {
+        return vouchers::one_core(folder, arguments.quick);
+    }
     let wanted = |part| arguments.parts.is_empty() || arguments.parts.contains(&part);
     let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).context("making the bench's folder")?;
     let mut report = Report::new(Machine::measure(folder.path())?, arguments.quick);
@@ -58,6 +67,9 @@ fn main() -> Result<()> {
         .build()?;
     if wanted(Part::Paying) {
         runtime.block_on(paying::measure(&mut report, folder.path())).context("measuring the paying")?;
+    }
+    if wanted(Part::Vouchers) {
+        vouchers::measure(&mut report, folder.path()).context("measuring the vouchers")?;
     }
     if wanted(Part::Ledger) {
         runtime.block_on(ledger::measure(&mut report, folder.path())).context("measuring the ledger")?;
