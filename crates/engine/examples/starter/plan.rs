@@ -30,15 +30,18 @@ pub(crate) struct Plan {
 pub(crate) struct StagePlan {
     pub(crate) file: String,
     pub(crate) steps: u32,
-    /// Begins a slope of the learning rate, which ends in zero where the next one begins. The first stage has one.
+    /// Begins a slope of the learning rate. The first stage has one.
     slope: Option<Slope>,
 }
 
+/// Up to `peak` in `warm_up` steps, then in a line to zero.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Slope {
     peak: f32,
     warm_up: u32,
+    /// Steps from its begin to zero, where it does not end in zero at the next slope.
+    over: Option<u32>,
 }
 
 impl Plan {
@@ -77,7 +80,7 @@ impl Plan {
 
     /// The learning rate of a step.
     pub(crate) fn rate(&self, step: u32) -> f32 {
-        let (mut slope, mut starts, mut ends) = (Slope { peak: 0.0, warm_up: 0 }, 0, 0);
+        let (mut slope, mut starts, mut ends) = (Slope { peak: 0.0, warm_up: 0, over: None }, 0, 0);
         for stage in &self.stages {
             if let Some(next) = stage.slope {
                 if step < ends {
@@ -87,7 +90,7 @@ impl Plan {
             }
             ends += stage.steps;
         }
-        learning_rate(slope.peak, step - starts, slope.warm_up, ends - starts)
+        learning_rate(slope.peak, step - starts, slope.warm_up, slope.over.unwrap_or(ends - starts))
     }
 
     /// The model's sizes.
@@ -104,7 +107,7 @@ mod tests {
 
     #[test]
     fn slopes_and_stages_follow_each_other() {
-        let slope = |peak| Some(Slope { peak, warm_up: 10 });
+        let slope = |peak| Some(Slope { peak, warm_up: 10, over: None });
         let stage = |steps, slope| StagePlan { file: String::new(), steps, slope };
         let stages = vec![stage(60, slope(1.0)), stage(50, None), stage(110, slope(0.5))];
         let plan = Plan { seed: 0, batch: 1, stages, sharpen: 1.0, model: Map::new() };
@@ -122,5 +125,12 @@ mod tests {
             assert!((plan.rate(step) - rate).abs() < 1e-6, "step {step}: {}", plan.rate(step));
         }
         assert!(plan.stage(220).is_err());
+        // A slope that the next one takes over before its end.
+        let first = Some(Slope { peak: 1.0, warm_up: 0, over: Some(200) });
+        let second = Some(Slope { peak: 0.5, warm_up: 0, over: None });
+        let plan = Plan { stages: vec![stage(100, first), stage(50, second)], ..plan };
+        for (step, rate) in [(0, 1.0), (99, 0.505), (100, 0.5), (125, 0.25), (149, 0.01)] {
+            assert!((plan.rate(step) - rate).abs() < 1e-6, "step {step}: {}", plan.rate(step));
+        }
     }
 }
