@@ -67,6 +67,7 @@ pub struct CandleEngine {
     inbox: Arc<Inbox<Task>>,
     places: Arc<Semaphore>,
     running: Arc<AtomicUsize>,
+    comparable: bool,
 }
 
 impl CandleEngine {
@@ -106,6 +107,7 @@ impl CandleEngine {
             max_running,
             max_queued: options.max_queued,
         };
+        let comparable = model.comparable();
         let inbox = Arc::new(Inbox::default());
         let running = Arc::new(AtomicUsize::new(0));
         let limits = Limits { running: max_running, kv_tokens };
@@ -115,7 +117,7 @@ impl CandleEngine {
             .spawn(move || scheduler.run())
             .map_err(LoadError::Thread)?;
         let places = max_running.saturating_add(options.max_queued).min(Semaphore::MAX_PERMITS);
-        Ok(Self { info, tokenizer, inbox, places: Arc::new(Semaphore::new(places)), running })
+        Ok(Self { info, tokenizer, inbox, places: Arc::new(Semaphore::new(places)), running, comparable })
     }
 
     /// Checks a prompt; gives how many tokens may follow it.
@@ -215,6 +217,10 @@ impl Engine for CandleEngine {
     }
 
     fn recompute(&self, replay: Replay) -> Result<Recomputation, StartError> {
+        if !self.comparable {
+            let reason = "compare answers of this model's quantisation on this processor, where a batch changes last bits";
+            return Err(StartError::Unsupported(reason));
+        }
         let limit = self.room(&replay.prompt_ids, &replay.sampling)?;
         let tokens = replay.output_ids.len();
         if tokens > limit as usize {

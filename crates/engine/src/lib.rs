@@ -19,11 +19,11 @@
 //!    dropped. Its place and its memory are free from then on.
 //!
 //! # What can be computed again
-//! With quantised weights, a row of a matrix product has the same bits alone and among others, and
-//! attention is computed per sequence, so an answer does not depend on what else the engine did.
-//! [`Engine::recompute`] then finds every token again exactly ([`EngineInfo::exact`]). With f32
-//! weights the product's blocking depends on the number of rows: logits move by about 1e-5 between
-//! batches, and a comparison allows a margin ([`F32_TOLERANCE`]).
+//! With quantised weights, a row of a matrix product has the same bits alone and among others (where a
+//! trial at the start found it so), and attention is computed per sequence, so an answer does not
+//! depend on what else the engine did. [`Engine::recompute`] then finds every token again exactly
+//! ([`EngineInfo::exact`]). With f32 weights the product's blocking depends on the number of rows:
+//! logits move by about 1e-5 between batches, and a comparison allows a margin ([`F32_TOLERANCE`]).
 //!
 //! # Embeddings
 //! [`Embedder`] is to embeddings what [`Engine`] is to answers: texts in, as token ids, vectors out.
@@ -39,6 +39,7 @@ mod config;
 mod embed;
 mod embedder;
 mod error;
+mod exact;
 mod folder;
 mod gguf;
 mod inbox;

@@ -15,6 +15,11 @@ pub enum Precision {
     /// Blocks of 32 eight-bit integers with a scale: close to f32, almost four times smaller, faster,
     /// and the same to the bit in any batch.
     Q8_0,
+    /// Blocks of 256 four-bit integers with scales for parts of them: half of `Q8_0`'s size, further
+    /// from f32. What does not suit it is kept as `Q8_0`: a matrix whose rows are no multiple of 256, as
+    /// llama.cpp keeps such a one at a type of smaller blocks, and the output matrix, which quantises
+    /// worst, as llama.cpp's files keep it at a finer type.
+    Q4K,
 }
 
 impl Precision {
@@ -23,6 +28,15 @@ impl Precision {
         match self {
             Self::F32 => "f32",
             Self::Q8_0 => "q8_0",
+            Self::Q4K => "q4_k",
+        }
+    }
+
+    /// That of the matrix which makes logits of the last layer's output.
+    pub(crate) fn of_head(self) -> Self {
+        match self {
+            Self::Q4K => Self::Q8_0,
+            other => other,
         }
     }
 }
@@ -43,17 +57,19 @@ enum Matrix {
 impl Linear {
     /// Keeps an f32 matrix at the precision.
     pub(crate) fn new(weight: Tensor, precision: Precision) -> std::result::Result<Self, LoadError> {
-        match precision {
-            Precision::F32 => Ok(Self::dense(weight)),
-            Precision::Q8_0 => {
-                let columns = weight.dim(1)?;
-                if !columns.is_multiple_of(GgmlDType::Q8_0.block_size()) {
-                    return Err(LoadError::Config(format!(
-                        "a matrix has {columns} columns; q8_0 needs a multiple of 32, so load this model as f32"
-                    )));
-                }
-                Ok(Self::quantised(QTensor::quantize(&weight, GgmlDType::Q8_0)?))
-            }
+        let columns = weight.dim(1)?;
+        let fits = |kind: &GgmlDType| columns.is_multiple_of(kind.block_size());
+        let kinds: &[GgmlDType] = match precision {
+            Precision::F32 => return Ok(Self::dense(weight)),
+            Precision::Q8_0 => &[GgmlDType::Q8_0],
+            Precision::Q4K => &[GgmlDType::Q4K, GgmlDType::Q8_0],
+        };
+        match kinds.iter().copied().find(fits) {
+            Some(kind) => Ok(Self::quantised(QTensor::quantize(&weight, kind)?)),
+            None => Err(LoadError::Config(format!(
+                "a matrix has {columns} columns; {} needs a multiple of 32, so load this model as f32",
+                precision.name()
+            ))),
         }
     }
 
@@ -76,7 +92,7 @@ impl Linear {
     pub(crate) fn forward(&self, rows: &Tensor) -> Result<Tensor> {
         let product = match &self.weight {
             Matrix::Dense(weight) => rows.matmul(&weight.t()?)?,
-            Matrix::Quantised(weight) => weight.forward(rows)?,
+            Matrix::Quantised(weight) => quantised_product(weight, rows)?,
         };
         match &self.bias {
             Some(bias) => product.broadcast_add(bias),
@@ -90,6 +106,17 @@ impl Linear {
             Matrix::Quantised(QMatMul::QTensor(weight)) => kind_name(weight.dtype()),
             Matrix::Quantised(QMatMul::Tensor(_) | QMatMul::TensorF16(_)) | Matrix::Dense(_) => "f32",
         }
+    }
+}
+
+/// One row of `q6_k` is computed as two: candle has a kernel of its own for one row, which adds in
+/// another order than the one for several, and an answer's bits must not depend on its company.
+fn quantised_product(weight: &QMatMul, rows: &Tensor) -> Result<Tensor> {
+    match weight {
+        QMatMul::QTensor(matrix) if matrix.dtype() == GgmlDType::Q6K && rows.dim(0)? == 1 => {
+            weight.forward(&Tensor::cat(&[rows, rows], 0)?)?.narrow(0, 0, 1)
+        }
+        _ => weight.forward(rows),
     }
 }
 
@@ -118,10 +145,4 @@ fn kind_name(kind: GgmlDType) -> &'static str {
         GgmlDType::Q6K => "q6_k",
         GgmlDType::Q8K => "q8_k",
     }
-}
-
-/// Whether rows of a product with such a matrix have the same bits in any batch. Measured, and
-/// tested for `q8_0`; `q6_k` is known to differ, others are not known.
-pub(crate) fn is_exact(kind: &str) -> bool {
-    matches!(kind, "q8_0" | "q4_0" | "q4_k")
 }

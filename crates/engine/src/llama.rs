@@ -12,7 +12,8 @@
 
 use crate::{
     config::LlamaConfig,
-    linear::{Linear, is_exact, kinds},
+    exact::is_exact,
+    linear::{Linear, kinds},
     rope::RopeTable,
 };
 use candle_core::{DType, Device, Result, Tensor};
@@ -123,6 +124,13 @@ impl Llama {
     /// Whether a sequence's logits have the same bits whatever else is in the batch.
     pub fn exact(&self) -> bool {
         self.matrices().all(|matrix| is_exact(matrix.kind()))
+    }
+
+    /// Whether an answer's tokens can be compared with those of a recomputation at all: exactly, or
+    /// with f32's margin. A quantised product rounds its input to eight bits, where a last bit decides
+    /// between two steps; without exact kernels an honest answer may lie as far off as another model's.
+    pub(crate) fn comparable(&self) -> bool {
+        self.exact() || self.matrices().all(|matrix| matrix.kind() == "f32")
     }
 
     fn matrices(&self) -> impl Iterator<Item = &Linear> {

@@ -2,7 +2,8 @@
 //!
 //! Each turn: take new tasks, drop those nobody waits for, begin waiting ones while there is room,
 //! then compute one chunk of one prompt (the oldest first), one chunk of one recomputation, and one
-//! token for every answer whose reader has room. If none of these had anything to do, sleep until a
+//! token for every answer whose reader has room, of so many answers at a time that the rows' bits do
+//! not depend on their number. If none of these had anything to do, sleep until a
 //! task comes, a reader takes an event or goes away.
 //!
 //! Determinism rests on shapes: a prompt is cut into chunks of [`PREFILL_TOKENS`] whatever else
@@ -13,6 +14,7 @@
 
 use crate::{
     error::plain,
+    exact::STEP_ROWS,
     inbox::{Exit, Inbox},
     llama::{Attention, Llama, Part, Rows},
     task::{Ending, Goal, Task},
@@ -30,8 +32,9 @@ use std::{
 /// running answers less and need less memory for attention scores.
 pub(crate) const PREFILL_TOKENS: usize = 256;
 
-/// Tokens of a recomputed answer that are computed at once.
-const CHECK_TOKENS: usize = 64;
+/// Tokens of a recomputed answer that are computed at once: their rows must have the bits that they
+/// had among those of other answers.
+const CHECK_TOKENS: usize = STEP_ROWS;
 
 /// What the thread may use.
 #[derive(Clone, Copy, Debug)]
@@ -153,15 +156,19 @@ impl Scheduler {
         if parts.is_empty() {
             return false;
         }
-        let logits = step(&self.model, &mut parts, Rows::Last, Attention::Block);
-        let results = match logits {
-            Ok(rows) => {
-                let pairs = indices.into_iter().zip(rows.chunks(1));
-                pairs.map(|(index, row)| (index, advance(&mut self.running[index], row))).collect()
+        let one_step = |parts: &mut [Part<'_>]| {
+            let count = parts.len();
+            match step(&self.model, parts, Rows::Last, Attention::Block) {
+                Ok(rows) => rows.into_iter().map(Ok).collect(),
+                Err(reason) => vec![Err(reason); count],
             }
-            Err(reason) => indices.into_iter().map(|index| (index, Err(reason.clone()))).collect(),
         };
-        self.settle(results);
+        let rows: Vec<Result<Vec<f32>, String>> = parts.chunks_mut(STEP_ROWS).flat_map(one_step).collect();
+        let pairs = indices.into_iter().zip(rows);
+        let advanced = pairs
+            .map(|(index, row)| (index, row.and_then(|row| advance(&mut self.running[index], &[row]))))
+            .collect();
+        self.settle(advanced);
         true
     }
 

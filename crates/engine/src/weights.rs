@@ -54,7 +54,7 @@ pub(crate) fn assemble(
         (0..config.layers).map(|index| layer(config, precision, source, index)).collect::<Result<_, _>>()?;
     let norm = source.tensor("model.norm.weight", &[hidden])?;
     let head = if config.tied { EMBEDDING } else { "lm_head.weight" };
-    let head = source.linear(head, vocab, hidden, precision)?;
+    let head = source.linear(head, vocab, hidden, precision.of_head())?;
     Ok(Weights { embedding, layers, norm, head })
 }
 

@@ -1,7 +1,18 @@
 //! The bits of logits in every shape in which they are computed.
 
 use super::*;
-use crate::{Precision, Rope, RopeScaling, random_llama};
+use crate::{
+    LoadError, Precision, Rope, RopeScaling,
+    exact::STEP_ROWS,
+    random::Random,
+    random_llama,
+    weights::{Source, assemble},
+};
+use candle_core::quantized::{GgmlDType, QTensor};
+
+/// All types for which an engine may claim that it is exact.
+const EXACT_TYPES: [GgmlDType; 6] =
+    [GgmlDType::Q4_0, GgmlDType::Q5_0, GgmlDType::Q8_0, GgmlDType::Q4K, GgmlDType::Q5K, GgmlDType::Q6K];
 
 fn model(precision: Precision, kv_heads: usize) -> Llama {
     let config = LlamaConfig {
@@ -18,6 +29,57 @@ fn model(precision: Precision, kv_heads: usize) -> Llama {
         rope: Rope { theta: 10_000.0, scaling: RopeScaling::None, interleaved: false },
     };
     random_llama(config, precision, 7).unwrap()
+}
+
+/// A model whose matrices suit `q4_k` and candle's tiled kernels, but for one in each layer.
+fn wide(precision: Precision) -> Llama {
+    let mut config = model(Precision::F32, 2).config().clone();
+    (config.hidden, config.intermediate, config.head_dim) = (256, 352, 64);
+    random_llama(config, precision, 7).unwrap()
+}
+
+/// Random weights with every matrix at one type, as files may have them.
+struct Typed(Random, GgmlDType);
+
+impl Source for Typed {
+    fn has(&self, name: &str) -> bool {
+        self.0.has(name)
+    }
+
+    fn tensor(&mut self, name: &str, shape: &[usize]) -> std::result::Result<Tensor, LoadError> {
+        self.0.tensor(name, shape)
+    }
+
+    fn linear(
+        &mut self,
+        name: &str,
+        out: usize,
+        input: usize,
+        _: Precision,
+    ) -> std::result::Result<Linear, LoadError> {
+        Ok(Linear::quantised(QTensor::quantize(&self.tensor(name, &[out, input])?, self.1)?))
+    }
+}
+
+/// Models of the types that are exact, if this processor's kernels are.
+fn exact_models() -> Vec<Llama> {
+    let mut models: Vec<Llama> = [1, 2, 4].map(|kv_heads| model(Precision::Q8_0, kv_heads)).into();
+    models.extend([wide(Precision::Q8_0), wide(Precision::Q4K)]);
+    assert_eq!(models.last().map(Llama::kind).as_deref(), Some("q4_k+q8_0"));
+    assert!(models.first().is_some_and(Llama::exact));
+    let mut config = wide(Precision::F32).config().clone();
+    config.intermediate = 512;
+    for kind in EXACT_TYPES {
+        let weights = assemble(&config, Precision::Q8_0, &mut Typed(Random(7), kind)).unwrap();
+        models.push(Llama::new(config.clone(), weights, 128).unwrap());
+    }
+    models.retain(|model| {
+        if !model.exact() {
+            println!("skipped: {} is not exact on this processor", model.kind());
+        }
+        model.exact()
+    });
+    models
 }
 
 fn ids(count: usize, salt: usize) -> Vec<u32> {
@@ -47,10 +109,8 @@ fn greatest_difference(a: &[Vec<f32>], b: &[Vec<f32>]) -> f32 {
 
 #[test]
 fn teacher_forcing_has_the_bits_of_decoding() {
-    for kv_heads in [1, 2, 4] {
-        let model = model(Precision::Q8_0, kv_heads);
-        assert!(model.exact());
-        let (ids, prompt) = (ids(90, kv_heads), 33);
+    for model in exact_models() {
+        let (ids, prompt) = (ids(90, model.config().kv_heads), 33);
         let decoded = decode(&model, &ids, prompt);
         let mut kv = model.new_kv(ids.len()).unwrap();
         let mut step = |tokens: &[u32], rows, attention| {
@@ -61,17 +121,23 @@ fn teacher_forcing_has_the_bits_of_decoding() {
                 .unwrap()
         };
         let mut forced = step(&ids[..prompt], Rows::Last, Attention::Block);
-        forced.extend(step(&ids[prompt..70], Rows::All, Attention::Rows));
-        forced.extend(step(&ids[70..], Rows::All, Attention::Rows));
-        assert_eq!(bits(&forced), bits(&decoded), "{kv_heads} key heads");
+        for tokens in ids[prompt..].chunks(STEP_ROWS) {
+            forced.extend(step(tokens, Rows::All, Attention::Rows));
+        }
+        assert_eq!(bits(&forced), bits(&decoded), "{} {:?}", model.kind(), model.config());
     }
 }
 
 #[test]
 fn a_batch_has_the_bits_of_each_alone() {
-    let model = model(Precision::Q8_0, 2);
+    for model in exact_models() {
+        compare_batches(&model);
+    }
+}
+
+fn compare_batches(model: &Llama) {
     let sequences: Vec<Vec<u32>> = (0..5).map(|i| ids(20 + 9 * i, i)).collect();
-    let prompts: Vec<usize> = (0..5).map(|i| 3 + 4 * i).collect();
+    let prompts: Vec<usize> = (0..5).map(|i| 1 + 2 * i).collect();
     let mut kvs: Vec<Kv> = sequences.iter().map(|_| model.new_kv(120).unwrap()).collect();
     let mut together: Vec<Vec<Vec<f32>>> = vec![Vec::new(); 5];
     for turn in 0..17 {
@@ -94,8 +160,8 @@ fn a_batch_has_the_bits_of_each_alone() {
         }
     }
     for i in 0..5 {
-        let alone = decode(&model, &sequences[i][..prompts[i] + 16], prompts[i]);
-        assert_eq!(bits(&together[i]), bits(&alone), "sequence {i}");
+        let alone = decode(model, &sequences[i][..prompts[i] + 16], prompts[i]);
+        assert_eq!(bits(&together[i]), bits(&alone), "{}, sequence {i}", model.kind());
     }
 }
 
@@ -117,6 +183,15 @@ fn quantisation_changes_little_but_something() {
     let difference = greatest_difference(&exact.logits(&ids).unwrap(), &rough.logits(&ids).unwrap());
     assert!(difference > 1e-3 && difference < 1.0, "{difference}");
     assert_eq!((exact.kind(), rough.kind()), ("f32".into(), "q8_0".into()));
+}
+
+#[test]
+fn four_bits_are_further_than_eight_and_not_far() {
+    let ids = ids(60, 1);
+    let logits = |precision| wide(precision).logits(&ids).unwrap();
+    let (exact, eight, four) = (logits(Precision::F32), logits(Precision::Q8_0), logits(Precision::Q4K));
+    let (near, far) = (greatest_difference(&exact, &eight), greatest_difference(&exact, &four));
+    assert!(far > 2.0 * near && far < 3.0, "{near} {far}");
 }
 
 #[test]

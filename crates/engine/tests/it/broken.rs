@@ -106,8 +106,11 @@ fn weights_may_lie_in_several_files_and_in_half_precision() {
 fn a_matrix_that_does_not_quantise_says_so() {
     let mut config = config();
     config.intermediate = 100;
-    let error = gristmill_engine::random_llama(config, Precision::Q8_0, 1).unwrap_err();
-    assert!(error.to_string().contains("multiple of 32"), "{error}");
+    for precision in [Precision::Q8_0, Precision::Q4K] {
+        let error = gristmill_engine::random_llama(config.clone(), precision, 1).unwrap_err();
+        let expected = format!("{} needs a multiple of 32", precision.name());
+        assert!(error.to_string().contains(&expected), "{error}");
+    }
 }
 
 /// Replaces the last norm's weights by one value.
