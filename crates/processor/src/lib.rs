@@ -27,3 +27,6 @@ pub use config::{Config, ServedModel};
 pub use error::StartError;
 pub use event::Event;
 pub use routes::{Handle, start};
+
+/// What `processor.db` holds beside its logs, for who opens it while no processor does.
+pub const SCHEMA: &[gristmill_store::Migration] = &[traces::SCHEMA];

@@ -97,7 +97,7 @@ pub struct Handle {
 
 /// Starts a processor on a ledger. It serves nothing until a model is put on its shelf.
 pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<Handle, StartError> {
-    let store = Store::open(config.folder.join("processor.db"), &[traces::SCHEMA])?;
+    let store = Store::open(config.folder.join("processor.db"), crate::SCHEMA)?;
     let secret = cashier_secret(&store).await?;
     let books = Books::load(store.clone())?;
     let quotes = earlier_quotes(&store).await?;

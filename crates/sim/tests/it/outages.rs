@@ -116,7 +116,7 @@ async fn an_approval_that_the_processor_forgot_is_sent_again() -> Result<()> {
 
 /// As if the processor had crashed before the approval was durable.
 async fn forget_approvals(exchange: &Exchange, id: &ChannelId) -> Result<()> {
-    let store = Store::open(exchange.folder().join("processor/processor.db"), &[])?;
+    let store = Store::open(exchange.folder().join("processor/processor.db"), gristmill_processor::SCHEMA)?;
     let log = format!("channel/{id}");
     let rows = store.load(&log)?;
     let kept: Vec<Vec<u8>> = rows
