@@ -18,7 +18,8 @@
 //! If the log fails, the machine in memory is ahead of the disk: drop it and rebuild it with
 //! `replay`. Replaying the records gives exactly the same durable state. What is not in the log
 //! (tokens delivered since the last voucher, vouchers signed within a reservation) is lost in a
-//! crash by design, and bounded by one window.
+//! crash by design. A payer that promises one window ahead bounds it by one window; of one that
+//! promises a whole request ahead, a payee that crashes loses what it delivered of that request.
 //!
 //! Records carry the whole signed artefacts. Replaying does not verify their signatures again (the
 //! log's own checksums protect them); `verify` does, for the artefacts that still matter, at most

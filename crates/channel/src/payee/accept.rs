@@ -191,8 +191,14 @@ impl Payee {
     fn check_sum(&self, claim: &Claim) -> Result<(), PayeeError> {
         let view = &self.state.view;
         let others = self.state.lanes.iter().filter(|(lane, _)| **lane != claim.lane);
+        // Lanes that were paid on but are unknown here, after a backup was restored, count with what was paid.
+        let unknown = view
+            .lanes
+            .iter()
+            .filter(|(lane, _)| **lane != claim.lane && !self.state.lanes.contains_key(lane));
         let promised = others
             .map(|(lane, of)| of.voucher.body.0.amount.max(view.settled_on(*lane)))
+            .chain(unknown.map(|(_, settled)| *settled))
             .chain([claim.amount.max(view.settled_on(claim.lane))]);
         let total: Amount = sum(promised)
             .and_then(|promised| promised.checked_add(view.retired()?))

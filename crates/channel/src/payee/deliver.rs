@@ -78,7 +78,10 @@ impl Payee {
             return Err(PayeeError::Closed);
         }
         if let Some(lane) = self.state.lanes.get(&order.lane) {
-            if lane.ordered_seq >= claim.seq {
+            // A receipt uses its voucher up, even where nothing was ordered under it: the payer may have
+            // ended its request with that receipt before a late order comes in.
+            let answered = lane.receipt.as_ref().is_some_and(|receipt| receipt.body.seq >= claim.seq);
+            if answered || lane.ordered_seq >= claim.seq {
                 return Err(PayeeError::AlreadyDelivered);
             }
             if lane.request.is_some() {

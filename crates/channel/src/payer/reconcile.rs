@@ -1,6 +1,6 @@
 //! Comparing with the processor's copy.
 
-use super::{Payer, PayerRecord};
+use super::{Payer, PayerRecord, state::Comparison};
 use crate::{
     copy::{ChannelCopy, LaneCopy},
     error::PayerError,
@@ -169,6 +169,12 @@ impl Payer {
         let Some(receipt) = &copy.receipt else { return Ok(()) };
         if receipt.body.lane != copy.lane
             || (receipt.body.seq == claim.seq && receipt.body.voucher != copy.voucher.body.hash())
+        {
+            return Err(PayerError::WrongReceipt);
+        }
+        // One that says more than what is held here under the same number is not approved: the lower counts.
+        if let Some(of) = self.state.lanes.get(&copy.lane)
+            && of.compare(&receipt.body) == Comparison::SaysMore
         {
             return Err(PayerError::WrongReceipt);
         }

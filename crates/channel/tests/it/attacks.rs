@@ -1,10 +1,14 @@
 //! What somebody could try, and what it comes to.
 
 use crate::world::*;
-use gristmill_channel::{Accepted, LedgerView, Payee, PayeeError, Payer, ReplayError};
+use gristmill_channel::{Accepted, LedgerView, Payee, PayeeError, Payer, PayerError, ReplayError};
 use gristmill_types::{
     AccountId, Amount, ChainId, ChannelTerms, Claim, Prices, Quote, Signable as _, Signature, Signed, Usage,
     Voucher, sha256,
+};
+use std::{
+    sync::{Barrier, Mutex},
+    thread,
 };
 
 fn payee_of(terms: ChannelTerms) -> Payee {
@@ -162,6 +166,41 @@ fn huge_counters_overflow_nothing() {
     assert!(matches!(result, Err(PayeeError::Meter(gristmill_channel::MeterError::Overflow))), "{result:?}");
 }
 
+/// A hundred threads with the same voucher and order: one delivery.
+#[test]
+fn one_voucher_a_hundred_times_at_once_is_one_delivery() {
+    let world = Mutex::new(World::new());
+    let given = voucher(claim(0, 1, usage(10, 16, 1)));
+    let order = order_for(&given, b"{}", grains(10_000));
+    let barrier = Barrier::new(100);
+    let begun: usize = thread::scope(|scope| {
+        let places: Vec<_> = (0..100)
+            .map(|_| {
+                let (world, barrier, given, order) = (&world, &barrier, &given, &order);
+                scope.spawn(move || {
+                    barrier.wait();
+                    // As the processor does: verified on its own, then taken under the lock.
+                    let body = sha256(&[b"{}"]);
+                    let authentic = world.lock().unwrap().payee.authenticate(given, order, &body);
+                    let Ok(authentic) = authentic else { return 0 };
+                    let mut world = world.lock().unwrap();
+                    let taken = world.payee.accept_authentic(&authentic, |_| Some(quote()), 0).unwrap();
+                    if let Accepted::New(pending) = taken {
+                        world.payee_does(pending);
+                    }
+                    let Ok(pending) = world.payee.order_authentic(&authentic, ask(10, 100), NOW) else {
+                        return 0;
+                    };
+                    world.payee_does(pending);
+                    1
+                })
+            })
+            .collect();
+        places.into_iter().map(|place| place.join().unwrap()).sum()
+    });
+    assert_eq!(begun, 1);
+}
+
 #[test]
 fn one_voucher_a_hundred_times_is_one_delivery() {
     let mut world = World::new();
@@ -176,6 +215,93 @@ fn one_voucher_a_hundred_times_is_one_delivery() {
     }
     world.stream(lane, 3);
     assert_eq!(world.payee.spent(lane).unwrap().0, usage(10, 3, 1));
+}
+
+#[test]
+fn a_voucher_that_was_overtaken_is_refused() {
+    let mut world = World::new();
+    let [first, third, ninth] = [1, 3, 9].map(|seq| voucher(claim(0, seq, usage(10, 16 + seq, 1))));
+    world.accept(&first);
+    // A number may be skipped.
+    world.accept(&ninth);
+    let late = world.payee.accept(&third, |_| None, 0);
+    assert_eq!(late, Err(PayeeError::OldSequence { found: 3, last: 9 }));
+    let again = world.payee.accept(&first, |_| None, 0);
+    assert_eq!(again, Err(PayeeError::OldSequence { found: 1, last: 9 }));
+    assert_eq!(world.payee.copy().lanes[0].voucher, ninth);
+    assert_eq!(world.payee_log.len(), 3, "refusals leave no record");
+}
+
+#[test]
+fn a_quote_that_ends_in_mid_stream_ends_no_stream_and_starts_none() {
+    let mut world = World::new();
+    let lane = world.start(10, 100);
+    world.place(lane, b"{}", ask(10, 100));
+    world.stream(lane, 20);
+    // What comes now comes after the quote's end; whoever started in time gets its answer.
+    let late = VALID_UNTIL + 1;
+    world.stream(lane, 30);
+    assert_eq!(world.finish(lane).body.usage, usage(10, 50, 1));
+    let expired = PayeeError::QuoteExpired { valid_until_ms: VALID_UNTIL };
+    let next = voucher(claim(lane, u64::MAX, usage(20, 100, 2)));
+    world.accept(&next);
+    let order = order_for(&next, b"{}", grains(10_000));
+    assert_eq!(world.payee.order(&order, &sha256(&[b"{}"]), ask(10, 16), late), Err(expired));
+    let quote = signed_quote();
+    let plan = gristmill_channel::Plan { now_ms: late, ..plan(&quote, ANN, ask(10, 16)) };
+    let refused = world.payer.start(&plan).map(|started| started.lane);
+    assert_eq!(refused, Err(PayerError::QuoteExpired { valid_until_ms: VALID_UNTIL }));
+}
+
+/// All at once, in whatever order the threads come: the deposit is enough for 20 of 64 lanes, thus exactly
+/// 20 are taken.
+#[test]
+fn sixty_four_lanes_at_once_stay_within_the_deposit() {
+    let each = cost(&usage(10, 16, 1));
+    let world = Mutex::new(World::with_deposit(20 * each.grains() + each.grains() / 2));
+    let barrier = Barrier::new(64);
+    let taken: usize = thread::scope(|scope| {
+        let payers: Vec<_> = (0..64)
+            .map(|lane| {
+                let (world, barrier) = (&world, &barrier);
+                scope.spawn(move || {
+                    let given = voucher(claim(lane, 1, usage(10, 16, 1)));
+                    barrier.wait();
+                    let mut world = world.lock().unwrap();
+                    match world.payee.accept(&given, |_| Some(quote()), 0) {
+                        Ok(Accepted::New(pending)) => world.payee_does(pending),
+                        Ok(Accepted::Duplicate) => panic!("a duplicate"),
+                        Err(PayeeError::ExceedsDeposit { .. }) => return 0,
+                        Err(error) => panic!("{error}"),
+                    }
+                    1
+                })
+            })
+            .collect();
+        payers.into_iter().map(|payer| payer.join().unwrap()).sum()
+    });
+    let world = world.into_inner().unwrap();
+    let promised: u128 = world.payee.copy().lanes.iter().map(|of| of.voucher.body.0.amount.grains()).sum();
+    assert_eq!((taken, promised), (20, 20 * each.grains()));
+}
+
+/// An order that was held up on the way finds its voucher answered: the payer may have ended its request
+/// with that receipt, and would pay for nothing that comes now.
+#[test]
+fn a_voucher_that_a_receipt_answers_starts_nothing() {
+    let mut world = World::new();
+    let lane = world.start(10, 100);
+    let first = world.payer.voucher(lane).unwrap();
+    let nothing = gristmill_types::Digest::new([0; 32]);
+    let order = world.payer.order(lane, sha256(&[b"{}"]), nothing, nothing).unwrap();
+    world.accept(&first);
+    assert_eq!(world.payee.unanswered(), [lane]);
+    world.finish_unapproved(lane);
+    let late = world.payee.order(&order, &sha256(&[b"{}"]), ask(10, 100), NOW);
+    assert_eq!(late, Err(PayeeError::AlreadyDelivered));
+    let late = world.payee.authenticate(&first, &order, &sha256(&[b"{}"]));
+    assert_eq!(late.err(), Some(PayeeError::AlreadyDelivered));
+    assert_eq!(world.request(10, 100, 20), lane, "the next voucher does");
 }
 
 #[test]

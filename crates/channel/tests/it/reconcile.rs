@@ -1,7 +1,7 @@
 //! Crashes and restored backups, then the comparison with the processor's copy.
 
 use crate::world::*;
-use gristmill_channel::{ChannelCopy, PayerError, Reconciled};
+use gristmill_channel::{ChannelCopy, LedgerView, PayeeError, PayerError, Reconciled};
 use gristmill_types::Signed;
 
 impl World {
@@ -263,4 +263,45 @@ fn a_second_comparison_before_the_first_is_durable_changes_nothing() {
         }
         assert_eq!(world.request(10, 100, 20), lane);
     }
+}
+
+#[test]
+fn a_copy_that_says_more_than_a_receipt_we_hold_is_not_believed() {
+    let mut world = World::new();
+    let lane = world.start(10, 100);
+    world.place(lane, b"{}", ask(10, 100));
+    let voucher = world.payer.latest(lane).unwrap().clone();
+    // The payee says that nothing was spent; then a crash, and its copy says that all was.
+    world.take(&signed(receipt_for(&voucher, usage(0, 0, 0), true)));
+    world.restart_payer();
+    assert_eq!(world.payer.in_doubt(), [lane]);
+    let mut copy = world.payee.copy();
+    copy.lanes[0].receipt = Some(signed(receipt_for(&voucher, usage(10, 16, 1), true)));
+    let result = world.payer.reconcile(&copy);
+    assert_eq!(result.refused, [(lane, PayerError::WrongReceipt)]);
+    assert!(result.pending.is_empty());
+    // What it said first is still what counts.
+    assert_eq!(world.payer.approve(lane).unwrap().body.0.amount, grains(0));
+    assert_eq!(world.payer.challenge(&voucher.body.0).unwrap().body.spent, grains(0));
+    // A copy that agrees with that is believed.
+    copy.lanes[0].receipt = Some(signed(receipt_for(&voucher, usage(0, 0, 0), true)));
+    assert!(matches!(world.reconcile(&copy)[..], [(_, Reconciled::Adopted { .. })]));
+}
+
+#[test]
+fn a_payee_with_a_stale_backup_counts_what_was_paid_on_lanes_that_it_forgot() {
+    let mut world = World::with_deposit(200);
+    let durable = world.payee_log.len();
+    let lane = world.request(10, 50, 50);
+    let paid = cost(&usage(10, 50, 1));
+    world.payee_log.truncate(durable);
+    world.restart_payee();
+    let view = LedgerView { settled: paid, lanes: [(lane, paid)].into(), ..LedgerView::opened(grains(200)) };
+    let pending = world.payee.observe(view).unwrap().unwrap();
+    world.payee_does(pending);
+    // What is left of the deposit is less than this.
+    let more = voucher(claim(lane + 1, 1, usage(10, 16, 1)));
+    let sum = paid.checked_add(more.body.0.amount).unwrap();
+    let refused = world.payee.accept(&more, |_| Some(quote()), 0);
+    assert_eq!(refused, Err(PayeeError::ExceedsDeposit { sum, deposit: grains(200) }));
 }
