@@ -133,6 +133,8 @@ impl Sell {
             model: report.model.clone(),
             context_bytes,
             context_tokens: report.context_tokens,
+            explains: report.explains,
+            completes: report.completes,
             limit: report.limit,
             max_running: usize::from(self.parallel),
             patience,
@@ -187,7 +189,7 @@ fn found(address: &Address, report: &Report, context_bytes: u32) -> Value {
     json!({
         "event": "probed", "upstream": address.to_string(), "models": report.models,
         "unlisted": report.unlisted, "model": report.model, "context_tokens": report.context_tokens,
-        "context_bytes": context_bytes, "streams": report.streams, "marks_end": report.marks_end,
+        "context_bytes": context_bytes, "streams": report.streams, "marks_end": report.marks_end, "explains": report.explains,
         "counts": report.counts, "reasons": report.reasons, "limit": report.limit.name(),
         "completes": report.completes, "first_ms": report.first.as_millis() as u64,
     })

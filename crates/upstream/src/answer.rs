@@ -35,6 +35,9 @@ pub(crate) struct Answer {
     pub(crate) path: &'static str,
     pub(crate) body: Value,
     pub(crate) patience: Patience,
+    /// Whether it says why an answer ends. Then the mark at the end of a stream alone ends none: a server
+    /// that breaks an answer off may send it, too.
+    pub(crate) explains: bool,
     pub(crate) pieces: Pieces,
     pub(crate) prompt_tokens: u32,
     pub(crate) events: mpsc::Sender<Event>,
@@ -107,6 +110,9 @@ impl Answer {
             deadline += waited.elapsed();
             let finish = match said.finish {
                 Some(Finish::Error) => return Err("it ended its answer with an error".to_owned()),
+                None if said.done && self.explains => {
+                    return Err("it ended its stream without saying why its answer ends".to_owned());
+                }
                 None if said.done => Finish::Stop,
                 None => continue,
                 Some(finish) => finish,
@@ -169,6 +175,7 @@ pub(crate) fn said(http: &Http, answer: reqwest::Response) -> Events {
         }
         // It is all there is.
         whole.done = true;
+        whole.finish = whole.finish.or(Some(Finish::Stop));
         Ok(whole)
     }))
 }

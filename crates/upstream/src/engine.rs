@@ -46,6 +46,10 @@ pub struct Options {
     pub context_bytes: u32,
     /// The upstream's own context in tokens, if it told.
     pub context_tokens: Option<u32>,
+    /// Whether it says why an answer ends.
+    pub explains: bool,
+    /// Whether it completes texts, beside chats.
+    pub completes: bool,
     /// What the limit of output tokens is called there.
     pub limit: Limit,
     /// Answers at a time at most.
@@ -162,6 +166,9 @@ impl Engine for Upstream {
         }
         let source = job.source.as_ref();
         let source = source.ok_or(StartError::Unsupported("answer ids, but only words"))?;
+        if matches!(source.prompt, Prompt::Text(_)) && !self.options.completes {
+            return Err(StartError::Unsupported("complete texts, but only chats: use /v1/chat/completions"));
+        }
         let transcript = Transcript::new(Arc::clone(&self.tokenizer), &job.sampling.stop)?;
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
             let Load { running, queued } = self.load();
@@ -177,6 +184,7 @@ impl Engine for Upstream {
             path,
             body,
             patience: self.options.patience,
+            explains: self.options.explains,
             pieces: Pieces::new(transcript, limit, window / PIECES),
             prompt_tokens,
             events,

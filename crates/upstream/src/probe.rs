@@ -66,6 +66,8 @@ pub struct Report {
     pub streams: bool,
     /// Whether the stream has a mark at its end.
     pub marks_end: bool,
+    /// Whether it says why an answer ends.
+    pub explains: bool,
     /// Whether it counts tokens without being asked.
     pub counts: bool,
     /// Whether it thinks apart from its answer.
@@ -129,6 +131,7 @@ pub async fn probe(
         context_tokens,
         streams: false,
         marks_end: false,
+        explains: false,
         counts: false,
         reasons: false,
         limit: Limit::default(),
@@ -280,6 +283,7 @@ async fn listen(
         }
         report.reasons |= reasoned;
         report.counts |= usage;
+        report.explains |= finish.is_some();
         ended |= finish.is_some() || done;
         if done {
             report.marks_end = report.streams;

@@ -22,12 +22,16 @@ use std::{
     net::{Ipv4Addr, SocketAddr},
     os::unix::fs::OpenOptionsExt as _,
     sync::Arc,
+    time::Duration,
 };
 
 /// What an engine must be, in the model's record: any server that claims the name.
 const ENGINE: &str = "upstream-openai";
 /// Starts that a gift for fees lasts for, with the settlements between.
 const STARTS: u32 = 100;
+/// How often the gift is tried again, and the pause before each.
+const GIFT_TRIES: u32 = 5;
+const GIFT_PAUSE: Duration = Duration::from_millis(200);
 
 /// What is offered.
 pub(super) struct Offer<'a> {
@@ -157,8 +161,17 @@ async fn fund(
         Failure::new(format!("the account {to} has {has} credits; the ledger's fees need {needed}"))
             .next(format!("send it some: gristmill wallet send {gift} {to}"))
     })?;
-    let sender = Sender::new(connection.ledger.clone(), treasury, issuer);
-    sender.send(Transfer { to, issuer, amount: gift }).await.context("the treasury cannot give the fees")?;
+    let mut tries = 0;
+    loop {
+        // Anew each time: another seller may be given something in this moment.
+        let sender = Sender::new(connection.ledger.clone(), treasury.clone(), issuer);
+        match sender.send(Transfer { to, issuer, amount: gift }).await {
+            Ok(_) => break,
+            Err(_) if tries < GIFT_TRIES => tries += 1,
+            Err(error) => return Err(error).context("the treasury cannot give the fees"),
+        }
+        tokio::time::sleep(GIFT_PAUSE * tries).await;
+    }
     output.say(&format!("funded     {gift} credits from the exchange's treasury, for the ledger's fees"));
     Ok(())
 }

@@ -16,6 +16,8 @@ fn options() -> Options {
         model: "tiny".into(),
         context_bytes: 1_000,
         context_tokens: None,
+        explains: true,
+        completes: true,
         limit: Limit::MaxTokens,
         max_running: 2,
         patience: SHORT,
@@ -85,7 +87,6 @@ async fn answers_in_all_the_ways_of_servers() {
     for (name, steps) in [
         ("plain", vec![events(&[role, &text("hel"), &text("lo"), &end("stop"), DONE])]),
         ("without [DONE]", vec![events(&[&text("hello"), &end("stop")])]),
-        ("[DONE] alone", vec![events(&[&text("hello"), DONE])]),
         ("with usage", vec![events(&[&text("hello"), &end("stop"), usage, DONE])]),
         (
             "comments",
@@ -161,6 +162,7 @@ async fn failures_are_told_and_what_came_before_stands() {
         ("dies in a chunk", vec![reset, more(&[&hello])], "hello", "body"),
         ("says nothing", vec![events(&[])], "", "broke off"),
         ("huge line", vec![events(&[&hello, &huge])], "hello", "more than 1048576 bytes"),
+        ("[DONE] alone", vec![events(&[&hello, DONE])], "hello", "without saying why"),
         ("no JSON", vec![events(&[&hello, "data: oops\n\n"])], "hello", "no JSON"),
         ("abort", vec![events(&[&hello, &end("abort")])], "hello", "error"),
         ("hangs", vec![Step::Hang], "", "within 0.4 s"),
@@ -337,6 +339,15 @@ async fn parameters_are_passed_on() {
     }
 }
 
+/// Where a server never says why, the mark at the end of the stream has to do.
+#[tokio::test]
+async fn the_mark_is_the_end_where_nothing_else_is() {
+    let peer = Peer::always(vec![events(&[&text("hello"), DONE])]).await;
+    let engine = engine_with(&peer, None, Options { explains: false, ..options() });
+    let (found, done) = answer(&engine, job(&engine, sampling(100, &[]))).await;
+    assert_eq!((found.as_str(), done.finish, done.error), ("hello", Finish::Stop, None));
+}
+
 #[tokio::test]
 async fn a_limit_that_is_refused_is_left_out() {
     let peer = Peer::start(|asked| {
@@ -375,6 +386,10 @@ async fn jobs_are_checked_and_bounded() {
     assert_eq!(refused(Job { sampling: sampling(0, &[]), ..good() }), "no_output");
     assert_eq!(refused(Job { sampling: sampling(9, &[""]), ..good() }), "bad_stop");
     assert_eq!(refused(Job { source: None, ..good() }), "unsupported");
+    let chats = engine_with(&peer, None, Options { completes: false, ..options() });
+    let mut text = good();
+    text.source.as_mut().unwrap().prompt = Prompt::Text("once".into());
+    assert_eq!(chats.start(text).map(drop).unwrap_err().code(), "unsupported");
     assert_eq!(refused(Job { top_logprobs: Some(0), ..good() }), "unsupported");
     let (first, _second) = (engine.start(good()).unwrap(), engine.start(good()).unwrap());
     assert!(matches!(engine.start(good()), Err(StartError::Busy { running: 2, queued: 0 })));

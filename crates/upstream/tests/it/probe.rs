@@ -30,6 +30,7 @@ async fn of(peer: &Peer, wanted: Option<&str>) -> Result<Report, UpstreamError> 
 async fn a_usual_server() {
     let report = of(&Peer::start(server(ONE, good())).await, None).await.unwrap();
     assert_eq!((report.model.as_str(), report.context_tokens), ("tiny", Some(2048)));
+    assert!(report.explains);
     assert!(report.streams && report.marks_end && !report.counts && !report.reasons && !report.completes);
     assert_eq!((report.limit, report.unlisted), (Limit::MaxTokens, None));
 }
@@ -69,6 +70,9 @@ async fn ways_to_answer() {
     let whole = json("200 OK", r#"{"choices":[{"message":{"content":"OK"}}],"usage":{"total_tokens":3}}"#);
     let report = of(&Peer::start(server(ONE, whole)).await, None).await.unwrap();
     assert!(!report.streams && !report.marks_end && report.counts);
+    let silent = events(&[&text("OK"), DONE]);
+    let report = of(&Peer::start(server(ONE, silent)).await, None).await.unwrap();
+    assert!(report.marks_end && !report.explains);
     let reasoning = "data: {\"choices\":[{\"delta\":{\"reasoning_content\":\"hm\"}}]}\n\n";
     let thinks = events(&[reasoning, &end("length"), DONE]);
     let report = of(&Peer::start(server(ONE, thinks)).await, None).await.unwrap();
