@@ -63,7 +63,13 @@ impl Bert {
         let mut source = Safetensors::open(dir)?;
         // A bare encoder's names begin at once, those of a model with a task's head with `bert.`.
         let root = if source.has("bert.embeddings.word_embeddings.weight") { "bert." } else { "" };
-        Reader { source: &mut source, root, precision }.read(config, sentence)
+        let model = Reader { source: &mut source, root, precision }.read(config, sentence)?;
+        match source.unread() {
+            None => Ok(model),
+            Some(name) => {
+                Err(LoadError::Weights(format!("{name} has no place in a BERT; it is not computed here")))
+            }
+        }
     }
 
     pub(crate) fn config(&self) -> &BertConfig {

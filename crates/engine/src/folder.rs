@@ -11,7 +11,7 @@ use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::{Dtype, Metadata, TensorInfo};
 use serde_json::Value;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::File,
     io::{Read, Seek, SeekFrom},
     path::{Component, Path, PathBuf},
@@ -36,11 +36,20 @@ pub(crate) struct Safetensors {
     files: Vec<(PathBuf, File)>,
     /// By name: which file, where its data begins in it, what it is.
     tensors: BTreeMap<String, (usize, u64, TensorInfo)>,
+    read: BTreeSet<String>,
 }
 
+/// Parts of names of tensors that mean nothing here: tables that are made anew, a copy of tied
+/// embeddings, and heads of an encoder for tasks other than embedding.
+const MEANINGLESS: [&str; 5] = ["rotary_emb.inv_freq", "lm_head.weight", "position_ids", "pooler.", "cls."];
+
 impl Safetensors {
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
     pub(crate) fn open(dir: &Path) -> Result<Self, LoadError> {
-        let mut all = Self { files: Vec::new(), tensors: BTreeMap::new() };
+        let mut all = Self { files: Vec::new(), tensors: BTreeMap::new(), read: BTreeSet::new() };
         for name in file_names(dir)? {
             all.add(dir.join(name))?;
         }
@@ -77,8 +86,9 @@ impl Safetensors {
 }
 
 impl Source for Safetensors {
-    fn has(&self, name: &str) -> bool {
-        self.tensors.contains_key(name)
+    fn unread(&self) -> Option<String> {
+        let meant = |name: &&String| !MEANINGLESS.iter().any(|part| name.contains(part));
+        self.tensors.keys().filter(meant).find(|name| !self.read.contains(*name)).cloned()
     }
 
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
@@ -109,6 +119,7 @@ impl Source for Safetensors {
                 "{name} has {length} bytes, which do not make {shape:?}"
             )));
         }
+        self.read.insert(name.into());
         let (path, file) = &mut self.files[*file];
         let mut bytes = vec![0; length];
         file.seek(SeekFrom::Start(data + start as u64))

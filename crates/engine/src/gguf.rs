@@ -7,7 +7,7 @@
 
 use crate::{
     Llama, LlamaConfig, LoadError, Precision,
-    config::{Rope, RopeScaling},
+    config::{Biases, MAX_LAYERS, Rope, RopeScaling},
     error::plain,
     linear::Linear,
     weights::{Source, assemble, finite},
@@ -22,16 +22,23 @@ use candle_core::{
 };
 use gristmill_tokenizer::{SpecialTokens, TextBundle};
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::BufReader,
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
 };
 
+/// Architectures by the names that files give them. Llama's rows of q and k are stored with pairs beside
+/// each other; Mistral's files go by its name.
+const INTERLEAVED: [&str; 1] = ["llama"];
+const HALVED: [&str; 2] = ["qwen2", "qwen3"];
+
 /// An opened file.
 pub(crate) struct Gguf {
     content: Content,
     file: BufReader<File>,
+    read: BTreeSet<String>,
 }
 
 impl Llama {
@@ -46,7 +53,7 @@ impl Gguf {
         let failed = |reason: String| LoadError::File { path: path.to_path_buf(), reason };
         let mut file = BufReader::new(File::open(path).map_err(|error| failed(error.to_string()))?);
         let content = guarded(|| Content::read(&mut file)).map_err(failed)?;
-        Ok(Self { content, file })
+        Ok(Self { content, file, read: BTreeSet::new() })
     }
 
     pub(crate) fn llama(&mut self, context: usize) -> Result<Llama, LoadError> {
@@ -58,55 +65,86 @@ impl Gguf {
 
     fn config(&mut self) -> Result<LlamaConfig, LoadError> {
         let architecture = self.text("general.architecture").unwrap_or_default();
-        if architecture != "llama" {
-            let reason = format!("the file's architecture is {architecture:?}; llama is supported");
-            return Err(LoadError::Config(reason));
+        let interleaved = INTERLEAVED.contains(&architecture.as_str());
+        if !interleaved && !HALVED.contains(&architecture.as_str()) {
+            let known = INTERLEAVED.iter().chain(&HALVED).copied().collect::<Vec<_>>().join(", ");
+            return Err(LoadError::Config(format!(
+                "the file's architecture is {architecture:?}; supported are {known}"
+            )));
         }
+        let key = |name: &str| format!("{architecture}.{name}");
         let (hidden, heads) =
-            (self.size("llama.embedding_length")?, self.size("llama.attention.head_count")?);
-        let head_dim = match self.size("llama.attention.key_length") {
+            (self.size(&key("embedding_length"))?, self.size(&key("attention.head_count"))?);
+        let head_dim = match self.size(&key("attention.key_length")) {
             Ok(width) => width,
             Err(_) => hidden.checked_div(heads).unwrap_or(0),
         };
-        if self.size("llama.rope.dimension_count").is_ok_and(|count| count != head_dim) {
-            return Err(LoadError::Config(
-                "rope turns only a part of each head; that is not supported".into(),
-            ));
-        }
-        if self.size("llama.expert_count").is_ok_and(|count| count > 0) {
-            return Err(LoadError::Config("mixtures of experts are not supported".into()));
-        }
+        self.refuse_unsupported(&architecture, head_dim)?;
+        let layers = self.size(&key("block_count"))?;
+        let has = |part: &str| self.content.tensor_infos.contains_key(&format!("blk.0.{part}"));
+        let window = self.size(&key("attention.sliding_window")).ok().filter(|window| *window > 0);
         let config = LlamaConfig {
             vocab: self.vocab()?,
             hidden,
-            intermediate: self.size("llama.feed_forward_length")?,
-            layers: self.size("llama.block_count")?,
+            intermediate: self.size(&key("feed_forward_length"))?,
+            layers,
             heads,
-            kv_heads: self.size("llama.attention.head_count_kv").unwrap_or(heads),
+            kv_heads: self.size(&key("attention.head_count_kv")).unwrap_or(heads),
             head_dim,
-            norm_eps: self.number("llama.attention.layer_norm_rms_epsilon").unwrap_or(1e-5) as f32,
-            max_positions: self.size("llama.context_length")?,
+            norm_eps: self.number(&key("attention.layer_norm_rms_epsilon")).unwrap_or(1e-5) as f32,
+            max_positions: self.size(&key("context_length"))?,
             tied: !self.content.tensor_infos.contains_key("output.weight"),
+            biases: Biases {
+                qkv: has("attn_q.bias"),
+                output: has("attn_output.bias"),
+                mlp: has("ffn_gate.bias"),
+            },
+            qk_norm: has("attn_q_norm.weight"),
+            windows: window.map_or_else(Vec::new, |window| vec![Some(window); layers.min(MAX_LAYERS)]),
             rope: Rope {
-                theta: self.number("llama.rope.freq_base").unwrap_or(10_000.0),
-                scaling: self.rope_scaling(head_dim)?,
-                interleaved: true,
+                theta: self.number(&key("rope.freq_base")).unwrap_or(10_000.0),
+                scaling: self.rope_scaling(&architecture, head_dim)?,
+                interleaved,
             },
         };
         config.check()?;
         Ok(config)
     }
 
-    fn rope_scaling(&mut self, head_dim: usize) -> Result<RopeScaling, LoadError> {
+    /// Names what the file needs and the engine does not compute. Tensors without a place are found
+    /// when all are read.
+    fn refuse_unsupported(&self, architecture: &str, head_dim: usize) -> Result<(), LoadError> {
+        let key = |name: &str| format!("{architecture}.{name}");
+        let other = |name: &str| self.size(&key(name)).is_ok_and(|count| count != head_dim);
+        let reason = if other("rope.dimension_count") {
+            "rope turns only a part of each head; that is not supported".into()
+        } else if other("attention.value_length") {
+            "values are not as wide as keys; that is not supported".into()
+        } else if self.size(&key("expert_count")).is_ok_and(|count| count > 0) {
+            "mixtures of experts are not supported".into()
+        } else if architecture != "llama"
+            && self.size(&key("attention.sliding_window")).is_ok_and(|size| size > 0)
+        {
+            format!(
+                "a sliding window is not supported in files of {architecture}, which do not say in which layers"
+            )
+        } else {
+            return Ok(());
+        };
+        Err(LoadError::Config(reason))
+    }
+
+    fn rope_scaling(&mut self, architecture: &str, head_dim: usize) -> Result<RopeScaling, LoadError> {
         if self.content.tensor_infos.contains_key("rope_freqs.weight") {
             let factors = self.quantised("rope_freqs.weight", &[head_dim / 2])?.dequantize(&Device::Cpu)?;
             return Ok(RopeScaling::Factors(factors.to_vec1()?));
         }
-        match self.text("llama.rope.scaling.type").as_deref() {
+        let key = |name: &str| format!("{architecture}.rope.scaling.{name}");
+        match self.text(&key("type")).as_deref() {
             None | Some("none") => Ok(RopeScaling::None),
-            Some("linear") => match self.number("llama.rope.scaling.factor") {
+            Some("linear") => match self.number(&key("factor")) {
                 Some(factor) => Ok(RopeScaling::Linear { factor }),
-                None => Err(LoadError::Config("llama.rope.scaling.factor is missing".into())),
+                None => Err(LoadError::Config(format!("{} is missing", key("factor")))),
             },
             Some(other) => Err(LoadError::Config(format!("rope scaling of type {other} is not supported"))),
         }
@@ -132,6 +170,7 @@ impl Gguf {
                 info.shape.dims()
             )));
         }
+        self.read.insert(name.into());
         guarded(|| self.content.tensor(&mut self.file, name, &Device::Cpu))
             .map_err(|error| LoadError::Weights(format!("{name}: {error}")))
     }
@@ -211,8 +250,8 @@ impl Gguf {
 }
 
 impl Source for Gguf {
-    fn has(&self, name: &str) -> bool {
-        gguf_name(name).is_ok_and(|name| self.content.tensor_infos.contains_key(&name))
+    fn unread(&self) -> Option<String> {
+        self.content.tensor_infos.keys().filter(|name| !self.read.contains(*name)).min().cloned()
     }
 
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError> {
@@ -232,7 +271,7 @@ impl Source for Gguf {
 }
 
 /// GGUF's name of a tensor.
-fn gguf_name(name: &str) -> Result<String, LoadError> {
+pub(crate) fn gguf_name(name: &str) -> Result<String, LoadError> {
     let direct = match name {
         "model.embed_tokens.weight" => Some("token_embd.weight"),
         "model.norm.weight" => Some("output_norm.weight"),
@@ -245,19 +284,22 @@ fn gguf_name(name: &str) -> Result<String, LoadError> {
     let unknown = || LoadError::Weights(format!("{name} has no place in a GGUF file"));
     let rest = name.strip_prefix("model.layers.").ok_or_else(unknown)?;
     let (index, part) = rest.split_once('.').ok_or_else(unknown)?;
+    let (part, kind) = part.rsplit_once('.').ok_or_else(unknown)?;
     let part = match part {
-        "input_layernorm.weight" => "attn_norm",
-        "self_attn.q_proj.weight" => "attn_q",
-        "self_attn.k_proj.weight" => "attn_k",
-        "self_attn.v_proj.weight" => "attn_v",
-        "self_attn.o_proj.weight" => "attn_output",
-        "post_attention_layernorm.weight" => "ffn_norm",
-        "mlp.gate_proj.weight" => "ffn_gate",
-        "mlp.up_proj.weight" => "ffn_up",
-        "mlp.down_proj.weight" => "ffn_down",
+        "input_layernorm" => "attn_norm",
+        "self_attn.q_proj" => "attn_q",
+        "self_attn.k_proj" => "attn_k",
+        "self_attn.v_proj" => "attn_v",
+        "self_attn.q_norm" => "attn_q_norm",
+        "self_attn.k_norm" => "attn_k_norm",
+        "self_attn.o_proj" => "attn_output",
+        "post_attention_layernorm" => "ffn_norm",
+        "mlp.gate_proj" => "ffn_gate",
+        "mlp.up_proj" => "ffn_up",
+        "mlp.down_proj" => "ffn_down",
         _ => return Err(unknown()),
     };
-    Ok(format!("blk.{index}.{part}.weight"))
+    Ok(format!("blk.{index}.{part}.{kind}"))
 }
 
 /// Runs the reader on bytes from outside: a panic of it (an overflow in a damaged header) is an

@@ -1,8 +1,9 @@
 //! Engines answer prompts. Nothing else knows candle.
 //!
 //! [`Engine`] is what the processor sees: start a job, read its events, recompute an answer. The
-//! engine of this crate is [`CandleEngine`]: a Llama of our own on candle ([`Llama`]), read from
-//! Hugging Face folders or GGUF files, with continuous batching on one thread.
+//! engine of this crate is [`CandleEngine`]: the Llama family (Llama, Mistral, Qwen2, Qwen3) in one
+//! forward pass of our own on candle ([`Llama`]), read from Hugging Face folders or GGUF files, with
+//! continuous batching on one thread.
 //!
 //! # The life of a job
 //! 1. [`Engine::start`] checks it (ids, lengths, sampling) and admits or refuses it at once:
@@ -56,7 +57,7 @@ pub mod train;
 mod weights;
 
 pub use candle::{CandleEngine, CandleOptions};
-pub use config::{LlamaConfig, Rope, RopeScaling};
+pub use config::{Biases, LlamaConfig, Rope, RopeScaling};
 pub use embed::{Embedder, EmbedderInfo, Embedding};
 pub use embedder::{CandleEmbedder, EmbedderOptions};
 pub use error::{LoadError, StartError};
@@ -67,4 +68,4 @@ pub use job::{
 pub use linear::Precision;
 pub use llama::Llama;
 pub use purpose::Purpose;
-pub use random::random_llama;
+pub use random::{random_gguf, random_llama};

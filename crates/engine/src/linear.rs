@@ -100,6 +100,17 @@ impl Linear {
         }
     }
 
+    /// The matrix as it is stored.
+    pub(crate) fn stored(&self) -> Result<Arc<QTensor>> {
+        match &self.weight {
+            Matrix::Quantised(QMatMul::QTensor(weight)) => Ok(Arc::clone(weight)),
+            Matrix::Dense(weight)
+            | Matrix::Quantised(QMatMul::Tensor(weight) | QMatMul::TensorF16(weight)) => {
+                QTensor::quantize(weight, GgmlDType::F32).map(Arc::new)
+            }
+        }
+    }
+
     /// The storage's type, by GGML's names.
     pub(crate) fn kind(&self) -> &'static str {
         match &self.weight {

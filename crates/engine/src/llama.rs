@@ -1,4 +1,4 @@
-//! The Llama forward pass.
+//! The forward pass of the Llama family.
 //!
 //! One function, [`Llama::step`], computes any number of new tokens for any number of sequences:
 //! all of them go through the matrices as rows of one product, and attention is computed for each
@@ -18,6 +18,7 @@ use crate::{
 };
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{ops, rotary_emb};
+use std::collections::{BTreeMap, btree_map::Entry};
 
 /// One layer's weights.
 #[derive(Clone, Debug)]
@@ -26,6 +27,9 @@ pub(crate) struct Layer {
     pub(crate) q: Linear,
     pub(crate) k: Linear,
     pub(crate) v: Linear,
+    /// Of each head, where the model has them.
+    pub(crate) q_norm: Option<Tensor>,
+    pub(crate) k_norm: Option<Tensor>,
     pub(crate) o: Linear,
     pub(crate) mlp_norm: Tensor,
     pub(crate) gate: Linear,
@@ -36,7 +40,7 @@ pub(crate) struct Layer {
 impl Layer {
     fn matrices(&self) -> [&Linear; 7] {
         // Taken apart whole, so that a new field cannot be forgotten here.
-        let Self { attention_norm: _, q, k, v, o, mlp_norm: _, gate, up, down } = self;
+        let Self { attention_norm: _, q, k, v, q_norm: _, k_norm: _, o, mlp_norm: _, gate, up, down } = self;
         [q, k, v, o, gate, up, down]
     }
 }
@@ -50,7 +54,7 @@ pub(crate) struct Weights {
     pub(crate) head: Linear,
 }
 
-/// A model in memory.
+/// A model of the Llama family in memory.
 #[derive(Clone, Debug)]
 pub struct Llama {
     config: LlamaConfig,
@@ -164,9 +168,17 @@ impl Llama {
         }
         let count = flat.len();
         let mut x = self.weights.embedding.index_select(&Tensor::from_vec(flat, count, &Device::Cpu)?, 0)?;
-        let masks = parts.iter().map(|part| mask(part, attention)).collect::<Result<Vec<_>>>()?;
+        let mut masks = BTreeMap::new();
         for (index, layer) in self.weights.layers.iter().enumerate() {
-            x = self.layer(index, layer, &x, parts, &masks, attention)?;
+            let window = self.config.window(index);
+            let masks = match masks.entry(window) {
+                Entry::Occupied(made) => made.into_mut(),
+                Entry::Vacant(empty) => {
+                    let masks = parts.iter().map(|part| mask(part, attention, window));
+                    empty.insert(masks.collect::<Result<Vec<_>>>()?)
+                }
+            };
+            x = self.layer(index, layer, &x, parts, masks, attention)?;
         }
         for part in parts.iter_mut() {
             part.kv.len += part.tokens.len();
@@ -193,8 +205,10 @@ impl Llama {
         for (part, mask) in parts.iter_mut().zip(masks) {
             let count = part.tokens.len();
             let of_part = |rows: &Tensor| rows.narrow(0, offset, count);
-            let q = self.rotate(&self.heads(&of_part(&q)?, self.config.heads)?, part.kv.len)?;
-            let k = self.rotate(&self.heads(&of_part(&k)?, self.config.kv_heads)?, part.kv.len)?;
+            let q = self.heads(&of_part(&q)?, self.config.heads)?;
+            let k = self.heads(&of_part(&k)?, self.config.kv_heads)?;
+            let q = self.rotate(&self.norm_heads(q, layer.q_norm.as_ref())?, part.kv.len)?;
+            let k = self.rotate(&self.norm_heads(k, layer.k_norm.as_ref())?, part.kv.len)?;
             let v = self.heads(&of_part(&v)?, self.config.kv_heads)?;
             self.attend_part(&q, &k, &v, index, part.kv, mask.as_ref(), attention, &mut outputs)?;
             offset += count;
@@ -223,15 +237,21 @@ impl Llama {
         keys.slice_set(k, 1, kv.len)?;
         values.slice_set(v, 1, kv.len)?;
         let count = q.dim(1)?;
-        let until = |end: usize| -> Result<_> { Ok((keys.narrow(1, 0, end)?, values.narrow(1, 0, end)?)) };
+        let window = self.config.window(index);
+        // What the rows from the first to the last at these ends see.
+        let seen = |first_end: usize, end: usize| -> Result<_> {
+            let from = begin(window, first_end);
+            Ok((keys.narrow(1, from, end - from)?, values.narrow(1, from, end - from)?))
+        };
         match attention {
             Attention::Block => {
-                let (keys, values) = until(kv.len + count)?;
+                let (keys, values) = seen(kv.len + 1, kv.len + count)?;
                 outputs.push(self.attend(q, &keys, &values, mask)?);
             }
             Attention::Rows => {
                 for row in 0..count {
-                    let (keys, values) = until(kv.len + row + 1)?;
+                    let end = kv.len + row + 1;
+                    let (keys, values) = seen(end, end)?;
                     outputs.push(self.attend(&q.narrow(1, row, 1)?, &keys, &values, None)?);
                 }
             }
@@ -263,6 +283,14 @@ impl Llama {
         rows.reshape((rows.dim(0)?, heads, self.config.head_dim))?.transpose(0, 1)?.contiguous()
     }
 
+    /// Norms each head of (heads, t, width), where the model does.
+    fn norm_heads(&self, x: Tensor, weight: Option<&Tensor>) -> Result<Tensor> {
+        match weight {
+            Some(weight) => self.norm(&x, weight),
+            None => Ok(x),
+        }
+    }
+
     /// Rotates (heads, t, width) by positions from `start` on.
     fn rotate(&self, x: &Tensor, start: usize) -> Result<Tensor> {
         let count = x.dim(1)?;
@@ -277,17 +305,24 @@ impl Llama {
     }
 }
 
-/// Added to a block's scores: −∞ where a token would see a later one. A single token sees all.
-fn mask(part: &Part<'_>, attention: Attention) -> Result<Option<Tensor>> {
+/// The first position that a token sees, given the position behind it.
+fn begin(window: Option<usize>, end: usize) -> usize {
+    window.map_or(0, |window| end.saturating_sub(window))
+}
+
+/// Added to a block's scores: −∞ where a token would see a later one, or one before its window. A single
+/// token sees all that it is given.
+fn mask(part: &Part<'_>, attention: Attention, window: Option<usize>) -> Result<Option<Tensor>> {
     let (count, held) = (part.tokens.len(), part.kv.len);
     if count == 1 || attention == Attention::Rows {
         return Ok(None);
     }
-    let width = held + count;
-    let cells = (0..count).flat_map(|row| {
-        (0..width).map(move |column| if column > held + row { f32::NEG_INFINITY } else { 0.0 })
+    let (first, end) = (begin(window, held + 1), held + count);
+    let cells = (held + 1..=end).flat_map(|row_end| {
+        let seen = begin(window, row_end)..row_end;
+        (first..end).map(move |column| if seen.contains(&column) { 0.0 } else { f32::NEG_INFINITY })
     });
-    Tensor::from_vec(cells.collect::<Vec<f32>>(), (1, 1, count, width), &Device::Cpu).map(Some)
+    Tensor::from_vec(cells.collect::<Vec<f32>>(), (1, 1, count, end - first), &Device::Cpu).map(Some)
 }
 
 /// The index of each part's last row.

@@ -4,7 +4,7 @@
 
 use crate::{
     LoadError,
-    config::LlamaConfig,
+    config::{Biases, LlamaConfig},
     linear::{Linear, Precision},
     llama::{Layer, Weights},
 };
@@ -12,9 +12,6 @@ use candle_core::{DType, Tensor};
 
 /// Where weights come from.
 pub(crate) trait Source {
-    /// Whether there is such a tensor.
-    fn has(&self, name: &str) -> bool;
-
     /// The tensor in f32. A missing name or another shape is an error that says so.
     fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<Tensor, LoadError>;
 
@@ -28,6 +25,10 @@ pub(crate) trait Source {
     ) -> Result<Linear, LoadError> {
         Linear::new(self.tensor(name, &[out, input])?, precision)
     }
+
+    /// A tensor that nobody asked for and that means something: a sign that the model is not the one
+    /// that is computed.
+    fn unread(&self) -> Option<String>;
 }
 
 /// Refuses a tensor with NaN or infinite values: quantising it would hide the damage in wrong but
@@ -55,6 +56,11 @@ pub(crate) fn assemble(
     let norm = source.tensor("model.norm.weight", &[hidden])?;
     let head = if config.tied { EMBEDDING } else { "lm_head.weight" };
     let head = source.linear(head, vocab, hidden, precision.of_head())?;
+    if let Some(name) = source.unread() {
+        return Err(LoadError::Weights(format!(
+            "{name} has no place in the model that the configuration describes; it is not computed here"
+        )));
+    }
     Ok(Weights { embedding, layers, norm, head })
 }
 
@@ -69,16 +75,31 @@ fn layer(
     let name = |part: &str| format!("model.layers.{index}.{part}.weight");
     let attention_norm = source.tensor(&name("input_layernorm"), &[hidden])?;
     let mlp_norm = source.tensor(&name("post_attention_layernorm"), &[hidden])?;
-    let mut linear = |part: &str, out, input| source.linear(&name(part), out, input, precision);
+    let mut head_norm = |part: &str| match config.qk_norm {
+        true => source.tensor(&name(part), &[head_dim]).map(Some),
+        false => Ok(None),
+    };
+    let (q_norm, k_norm) = (head_norm("self_attn.q_norm")?, head_norm("self_attn.k_norm")?);
+    let mut linear = |part: &str, out: usize, input: usize, bias: bool| -> Result<Linear, LoadError> {
+        let linear = source.linear(&name(part), out, input, precision)?;
+        if !bias {
+            return Ok(linear);
+        }
+        let name = format!("model.layers.{index}.{part}.bias");
+        Ok(linear.with_bias(source.tensor(&name, &[out])?))
+    };
+    let Biases { qkv, output, mlp } = config.biases;
     Ok(Layer {
         attention_norm,
-        q: linear("self_attn.q_proj", q_width, hidden)?,
-        k: linear("self_attn.k_proj", kv_width, hidden)?,
-        v: linear("self_attn.v_proj", kv_width, hidden)?,
-        o: linear("self_attn.o_proj", hidden, q_width)?,
+        q: linear("self_attn.q_proj", q_width, hidden, qkv)?,
+        k: linear("self_attn.k_proj", kv_width, hidden, qkv)?,
+        v: linear("self_attn.v_proj", kv_width, hidden, qkv)?,
+        q_norm,
+        k_norm,
+        o: linear("self_attn.o_proj", hidden, q_width, output)?,
         mlp_norm,
-        gate: linear("mlp.gate_proj", intermediate, hidden)?,
-        up: linear("mlp.up_proj", intermediate, hidden)?,
-        down: linear("mlp.down_proj", hidden, intermediate)?,
+        gate: linear("mlp.gate_proj", intermediate, hidden, mlp)?,
+        up: linear("mlp.up_proj", intermediate, hidden, mlp)?,
+        down: linear("mlp.down_proj", hidden, intermediate, mlp)?,
     })
 }

@@ -6,7 +6,7 @@
 
 use crate::{
     LoadError,
-    config::{MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB, MAX_WIDTH, bad, optional_size, size},
+    config::{MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB, MAX_WIDTH, bad, bounded, optional_size, size},
     folder::read_text,
 };
 use serde_json::Value;
@@ -103,9 +103,7 @@ impl BertConfig {
             ("max_position_embeddings", self.max_positions, MAX_POSITIONS),
             ("type_vocab_size", self.token_types, MAX_VOCAB),
         ] {
-            if value == 0 || value > limit {
-                return Err(bad(format!("{name} is {value}; it must be 1 to {limit}")));
-            }
+            bounded(name, value, limit)?;
         }
         if !self.hidden.is_multiple_of(self.heads) {
             return Err(bad(format!("{} heads do not share a width of {}", self.heads, self.hidden)));

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    LoadError, Precision, Rope, RopeScaling,
+    Biases, LoadError, Precision, Rope, RopeScaling,
     exact::STEP_ROWS,
     random::Random,
     random_llama,
@@ -26,6 +26,9 @@ fn model(precision: Precision, kv_heads: usize) -> Llama {
         norm_eps: 1e-5,
         max_positions: 128,
         tied: kv_heads == 1,
+        biases: Biases::default(),
+        qk_norm: false,
+        windows: Vec::new(),
         rope: Rope { theta: 10_000.0, scaling: RopeScaling::None, interleaved: false },
     };
     random_llama(config, precision, 7).unwrap()
@@ -38,12 +41,22 @@ fn wide(precision: Precision) -> Llama {
     random_llama(config, precision, 7).unwrap()
 }
 
+/// The shape of a model with all that families have of their own.
+fn sliding() -> LlamaConfig {
+    LlamaConfig {
+        biases: Biases { qkv: true, output: true, mlp: true },
+        qk_norm: true,
+        windows: vec![Some(20), None],
+        ..model(Precision::F32, 2).config().clone()
+    }
+}
+
 /// Random weights with every matrix at one type, as files may have them.
 struct Typed(Random, GgmlDType);
 
 impl Source for Typed {
-    fn has(&self, name: &str) -> bool {
-        self.0.has(name)
+    fn unread(&self) -> Option<String> {
+        None
     }
 
     fn tensor(&mut self, name: &str, shape: &[usize]) -> std::result::Result<Tensor, LoadError> {
@@ -67,6 +80,7 @@ fn exact_models() -> Vec<Llama> {
     models.extend([wide(Precision::Q8_0), wide(Precision::Q4K)]);
     assert_eq!(models.last().map(Llama::kind).as_deref(), Some("q4_k+q8_0"));
     assert!(models.first().is_some_and(Llama::exact));
+    models.push(random_llama(sliding(), Precision::Q8_0, 7).unwrap());
     let mut config = wide(Precision::F32).config().clone();
     config.intermediate = 512;
     for kind in EXACT_TYPES {
@@ -174,6 +188,34 @@ fn f32_shapes_agree_closely() {
     let decoded = decode(&model, &ids, 40);
     let difference = greatest_difference(&at_once[39..], &decoded);
     assert!(difference < 1e-4, "{difference}");
+}
+
+#[test]
+fn a_window_is_the_same_in_every_shape() {
+    let model = random_llama(sliding(), Precision::F32, 7).unwrap();
+    let ids = ids(100, 3);
+    let at_once = model.logits(&ids).unwrap();
+    // Chunks that begin within a window and beyond one, and single tokens.
+    let mut kv = model.new_kv(100).unwrap();
+    let (mut rows, mut rest) = (Vec::new(), &ids[..]);
+    for count in [7, 30, 1, 25, 1, 1, 35] {
+        let (tokens, later) = rest.split_at(count);
+        let mut parts = [Part { tokens, kv: &mut kv }];
+        let logits = model.step(&mut parts, Rows::All, Attention::Block).unwrap();
+        rows.extend(logits.to_vec2::<f32>().unwrap());
+        rest = later;
+    }
+    let difference = greatest_difference(&rows, &at_once);
+    assert!(rest.is_empty() && difference < 1e-4, "{difference}");
+    // With windows in all layers, tokens two windows back are out of reach.
+    let config = LlamaConfig { windows: vec![Some(20); 2], ..sliding() };
+    let model = random_llama(config, Precision::F32, 7).unwrap();
+    let mut other = ids.clone();
+    other[50] = (other[50] + 1) % 96;
+    let (one, other) = (model.logits(&ids).unwrap(), model.logits(&other).unwrap());
+    let apart: Vec<bool> = one.iter().zip(&other).map(|(one, other)| one != other).collect();
+    assert_eq!(apart.iter().position(|apart| *apart), Some(50));
+    assert_eq!(apart.iter().rposition(|apart| *apart), Some(50 + 2 * 19));
 }
 
 #[test]

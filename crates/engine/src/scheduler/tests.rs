@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    Event, LlamaConfig, Precision, Rope, RopeScaling, random_llama,
+    Biases, Event, LlamaConfig, Precision, Rope, RopeScaling, random_llama,
     task::{Answer, Check},
 };
 use gristmill_audit::{Sampler, Seed};
@@ -34,6 +34,9 @@ fn scheduler(running: usize, kv_tokens: usize) -> Scheduler {
         norm_eps: 1e-5,
         max_positions: 4096,
         tied: true,
+        biases: Biases::default(),
+        qk_norm: false,
+        windows: Vec::new(),
         rope: Rope { theta: 10_000.0, scaling: RopeScaling::None, interleaved: false },
     };
     let model = random_llama(config, Precision::Q8_0, 1).unwrap();

@@ -61,7 +61,10 @@ fn damaged_folders_say_what_is_wrong() {
         (config(|json| json["hidden_size"] = 128.into()), "shape"),
         (config(|json| json["vocab_size"] = 4_000_000.into()), "shape"),
         (config(|json| json["num_hidden_layers"] = u64::MAX.into()), "num_hidden_layers"),
-        (config(|json| json["attention_bias"] = true.into()), "attention_bias"),
+        (config(|json| json["attention_bias"] = true.into()), "q_proj.bias is missing"),
+        (config(|json| json["model_type"] = "qwen3".into()), "q_norm.weight is missing"),
+        // Weights that the configuration does not speak of are not passed over.
+        (config(|json| json["num_hidden_layers"] = 1.into()), "model.layers.1"),
         (
             Box::new(|dir| {
                 let index = r#"{"weight_map": {"a": "../outside.safetensors"}}"#;

@@ -11,11 +11,10 @@ use candle_core::{
 use gristmill_engine::{CandleEngine, CandleOptions, Engine, Llama, LoadError, Precision};
 use std::{collections::BTreeMap, fs::File, path::Path};
 
-/// GGUF's order of the rows of q and k: the halves of each head interleaved.
+/// The order of the rows of q and k in files of llama: the halves of each head interleaved.
 fn interleave(weight: &Tensor, head_dim: usize) -> Tensor {
-    let (rows, columns) = weight.dims2().unwrap();
-    let split = weight.reshape((rows / head_dim, 2, head_dim / 2, columns)).unwrap();
-    split.transpose(1, 2).unwrap().contiguous().unwrap().reshape((rows, columns)).unwrap()
+    let split = weight.reshape((weight.dim(0).unwrap() / head_dim, 2, head_dim / 2, ())).unwrap();
+    split.transpose(1, 2).unwrap().contiguous().unwrap().reshape(weight.shape()).unwrap()
 }
 
 fn gguf_name(name: &str) -> String {
@@ -37,23 +36,26 @@ fn gguf_name(name: &str) -> String {
 }
 
 /// The golden weights as a GGUF file's tensors.
-fn tensors(name: &str, head_dim: usize, kind: GgmlDType) -> BTreeMap<String, QTensor> {
+fn tensors(name: &str, interleaved: Option<usize>, kind: GgmlDType) -> BTreeMap<String, QTensor> {
     let weights =
         candle_core::safetensors::load(golden(name).join("model.safetensors"), &Device::Cpu).unwrap();
     weights
         .into_iter()
         .map(|(name, weight)| {
             let turned = name.contains("q_proj") || name.contains("k_proj");
-            let weight = if turned { interleave(&weight, head_dim) } else { weight };
+            let weight = match interleaved {
+                Some(head_dim) if turned => interleave(&weight, head_dim),
+                _ => weight,
+            };
             let kind = if weight.rank() == 1 || name.contains("embed") { GgmlDType::F32 } else { kind };
             (gguf_name(&name), QTensor::quantize(&weight, kind).unwrap())
         })
         .collect()
 }
 
-type Metadata = BTreeMap<&'static str, Value>;
+type Metadata<'a> = BTreeMap<&'a str, Value>;
 
-fn plain_metadata() -> Metadata {
+fn plain_metadata() -> Metadata<'static> {
     [
         ("general.architecture", Value::String("llama".into())),
         ("llama.embedding_length", Value::U32(64)),
@@ -70,7 +72,7 @@ fn plain_metadata() -> Metadata {
     .into()
 }
 
-fn with_tokenizer(mut metadata: Metadata, split: &str) -> Metadata {
+fn with_tokenizer<'a>(mut metadata: Metadata<'a>, split: &str) -> Metadata<'a> {
     let texts = |texts: Vec<String>| Value::Array(texts.into_iter().map(Value::String).collect());
     let kinds = (0..VOCAB).map(|id| Value::I32(if id < 3 { 3 } else { 1 })).collect();
     metadata.extend([
@@ -86,7 +88,7 @@ fn with_tokenizer(mut metadata: Metadata, split: &str) -> Metadata {
     metadata
 }
 
-fn save(path: &Path, metadata: &Metadata, tensors: &BTreeMap<String, QTensor>) {
+fn save(path: &Path, metadata: &Metadata<'_>, tensors: &BTreeMap<String, QTensor>) {
     let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (*key, value)).collect();
     let tensors: Vec<(&str, &QTensor)> =
         tensors.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
@@ -98,16 +100,69 @@ fn a_gguf_computes_what_the_folder_computes() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");
     let (ids, expected) = golden_numbers("plain");
-    save(&path, &plain_metadata(), &tensors("plain", 16, GgmlDType::F32));
+    save(&path, &plain_metadata(), &tensors("plain", Some(16), GgmlDType::F32));
     let model = Llama::from_gguf(&path, 128).unwrap();
     let difference = greatest_difference(&model.logits(&ids).unwrap(), &expected);
     assert!(difference < 1e-4, "f32: {difference}");
-    save(&path, &plain_metadata(), &tensors("plain", 16, GgmlDType::Q8_0));
+    save(&path, &plain_metadata(), &tensors("plain", Some(16), GgmlDType::Q8_0));
     let model = Llama::from_gguf(&path, 128).unwrap();
     assert_eq!((model.kind().as_str(), model.exact()), ("q8_0", true));
     let folder = Llama::from_hf_dir(&golden("plain"), Precision::Q8_0, 128).unwrap();
     let difference = greatest_difference(&model.logits(&ids).unwrap(), &folder.logits(&ids).unwrap());
     assert!(difference < 1e-3, "q8_0: {difference}");
+}
+
+/// Files of other families, and of Llama's kin that go by its name.
+#[test]
+fn families_are_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    for (name, architecture, head_dim) in
+        [("biased", "llama", 16), ("mistral", "llama", 8), ("qwen2", "qwen2", 16), ("qwen3", "qwen3", 32)]
+    {
+        let key = |name: &str| format!("{architecture}.{name}");
+        let mut metadata: BTreeMap<String, Value> = [
+            ("embedding_length", Value::U32(64)),
+            ("feed_forward_length", Value::U32(96)),
+            ("block_count", Value::U32(2)),
+            ("attention.head_count", Value::U32(4)),
+            ("attention.head_count_kv", Value::U32(2)),
+            ("attention.key_length", Value::U32(head_dim)),
+            ("attention.value_length", Value::U32(head_dim)),
+            ("attention.layer_norm_rms_epsilon", Value::F32(1e-6)),
+            ("rope.freq_base", Value::F32(1000.0)),
+            ("context_length", Value::U32(128)),
+        ]
+        .map(|(name, value)| (key(name), value))
+        .into();
+        metadata.insert("general.architecture".into(), Value::String(architecture.into()));
+        if name == "mistral" {
+            metadata.insert(key("attention.sliding_window"), Value::U32(20));
+        }
+        let metadata: Metadata = metadata.iter().map(|(key, value)| (key.as_str(), value.clone())).collect();
+        let interleaved = (architecture == "llama").then_some(head_dim as usize);
+        save(&path, &metadata, &tensors(name, interleaved, GgmlDType::F32));
+        let model = Llama::from_gguf(&path, 128).unwrap();
+        let (ids, mut expected) = golden_numbers(name);
+        if name == "qwen2" {
+            // A window in some layers is what its files cannot say.
+            let text = std::fs::read_to_string(golden(name).join("config.json")).unwrap();
+            let text = text.replace("\"use_sliding_window\": true", "\"use_sliding_window\": false");
+            std::fs::write(dir.path().join("config.json"), text).unwrap();
+            let weights = golden(name).join("model.safetensors");
+            std::fs::copy(weights, dir.path().join("model.safetensors")).unwrap();
+            let folder = Llama::from_hf_dir(dir.path(), Precision::F32, 128).unwrap();
+            expected = folder.logits(&ids).unwrap();
+            let mut metadata = metadata.clone();
+            metadata.insert("qwen2.attention.sliding_window", Value::U32(20));
+            let refused = dir.path().join("refused.gguf");
+            save(&refused, &metadata, &tensors(name, interleaved, GgmlDType::F32));
+            let error = Llama::from_gguf(&refused, 128).unwrap_err().to_string();
+            assert!(error.contains("sliding window"), "{error}");
+        }
+        let difference = greatest_difference(&model.logits(&ids).unwrap(), &expected);
+        assert!(difference < 1e-4, "{name}: {difference}");
+    }
 }
 
 /// A folder with weights that suit types with blocks of 256, but for one matrix in each layer.
@@ -245,7 +300,7 @@ fn tied_weights_wide_heads_and_rope_factors_are_read() {
         ("llama.rope.freq_base", Value::F32(500.0)),
         ("llama.context_length", Value::U32(256)),
     ]);
-    let mut tensors = tensors("scaled", 32, GgmlDType::F32);
+    let mut tensors = tensors("scaled", Some(32), GgmlDType::F32);
     // The factors that make llama3's scaling with factor 4, bounds 1 and 4 and 64 positions.
     let factors: Vec<f32> = (0..16)
         .map(|pair| {
@@ -267,7 +322,7 @@ fn tied_weights_wide_heads_and_rope_factors_are_read() {
 fn a_files_own_tokenizer_is_used_where_it_is_certain() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");
-    let weights = tensors("plain", 16, GgmlDType::Q8_0);
+    let weights = tensors("plain", Some(16), GgmlDType::Q8_0);
     save(&path, &with_tokenizer(plain_metadata(), "gpt-2"), &weights);
     let options = CandleOptions { max_running: 2, ..CandleOptions::default() };
     let engine = CandleEngine::open(&path, &options).unwrap();
@@ -290,9 +345,11 @@ fn a_files_own_tokenizer_is_used_where_it_is_certain() {
 fn what_is_not_supported_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");
-    let weights = tensors("plain", 16, GgmlDType::Q8_0);
+    let weights = tensors("plain", Some(16), GgmlDType::Q8_0);
     for (key, value, word) in [
-        ("general.architecture", Value::String("qwen2".into()), "qwen2"),
+        ("general.architecture", Value::String("qwen3moe".into()), "qwen3moe"),
+        ("general.architecture", Value::String("qwen2".into()), "qwen2.embedding_length"),
+        ("llama.attention.value_length", Value::U32(8), "wide as keys"),
         ("llama.expert_count", Value::U32(8), "experts"),
         ("llama.rope.scaling.type", Value::String("yarn".into()), "yarn"),
         ("llama.rope.dimension_count", Value::U32(8), "part of each head"),
@@ -311,11 +368,24 @@ fn what_is_not_supported_is_named() {
     }
 }
 
+/// A tensor that nothing asks for tells that the model is another.
+#[test]
+fn tensors_without_a_place_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let mut weights = tensors("plain", Some(16), GgmlDType::Q8_0);
+    let extra = Tensor::ones(64, candle_core::DType::F32, &Device::Cpu).unwrap();
+    weights.insert("blk.1.attn_sinks.weight".into(), QTensor::quantize(&extra, GgmlDType::F32).unwrap());
+    save(&path, &plain_metadata(), &weights);
+    let error = Llama::from_gguf(&path, 128).unwrap_err().to_string();
+    assert!(error.contains("blk.1.attn_sinks.weight"), "{error}");
+}
+
 #[test]
 fn damaged_files_are_errors() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("model.gguf");
-    save(&path, &plain_metadata(), &tensors("plain", 16, GgmlDType::Q8_0));
+    save(&path, &plain_metadata(), &tensors("plain", Some(16), GgmlDType::Q8_0));
     let bytes = std::fs::read(&path).unwrap();
     for end in [0, 3, 4, 8, 20, 100, 700, 2_000, bytes.len() / 2, bytes.len() - 40] {
         std::fs::write(&path, &bytes[..end]).unwrap();

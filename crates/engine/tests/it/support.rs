@@ -2,8 +2,8 @@
 
 use gristmill_audit::Seed;
 use gristmill_engine::{
-    CandleEngine, CandleOptions, Done, Engine, Event, Generation, Job, Llama, LlamaConfig, Precision, Rope,
-    RopeScaling, random_llama,
+    Biases, CandleEngine, CandleOptions, Done, Engine, Event, Generation, Job, Llama, LlamaConfig, Precision,
+    Rope, RopeScaling, random_llama,
 };
 use gristmill_tokenizer::{SpecialTokens, TextBundle, Tokenizer};
 use gristmill_types::Sampling;
@@ -24,6 +24,9 @@ pub(crate) fn config() -> LlamaConfig {
         norm_eps: 1e-5,
         max_positions: 1024,
         tied: false,
+        biases: Biases::default(),
+        qk_norm: false,
+        windows: Vec::new(),
         rope: Rope { theta: 10_000.0, scaling: RopeScaling::None, interleaved: false },
     }
 }

@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use gristmill_engine::{
-    CandleEngine, CandleOptions, LlamaConfig, Precision, Rope, RopeScaling, random_llama,
+    Biases, CandleEngine, CandleOptions, LlamaConfig, Precision, Rope, RopeScaling, random_llama,
 };
 use gristmill_tokenizer::{TextBundle, Tokenizer};
 use std::path::Path;
@@ -24,6 +24,9 @@ pub(crate) fn config() -> LlamaConfig {
         norm_eps: 1e-5,
         max_positions: 4096,
         tied: true,
+        biases: Biases::default(),
+        qk_norm: false,
+        windows: Vec::new(),
         rope: Rope { theta: 10_000.0, scaling: RopeScaling::None, interleaved: false },
     }
 }
