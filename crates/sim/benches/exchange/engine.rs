@@ -1,51 +1,107 @@
-//! Tokens per second, beside what the memory's bandwidth allows.
+//! Tokens per second, beside llama.cpp on the same file, and beside what the memory's bandwidth allows.
 
 use crate::{
+    llama::{MISSING, Peer},
     model,
     report::{Figure, Report, median},
 };
 use anyhow::{Context as _, Result};
 use gristmill_audit::Seed;
-use gristmill_engine::{CandleEngine, Engine as _, Event, Job};
+use gristmill_engine::{CandleEngine, Engine as _, Event, Job, Precision};
 use gristmill_types::Sampling;
-use std::{hint::black_box, time::Instant};
+use std::{hint::black_box, path::Path, time::Instant};
 
-const GROUP: &str = "engine: 100 M parameters, q8_0";
 const PREFILL: usize = 1_024;
 const OUTPUT: u32 = 128;
 /// What is read to measure the bandwidth: more than any cache holds.
 const BYTES: usize = 1 << 29;
 
-pub(crate) fn measure(report: &mut Report) -> Result<()> {
+/// What both sides are asked, with the names of the figures.
+const WORK: [(&str, Work); 3] = [
+    ("decode at batch 1, tokens per second", Work::Decode(1)),
+    ("decode at batch 8, tokens per second", Work::Decode(8)),
+    ("prefill of 1024, tokens per second", Work::Prefill),
+];
+
+#[derive(Clone, Copy)]
+enum Work {
+    Decode(usize),
+    Prefill,
+}
+
+pub(crate) fn measure(report: &mut Report, folder: &Path) -> Result<()> {
     let threads = std::env::var("CANDLE_NUM_THREADS").ok().and_then(|count| count.parse().ok());
     let threads: usize = threads.unwrap_or(report.machine.cores);
-    let engine = model::engine()?;
+    for precision in [Precision::Q8_0, Precision::Q4K] {
+        let path = folder.join("engine.gguf");
+        model::write(&path, precision)?;
+        measure_file(report, &path, precision, threads)?;
+    }
+    Ok(())
+}
+
+fn measure_file(report: &mut Report, path: &Path, precision: Precision, threads: usize) -> Result<()> {
+    let group = match precision {
+        Precision::F32 => "engine: 100 M parameters, f32",
+        Precision::Q8_0 => "engine: 100 M parameters, q8_0",
+        Precision::Q4K => "engine: 100 M parameters, q4_k",
+    };
+    let engine = model::open(path)?;
+    let mut peer = Peer::start(path, threads)?;
     let repeats = report.times(7, 3);
-    decode(&engine, 1)?;
-    let mut rates: [Vec<f64>; 4] = Default::default();
+    // Everything is touched once before it counts.
+    for (_, work) in WORK {
+        ours(&engine, work)?;
+        peer.as_mut().map(|peer| theirs(peer, work)).transpose()?;
+    }
+    let (mut read, mut own, mut other) = (0.0, [const { Vec::new() }; 3], [const { Vec::new() }; 3]);
     // In turns, so that all see the same machine.
     for _ in 0..repeats {
-        rates[0].push(bandwidth(threads)?);
-        rates[1].push(decode(&engine, 1)?);
-        rates[2].push(decode(&engine, 8)?);
-        rates[3].push(prefill(&engine)?);
+        // A limit is the best that was seen.
+        read = bandwidth(threads)?.max(read);
+        for (at, (_, work)) in WORK.into_iter().enumerate() {
+            own[at].push(ours(&engine, work)?);
+            if let Some(peer) = &mut peer {
+                other[at].push(theirs(peer, work)?);
+            }
+        }
     }
-    let [read, one, eight, prefill] = &rates;
-    // A limit is the best that was seen.
-    let read = read.iter().copied().fold(0.0, f64::max);
-    let limit = read / model::weight_bytes();
-    let one = median(one);
-    let figure = Figure::new(GROUP, "decode at batch 1, tokens per second", one, "/s");
-    report.add(figure.beside("what the memory allows", limit));
-    let figure = Figure::new(GROUP, "decode at batch 8, tokens per second", median(eight), "/s");
-    report.add(figure.beside("batch 1", one));
-    let figure = Figure::new(GROUP, "prefill of 1024, tokens per second", median(prefill), "/s");
-    report.add(figure.beside("decode at batch 1", one));
+    let one = median(&own[0]);
+    for (at, (name, work)) in WORK.into_iter().enumerate() {
+        let mut figure = Figure::new(group, name, median(&own[at]), "/s");
+        if let Some(peer) = &peer {
+            figure =
+                figure.beside(format!("llama.cpp (llama-cpp-python {})", peer.version), median(&other[at]));
+        }
+        report.add(match work {
+            Work::Decode(1) => figure.beside("what the memory allows", read / model::weight_bytes(precision)),
+            Work::Decode(_) => figure.beside("batch 1", one),
+            Work::Prefill => figure.beside("decode at batch 1", one),
+        });
+    }
     let name = format!("memory read by {threads} thread(s)");
-    report.add(Figure::new(GROUP, name, read / 1e9, "GB/s"));
-    let name = "weights read by a step";
-    report.add(Figure::new(GROUP, name, model::weight_bytes() / 1e6, "MB"));
+    report.add(Figure::new(group, name, read / 1e9, "GB/s"));
+    report.add(Figure::new(group, "weights read by a step", model::weight_bytes(precision) / 1e6, "MB"));
+    if peer.is_none() {
+        report.note(MISSING);
+    }
     Ok(())
+}
+
+/// Tokens per second.
+fn ours(engine: &CandleEngine, work: Work) -> Result<f64> {
+    match work {
+        Work::Decode(batch) => decode(engine, batch),
+        Work::Prefill => prefill(engine),
+    }
+}
+
+/// Tokens per second.
+fn theirs(peer: &mut Peer, work: Work) -> Result<f64> {
+    match work {
+        Work::Decode(batch) => peer.decode(batch, OUTPUT),
+        Work::Prefill => peer.prefill(PREFILL),
+    }
 }
 
 fn job(prompt: usize, output: u32) -> Job {

@@ -6,6 +6,7 @@
 mod cpu;
 mod engine;
 mod ledger;
+mod llama;
 mod machine;
 mod model;
 mod paying;
@@ -28,7 +29,7 @@ enum Part {
     Vouchers,
     /// Transfers and settlements, against PostgreSQL.
     Ledger,
-    /// Tokens, against the memory's bandwidth.
+    /// Tokens, against llama.cpp and the memory's bandwidth.
     Engine,
 }
 
@@ -75,7 +76,7 @@ fn main() -> Result<()> {
         runtime.block_on(ledger::measure(&mut report, folder.path())).context("measuring the ledger")?;
     }
     if wanted(Part::Engine) {
-        engine::measure(&mut report).context("measuring the engine")?;
+        engine::measure(&mut report, folder.path()).context("measuring the engine")?;
     }
     report.print(arguments.json)
 }

@@ -2,14 +2,13 @@
 
 use anyhow::Result;
 use gristmill_engine::{
-    Biases, CandleEngine, CandleOptions, LlamaConfig, Precision, Rope, RopeScaling, random_llama,
+    Biases, CandleEngine, CandleOptions, Llama, LlamaConfig, Precision, Rope, RopeScaling, random_gguf,
+    random_llama,
 };
 use gristmill_tokenizer::{TextBundle, Tokenizer};
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-/// Bytes of a q8_0 block of 32 weights: 32 of one byte and a scale of two.
-const BLOCK_BYTES: f64 = 34.0;
-const BLOCK_WEIGHTS: f64 = 32.0;
+const CONTEXT: usize = 4096;
 
 pub(crate) fn config() -> LlamaConfig {
     LlamaConfig {
@@ -22,7 +21,7 @@ pub(crate) fn config() -> LlamaConfig {
         kv_heads: 12,
         head_dim: 64,
         norm_eps: 1e-5,
-        max_positions: 4096,
+        max_positions: CONTEXT,
         tied: true,
         biases: Biases::default(),
         qk_norm: false,
@@ -32,17 +31,36 @@ pub(crate) fn config() -> LlamaConfig {
 }
 
 pub(crate) fn engine() -> Result<CandleEngine> {
+    Ok(CandleEngine::new(random_llama(config(), Precision::Q8_0, 1)?, tokenizer()?, &options())?)
+}
+
+fn tokenizer() -> Result<Arc<Tokenizer>> {
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/numbers"));
-    let tokenizer = Tokenizer::new(TextBundle::from_hf_dir(folder)?)?;
-    let model = random_llama(config(), Precision::Q8_0, 1)?;
-    Ok(CandleEngine::new(
-        model,
-        tokenizer,
-        &CandleOptions { context_tokens: 4096, ..CandleOptions::default() },
-    )?)
+    Ok(Tokenizer::new(TextBundle::from_hf_dir(folder)?)?)
+}
+
+fn options() -> CandleOptions {
+    CandleOptions { context_tokens: CONTEXT, ..CandleOptions::default() }
+}
+
+/// The model as a file that other programs read too.
+pub(crate) fn write(path: &Path, precision: Precision) -> Result<()> {
+    Ok(random_gguf(config(), precision, 1, path)?)
+}
+
+/// An engine with such a file.
+pub(crate) fn open(path: &Path) -> Result<CandleEngine> {
+    Ok(CandleEngine::new(Llama::from_gguf(path, CONTEXT)?, tokenizer()?, &options())?)
 }
 
 /// Bytes of weights that each step reads.
-pub(crate) fn weight_bytes() -> f64 {
-    config().parameters().map_or(f64::NAN, |count| count as f64) / BLOCK_WEIGHTS * BLOCK_BYTES
+pub(crate) fn weight_bytes(precision: Precision) -> f64 {
+    let bits = match precision {
+        Precision::F32 => 32.0,
+        // A block of 32 weights has 32 bytes and a scale of two.
+        Precision::Q8_0 => 8.5,
+        // A block of 256 weights has 128 bytes, twelve for the scales of its parts and four for theirs.
+        Precision::Q4K => 4.5,
+    };
+    config().parameters().map_or(f64::NAN, |count| count as f64) * bits / 8.0
 }
