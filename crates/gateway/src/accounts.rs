@@ -106,6 +106,30 @@ impl Accounts {
     }
 }
 
+impl Accounts {
+    /// Gives back what idle lanes hold beyond what was signed.
+    pub(crate) async fn trim(self: &Arc<Self>) -> Result<(), BuyError> {
+        let ((), queued) = self
+            .change(|state| {
+                let channels: Vec<_> = state.payers().map(Payer::id).collect();
+                for channel in channels {
+                    let payer = state.payer(&channel)?;
+                    let trimmed = payer.trim_idle();
+                    let lanes: Vec<u32> = payer.lane_uses().iter().map(|of| of.lane).collect();
+                    for pending in trimmed {
+                        state.record_whole(&channel, pending);
+                    }
+                    for lane in lanes {
+                        state.record(&channel, lane, None)?;
+                    }
+                }
+                Ok(())
+            })
+            .await?;
+        queued.durable().await
+    }
+}
+
 impl Queued {
     /// Waits until the changes are on disk, and lets them count.
     pub(crate) async fn durable(self) -> Result<(), BuyError> {

@@ -1,14 +1,18 @@
-//! Answers to OpenAI clients: whole, or in chunks.
+//! Answers to OpenAI clients: whole, or in chunks; one, or several at a time.
 
 use crate::{
     app::App,
     buy::{Bought, Purchase, Step},
     error::BuyError,
+    logprobs::{Token, written},
 };
 use bytes::Bytes;
 use gristmill_net::{
     http::RequestId,
-    openai::{ApiError, ChatAnswer, ChatChunk, ChatRequest, Delta, Extension, Usage},
+    openai::{
+        Answer, ApiError, Choice, ChoiceError, Chunk, Delta, Extension, FinishReason, PromptRequest, Shape,
+        Usage,
+    },
     sse,
 };
 use gristmill_types::AccountId;
@@ -24,6 +28,9 @@ const STREAM_BUFFER: usize = 16;
 /// How long a client may take to read what is on its way to it.
 const READER_PATIENCE: Duration = Duration::from_secs(30);
 
+/// The choices of one request: each was placed, or was not.
+pub(crate) type Placed = Vec<Result<Purchase, BuyError>>;
+
 /// What an answer is headed with.
 pub(crate) struct Heading {
     pub(crate) id: RequestId,
@@ -32,106 +39,237 @@ pub(crate) struct Heading {
     pub(crate) model: String,
     pub(crate) processor: AccountId,
     pub(crate) include_usage: bool,
+    pub(crate) shape: Shape,
 }
 
 impl Heading {
-    pub(crate) fn new(app: &App, id: RequestId, request: &ChatRequest, processor: AccountId) -> Self {
+    pub(crate) fn new(app: &App, id: RequestId, request: &PromptRequest, processor: AccountId) -> Self {
         Self {
             id,
             created: app.now_ms() / 1_000,
             model: request.model.clone(),
             processor,
             include_usage: request.include_usage(),
+            shape: request.shape(),
         }
     }
 
-    fn usage(bought: &Bought) -> Usage {
-        Usage::new(bought.prompt_tokens, bought.completion_tokens, bought.unit, Some(bought.cost))
+    fn chunk(&self, index: u32, delta: Delta, finish: Option<FinishReason>) -> Chunk {
+        let id = self.id.of(self.shape);
+        let mut chunk = Chunk::new(self.shape, &id, self.created, &self.model, delta, finish);
+        if let Some(choice) = chunk.choices.first_mut() {
+            choice.index = index;
+        }
+        chunk
+    }
+}
+
+/// What became of all choices together.
+struct Sum {
+    choices: u32,
+    ended: u32,
+    bought: Vec<Bought>,
+    errors: Vec<ChoiceError>,
+    /// The first failure.
+    error: Option<BuyError>,
+}
+
+impl Sum {
+    fn of(placed: &Placed) -> Self {
+        let choices = u32::try_from(placed.len()).unwrap_or(u32::MAX);
+        Self { choices, ended: 0, bought: Vec::new(), errors: Vec::new(), error: None }
     }
 
-    fn extension(&self, bought: &Bought) -> Extension {
-        Extension { receipt: Some(bought.receipt), processor: Some(self.processor), ids: Vec::new() }
+    fn fail(&mut self, index: u32, error: BuyError) {
+        self.ended += 1;
+        self.errors.push(ChoiceError { index, message: error.to_string() });
+        self.error.get_or_insert(error);
     }
 
-    fn chunk(&self, delta: Delta) -> ChatChunk {
-        ChatChunk::new(&self.id.for_chat(), self.created, &self.model, delta, None)
+    fn end(&mut self, bought: Bought) {
+        self.ended += 1;
+        self.bought.push(bought);
     }
+
+    fn is_over(&self) -> bool {
+        self.ended >= self.choices
+    }
+
+    /// The error of a request of which nothing came.
+    fn failed(&mut self) -> Option<BuyError> {
+        if self.bought.is_empty() { self.error.take() } else { None }
+    }
+
+    /// The prompt is paid for with each choice, so it counts with each.
+    fn usage(&self) -> Usage {
+        let sum = |of: fn(&Bought) -> u64| self.bought.iter().map(of).fold(0, u64::saturating_add);
+        let cost =
+            self.bought.iter().try_fold(gristmill_types::Amount::ZERO, |sum, of| sum.checked_add(of.cost));
+        let unit = self.bought.first().map(|of| of.unit).unwrap_or_default();
+        Usage::new(sum(|of| of.prompt_tokens), sum(|of| of.completion_tokens), unit, cost)
+    }
+
+    fn extension(&self, processor: AccountId) -> Extension {
+        let receipts: Vec<_> = self.bought.iter().map(|of| of.receipt).collect();
+        Extension {
+            receipt: receipts.first().copied(),
+            receipts: if self.choices > 1 { receipts } else { Vec::new() },
+            processor: Some(processor),
+            errors: self.errors.clone(),
+            ..Extension::default()
+        }
+    }
+}
+
+/// Takes the steps of all choices as they come. Each purchase runs in a task of its own and to its end:
+/// what is written down half way must be confirmed. When the receiver is dropped, they stop at the next
+/// safe point.
+fn steps(placed: Placed) -> mpsc::Receiver<(u32, Result<Step, BuyError>)> {
+    // Nothing is read ahead of the client but one step each.
+    let (sender, receiver) = mpsc::channel(1);
+    for (index, purchase) in (0_u32..).zip(placed) {
+        let sender = sender.clone();
+        tokio::spawn(async move {
+            let mut purchase = match purchase {
+                Ok(purchase) => purchase,
+                Err(error) => return drop(sender.send((index, Err(error))).await),
+            };
+            loop {
+                let step = match purchase.next(sender.closed()).await {
+                    Err(BuyError::Gone) => return,
+                    step => step,
+                };
+                let more = matches!(step, Ok(Step::Text(..)));
+                if sender.send((index, step)).await.is_err() || !more {
+                    return;
+                }
+            }
+        });
+    }
+    receiver
 }
 
 /// The whole answer. `gone` resolves when the client goes away.
 pub(crate) async fn whole(
-    mut purchase: Purchase,
+    placed: Placed,
     heading: Heading,
     gone: impl Future<Output = ()>,
-) -> Result<ChatAnswer, BuyError> {
+) -> Result<Answer, BuyError> {
     let mut gone = std::pin::pin!(gone);
-    let mut text = String::new();
-    loop {
-        match purchase.next(&mut gone).await? {
-            Step::Text(piece) => text.push_str(&piece),
-            Step::End(bought) => {
-                let id = heading.id.for_chat();
-                let mut answer =
-                    ChatAnswer::new(id, heading.created, heading.model.clone(), text, bought.finish);
-                answer.usage = Some(Heading::usage(&bought));
-                answer.gristmill = Some(heading.extension(&bought));
-                return Ok(answer);
+    let mut sum = Sum::of(&placed);
+    let mut said: Vec<(String, Vec<Token>, FinishReason)> =
+        placed.iter().map(|_| (String::new(), Vec::new(), FinishReason::Error)).collect();
+    let mut steps = steps(placed);
+    while !sum.is_over() {
+        let step = tokio::select! {
+            step = steps.recv() => step,
+            () = &mut gone => return Err(BuyError::Gone),
+        };
+        let Some((index, step)) = step else { break };
+        let Some(of) = usize::try_from(index).ok().and_then(|index| said.get_mut(index)) else { continue };
+        match step {
+            Ok(Step::Text(text, tokens)) => {
+                of.0.push_str(&text);
+                of.1.extend(tokens);
             }
+            Ok(Step::End(bought)) => {
+                of.2 = bought.finish;
+                sum.end(bought);
+            }
+            Err(error) => sum.fail(index, error),
         }
     }
+    if let Some(error) = sum.failed() {
+        return Err(error);
+    }
+    let choices = (0_u32..).zip(said).map(|(index, (text, tokens, finish))| {
+        let mut choice = Choice::new(heading.shape, index, text, finish);
+        choice.logprobs = written(heading.shape, &tokens);
+        choice
+    });
+    let id = heading.id.of(heading.shape);
+    let mut answer =
+        Answer::new(heading.shape, id, heading.created, heading.model.clone(), choices.collect());
+    answer.usage = Some(sum.usage());
+    answer.gristmill = Some(sum.extension(heading.processor));
+    Ok(answer)
 }
 
 /// The answer as a stream.
-pub(crate) fn stream(purchase: Purchase, heading: Heading) -> axum::response::Response {
+pub(crate) fn stream(placed: Placed, heading: Heading) -> axum::response::Response {
     let (events, stream) = mpsc::channel(STREAM_BUFFER);
-    tokio::spawn(pump(purchase, heading, events).in_current_span());
+    tokio::spawn(pump(placed, heading, events).in_current_span());
     sse::response(ReceiverStream::new(stream), sse::KEEP_ALIVE)
 }
 
-async fn pump(mut purchase: Purchase, heading: Heading, events: mpsc::Sender<Bytes>) {
-    let role = Delta { role: Some("assistant".to_owned()), content: Some(String::new()) };
-    if events.send(heading.chunk(role).to_event()).await.is_err() {
-        return;
-    }
-    loop {
-        let last = match purchase.next(events.closed()).await {
-            // The purchase is dropped, and with it the processor's stream.
-            Err(BuyError::Gone) => return,
-            Ok(Step::Text(text)) => {
-                let chunk = heading.chunk(Delta { content: Some(text), role: None });
-                // A client that stands still is one that went away.
-                let sent = tokio::time::timeout(READER_PATIENCE, events.send(chunk.to_event())).await;
-                if !matches!(sent, Ok(Ok(()))) {
-                    return;
-                }
-                continue;
-            }
-            Ok(Step::End(bought)) => end(&heading, &bought),
-            Err(error) => vec![sse::format("", &ApiError::from(error).body())],
-        };
-        for event in last.into_iter().chain([sse::done()]) {
-            if events.send(event).await.is_err() {
-                return;
-            }
-        }
-        return;
-    }
+/// A client that stands still is one that went away.
+async fn send(events: &mpsc::Sender<Bytes>, event: Bytes) -> Option<()> {
+    tokio::time::timeout(READER_PATIENCE, events.send(event)).await.ok()?.ok()
 }
 
-/// The last chunks. With `include_usage` the usage comes in a chunk of its own without choices, as
-/// OpenAI does it; without, in the chunk that ends the choice, since many clients fail at a chunk
-/// without choices that they did not ask for.
-fn end(heading: &Heading, bought: &Bought) -> Vec<Bytes> {
-    let id = heading.id.for_chat();
-    let finish = Some(bought.finish);
-    let mut chunk = ChatChunk::new(&id, heading.created, &heading.model, Delta::default(), finish);
-    let usage = Heading::usage(bought);
-    if !heading.include_usage {
-        chunk.usage = Some(usage);
-        chunk.gristmill = Some(heading.extension(bought));
+/// Sends until the end; none where the client went away. The purchases notice then.
+async fn pump(placed: Placed, heading: Heading, events: mpsc::Sender<Bytes>) -> Option<()> {
+    let mut sum = Sum::of(&placed);
+    if heading.shape == Shape::Chat {
+        for index in 0..sum.choices {
+            let role = Delta { role: Some("assistant".to_owned()), content: Some(String::new()) };
+            send(&events, heading.chunk(index, role, None).to_event()).await?;
+        }
+    }
+    let mut steps = steps(placed);
+    while !sum.is_over() {
+        let (index, step) = tokio::select! {
+            step = steps.recv() => step?,
+            () = events.closed() => return None,
+        };
+        let finish = match step {
+            Ok(Step::Text(text, tokens)) => {
+                let mut chunk = heading.chunk(index, Delta { content: Some(text), role: None }, None);
+                if let Some(choice) = chunk.choices.first_mut() {
+                    choice.logprobs = written(heading.shape, &tokens);
+                }
+                send(&events, chunk.to_event()).await?;
+                continue;
+            }
+            Ok(Step::End(bought)) => {
+                let finish = bought.finish;
+                sum.end(bought);
+                finish
+            }
+            Err(error) => {
+                sum.fail(index, error);
+                FinishReason::Error
+            }
+        };
+        if sum.is_over() && sum.bought.is_empty() {
+            break;
+        }
+        for event in end(&heading, index, finish, &sum) {
+            send(&events, event).await?;
+        }
+    }
+    if let Some(error) = sum.failed() {
+        send(&events, sse::format("", &ApiError::from(error).body())).await?;
+    }
+    send(&events, sse::done()).await
+}
+
+/// The chunk that ends a choice; behind the last of them, the usage. With `include_usage` it comes in a
+/// chunk of its own without choices, as OpenAI does it; without, in the chunk that ends the last choice,
+/// since many clients fail at a chunk without choices that they did not ask for.
+fn end(heading: &Heading, index: u32, finish: FinishReason, sum: &Sum) -> Vec<Bytes> {
+    let mut chunk = heading.chunk(index, Delta::default(), Some(finish));
+    if !sum.is_over() {
         return vec![chunk.to_event()];
     }
-    let mut last = ChatChunk::of_usage(&id, heading.created, &heading.model, usage);
-    last.gristmill = Some(heading.extension(bought));
+    let (usage, extension) = (sum.usage(), sum.extension(heading.processor));
+    if !heading.include_usage {
+        chunk.usage = Some(usage);
+        chunk.gristmill = Some(extension);
+        return vec![chunk.to_event()];
+    }
+    let id = heading.id.of(heading.shape);
+    let mut last = Chunk::of_usage(heading.shape, &id, heading.created, &heading.model, usage);
+    last.gristmill = Some(extension);
     vec![chunk.to_event(), last.to_event()]
 }

@@ -8,9 +8,10 @@ use crate::{
     error::BuyError,
     event::Event,
     keys::random_digest,
+    logprobs::{Token, Tokens},
     market::Seller,
     peer::Peer,
-    prepare::{Prepared, prepare, reserve},
+    prepare::{Place, Prepared, Reserved, prepare, reserve, share},
     progress::Progress,
     traffic::{Draw, Said, Traffic},
 };
@@ -19,7 +20,7 @@ use futures::{Stream, StreamExt as _};
 use gristmill_audit::user_seed_nonce;
 use gristmill_channel::{KeyId, PayerError, Received};
 use gristmill_net::{
-    openai::{ChatRequest, FinishReason},
+    openai::{Extension, FinishReason, Logprob, PromptRequest},
     pay::{
         Action, Challenge, PaymentReceipt, PlacedOrder,
         stream::{Item, Start},
@@ -48,8 +49,8 @@ type Events = Pin<Box<dyn Stream<Item = Result<sse::Event, String>> + Send>>;
 /// What the next step of a purchase brought.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// More text, checked and counted.
-    Text(String),
+    /// More text, checked and counted, and the tokens that it came from, where they were asked for.
+    Text(String, Vec<Token>),
     /// The end: everything is settled between the two sides.
     End(Bought),
 }
@@ -77,6 +78,8 @@ pub(crate) struct Purchase {
     events: Events,
     tokenizer: Arc<Tokenizer>,
     transcript: Transcript,
+    /// Kept where log probabilities were asked for.
+    tokens: Option<Tokens>,
     /// No more tokens can come.
     over: bool,
     progress: Arc<Progress>,
@@ -87,58 +90,125 @@ pub(crate) struct Purchase {
     ended: bool,
 }
 
-/// Places a request with the seller. Run it in a task of its own: see [`Purchase::next`].
+/// Places a request with the seller, once for each answer that it asks for, on lanes of their own. All of
+/// it is reserved before any of it is ordered. Run it in a task of its own: see [`Purchase::next`].
+///
+/// Fails where no answer could be placed.
 pub(crate) async fn buy(
     app: &Arc<App>,
     key: KeyId,
-    request: &ChatRequest,
+    request: &PromptRequest,
     seller: &Seller,
     progress: &Arc<Progress>,
-) -> Result<Purchase, BuyError> {
+) -> Result<Vec<Result<Purchase, BuyError>>, BuyError> {
     let peer = app.peer(seller);
     progress.ask(seller.processor);
     let mut tries = 0;
-    loop {
-        match place(app, key, request, (seller, &peer), progress).await {
-            // Nothing was delivered. The challenge may have ended, or the processor gave up the lane:
-            // the ledger shows us that within a moment.
-            Err(ref error @ BuyError::Refused { ref problem, .. })
-                if tries < TRIES && may_pass(&problem.code) =>
-            {
-                progress.retried(error);
-                app.market.forget_challenge(seller);
-                tokio::time::sleep(PAUSE * tries).await;
-                app.look_at_payee(&seller.processor).await;
-                tries += 1;
+    let reserved = loop {
+        match reserve_all(app, key, request, seller, &peer).await {
+            Err(error) if may_pass(&error, tries) => {
+                progress.retried(&error);
+                app.pass(seller, &mut tries).await;
             }
-            other => return other.inspect_err(|error| progress.failed(error)),
+            other => break other.inspect_err(|error| progress.failed(error))?,
         }
+    };
+    let orders = reserved.into_iter().enumerate().map(|(index, reserved)| {
+        // Each answer is a request of its own to whoever counts them.
+        let of_first = || Arc::clone(progress);
+        let progress = if index == 0 { of_first() } else { Progress::begin(&app.metrics, progress.id()) };
+        place(app, key, reserved, (seller, &peer), progress)
+    });
+    let mut placed = futures::future::join_all(orders).await;
+    if placed.iter().all(Result::is_err)
+        && let Some(Err(error)) = placed.pop()
+    {
+        return Err(error);
+    }
+    Ok(placed)
+}
+
+/// Whether a refusal may be over when the request is placed anew. Nothing was delivered: the challenge may
+/// have ended, or the processor gave up the lane.
+fn may_pass(error: &BuyError, tries: u32) -> bool {
+    let BuyError::Refused { problem, .. } = error else { return false };
+    let codes = ["invalid-challenge", "payment-expired", "verification-failed"];
+    tries < TRIES && codes.contains(&problem.code.as_str())
+}
+
+impl App {
+    /// Waits for a refusal to pass: the ledger shows us within a moment what the processor did.
+    async fn pass(self: &Arc<Self>, seller: &Seller, tries: &mut u32) {
+        self.market.forget_challenge(seller);
+        tokio::time::sleep(PAUSE * *tries).await;
+        self.look_at_payee(&seller.processor).await;
+        *tries += 1;
     }
 }
 
-/// Whether a refusal may be over when the request is placed anew.
-fn may_pass(code: &str) -> bool {
-    ["invalid-challenge", "payment-expired", "verification-failed"].contains(&code)
+/// Reserves every answer that is asked for.
+async fn reserve_all(
+    app: &Arc<App>,
+    key: KeyId,
+    request: &PromptRequest,
+    seller: &Seller,
+    peer: &Peer,
+) -> Result<Vec<Reserved>, BuyError> {
+    let mut prepared = prepare(app, request, seller, peer).await?;
+    share(app, &key, &mut prepared, request.n)?;
+    let mut all: Vec<Reserved> = Vec::new();
+    for index in 0..request.n {
+        let reserved = reserve(app, key, prepared.choice(index)).await?;
+        if let (0, Some(first)) = (index, reserved.prepared().filter(|_| request.n > 1)) {
+            // The others are no longer than the first could be.
+            prepared = first.clone().settled();
+        }
+        all.push(reserved);
+    }
+    Ok(all)
 }
 
+/// Orders one answer; where that is refused and may pass, under a challenge and on a lane of its own.
 async fn place(
     app: &Arc<App>,
     key: KeyId,
-    request: &ChatRequest,
+    reserved: Reserved,
     (seller, peer): (&Seller, &Peer),
+    progress: Arc<Progress>,
+) -> Result<Purchase, BuyError> {
+    let before = reserved.prepared().map(|prepared| prepared.request.clone()).ok_or(BuyError::NoChannel)?;
+    let mut outcome = order(app, reserved, seller, peer, &progress).await;
+    let mut tries = 0;
+    while let Err(error) = &outcome
+        && may_pass(error, tries)
+    {
+        progress.retried(error);
+        app.pass(seller, &mut tries).await;
+        let again = async {
+            let mut prepared = prepare(app, &before, seller, peer).await?;
+            share(app, &key, &mut prepared, 1)?;
+            order(app, reserve(app, key, prepared).await?, seller, peer, &progress).await
+        };
+        outcome = again.await;
+    }
+    outcome.inspect_err(|error| progress.failed(error))
+}
+
+/// Signs the order of a request that is reserved, and posts it.
+async fn order(
+    app: &Arc<App>,
+    reserved: Reserved,
+    seller: &Seller,
+    peer: &Peer,
     progress: &Arc<Progress>,
 ) -> Result<Purchase, BuyError> {
-    let mut prepared = prepare(app, request, seller, peer).await?;
+    let (salt, nonce) = (random_digest()?, random_digest()?);
+    let (prepared, Place { channel, lane, before }) = reserved.take().ok_or(BuyError::NoChannel)?;
     progress.reach("quoted", Some(format!("{} prompt tokens", prepared.prompt_ids.len())));
-    let (channel, lane, before) = reserve(app, key, &mut prepared).await?;
     progress.reserved(&channel, lane);
     let Prepared { challenge, tokenizer, prompt_ids, request, sampling, .. } = prepared;
     let body = Bytes::from(request.to_body());
-    let salt = random_digest()?;
-    let consumer_nonce = match request.seed {
-        Some(number) => user_seed_nonce(number),
-        None => random_digest()?,
-    };
+    let consumer_nonce = request.seed.map_or(nonce, user_seed_nonce);
     let placed = {
         let mut accounts = app.accounts.lock();
         let payer = accounts.payer(&channel)?;
@@ -172,7 +242,8 @@ async fn place(
         traffic: Some(traffic),
     };
     progress.reach("ordered", None);
-    let answer = peer.order(&challenge, &Action::Order(Box::new(placed)), body, progress.id()).await?;
+    let (shape, action) = (request.shape(), Action::Order(Box::new(placed)));
+    let answer = peer.order(&challenge, &action, shape, body, progress.id()).await?;
     progress.reach("accepted", None);
     let traffic = guard.disarm();
     let events = sse::read(answer.bytes_stream(), sse::MAX_EVENT_BYTES)
@@ -185,6 +256,7 @@ async fn place(
         lane,
         traffic,
         transcript: Transcript::new(Arc::clone(&tokenizer), &sampling.stop)?,
+        tokens: request.top_logprobs.map(|_| Tokens::new(Arc::clone(&tokenizer))),
         tokenizer,
         over: false,
         progress: Arc::clone(progress),
@@ -206,7 +278,7 @@ impl Purchase {
     pub(crate) async fn next(&mut self, gone: impl Future<Output = ()>) -> Result<Step, BuyError> {
         let step = self.step(gone).await;
         match &step {
-            Ok(Step::Text(_)) => self.progress.text(),
+            Ok(Step::Text(..)) => self.progress.text(),
             Ok(Step::End(of)) => self.progress.paid(of.prompt_tokens, of.completion_tokens, of.cost),
             Err(error) => self.progress.failed(error),
         }
@@ -231,13 +303,14 @@ impl Purchase {
                 Item::Chunk(chunk) => {
                     let finish = chunk.choices.first().and_then(|choice| choice.finish_reason);
                     self.traffic.finish = finish.or(self.traffic.finish);
-                    let ids = chunk.gristmill.as_ref().map(|of| of.ids.clone()).unwrap_or_default();
+                    let Extension { ids, logprobs, .. } = chunk.gristmill.clone().unwrap_or_default();
                     if ids.is_empty() && chunk.text().is_empty() {
                         continue;
                     }
                     self.take(&ids, chunk.text())?;
+                    let tokens = self.tokens_of(&ids, &logprobs, chunk.text())?;
                     if !chunk.text().is_empty() {
-                        return Ok(Step::Text(chunk.text().to_owned()));
+                        return Ok(Step::Text(chunk.text().to_owned(), tokens));
                     }
                 }
                 // More often than this it asks for nothing but our work.
@@ -314,6 +387,18 @@ impl Purchase {
             self.send(Action::Voucher(voucher));
         }
         Ok(())
+    }
+
+    /// The tokens whose text is out now.
+    fn tokens_of(&mut self, ids: &[u32], logprobs: &[Logprob], text: &str) -> Result<Vec<Token>, BuyError> {
+        let Some(tokens) = &mut self.tokens else { return Ok(Vec::new()) };
+        if ids.len() != logprobs.len() {
+            return Err(self.misbehaved("it gives no log probabilities, which were asked for"));
+        }
+        for (id, logprob) in ids.iter().zip(logprobs) {
+            tokens.push(*id, logprob)?;
+        }
+        Ok(tokens.out(text))
     }
 
     /// The text of these ids by our own decoder. What is held back at the end of an answer comes out

@@ -18,6 +18,7 @@ mod error;
 mod event;
 mod fund;
 mod keys;
+mod logprobs;
 mod market;
 mod metrics;
 mod peer;

@@ -8,7 +8,7 @@ use gristmill_ledger::{
     record::{Model, Offer, Processor, Stored},
 };
 use gristmill_net::{
-    openai::{ApiError, ChatRequest},
+    openai::{ApiError, PromptRequest},
     pay::{Challenge, Expected},
 };
 use gristmill_tokenizer::Tokenizer;
@@ -160,7 +160,7 @@ impl Market {
         app: &App,
         seller: &Seller,
         peer: &Peer,
-        request: &ChatRequest,
+        request: &PromptRequest,
     ) -> Result<Arc<Challenge>, BuyError> {
         let now_ms = app.now_ms();
         let at = (seller.processor, seller.model);
@@ -177,7 +177,8 @@ impl Market {
             // The quote alone sets the price, but not above the offer that it was chosen for.
             at_most: Some(seller.prices),
         };
-        let challenge = peer.challenge(Bytes::from(request.to_body()), &expected, now_ms).await?;
+        let challenge =
+            peer.challenge(request.shape(), Bytes::from(request.to_body()), &expected, now_ms).await?;
         let quote = &challenge.quote().body;
         if quote.tokenizer != seller.tokenizer || quote.receipt_key != seller.receipt_key {
             return Err(BuyError::Misbehaved {

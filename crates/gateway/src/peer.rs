@@ -5,7 +5,7 @@ use bytes::Bytes;
 use gristmill_channel::{ChannelCopy, LaneCopy};
 use gristmill_net::{
     http::{REQUEST_ID, RequestId, read_body},
-    openai::ApiError,
+    openai::{ApiError, Shape},
     pay::{Action, Challenge, Expected, Problem},
     peer::{ChannelState, MAX_PEER_BYTES},
     sse,
@@ -46,19 +46,20 @@ impl Peer {
         BuyError::Misbehaved { processor: self.processor, what: what.to_string() }
     }
 
-    fn chat_url(&self) -> String {
-        format!("{}/v1/chat/completions", self.url)
+    fn answer_url(&self, shape: Shape) -> String {
+        format!("{}{}", self.url, shape.path())
     }
 
     /// Asks without paying, for the challenge.
     pub(crate) async fn challenge(
         &self,
+        shape: Shape,
         body: Bytes,
         expected: &Expected,
         now_ms: u64,
     ) -> Result<Challenge, BuyError> {
-        let request =
-            self.http.post(self.chat_url()).header(header::CONTENT_TYPE, "application/json").body(body);
+        let request = self.http.post(self.answer_url(shape));
+        let request = request.header(header::CONTENT_TYPE, "application/json").body(body);
         let answer = request.timeout(TIMEOUT).send().await.map_err(|error| self.unreachable(error))?;
         if answer.status() != StatusCode::PAYMENT_REQUIRED {
             return Err(self.refusal(answer).await);
@@ -72,13 +73,14 @@ impl Peer {
         &self,
         challenge: &Challenge,
         action: &Action,
+        shape: Shape,
         body: Bytes,
         id: &RequestId,
     ) -> Result<reqwest::Response, BuyError> {
         let authorization = challenge.authorize(action).map_err(|error| self.misbehaved(error))?;
         let request = self
             .http
-            .post(self.chat_url())
+            .post(self.answer_url(shape))
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::AUTHORIZATION, authorization)
             .header(REQUEST_ID, id.as_str())
@@ -93,8 +95,9 @@ impl Peer {
     /// Sends a voucher or an approval.
     pub(crate) async fn pay(&self, challenge: &Challenge, action: &Action) -> Result<(), BuyError> {
         let authorization = challenge.authorize(action).map_err(|error| self.misbehaved(error))?;
-        let request =
-            self.http.post(self.chat_url()).header(header::AUTHORIZATION, authorization).timeout(TIMEOUT);
+        // Payments are taken on every route.
+        let request = self.http.post(self.answer_url(Shape::Chat));
+        let request = request.header(header::AUTHORIZATION, authorization).timeout(TIMEOUT);
         let answer = request.send().await.map_err(|error| self.unreachable(error))?;
         if answer.status().is_success() { Ok(()) } else { Err(self.refusal(answer).await) }
     }

@@ -3,7 +3,7 @@
 use crate::{accounts::Queued, app::App, error::BuyError, market::Seller, peer::Peer};
 use gristmill_channel::{Ask, KeyId, PayerError, Plan};
 use gristmill_net::{
-    openai::{ApiError, ChatRequest, SamplingDefaults},
+    openai::{ApiError, Prompt, PromptRequest, SamplingDefaults},
     pay::Challenge,
 };
 use gristmill_tokenizer::{ChatMessage, Tokenizer};
@@ -18,44 +18,92 @@ const LANE_PATIENCE: Duration = Duration::from_secs(15);
 const LANE_PAUSE: Duration = Duration::from_millis(50);
 
 /// All that is fixed before anything is signed.
+#[derive(Clone)]
 pub(crate) struct Prepared {
     pub(crate) challenge: Arc<Challenge>,
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) prompt_ids: Vec<u32>,
-    pub(crate) request: ChatRequest,
+    pub(crate) request: PromptRequest,
     pub(crate) sampling: Sampling,
     ask: Ask,
+    /// What to reserve beyond it, for requests that follow.
+    ahead: Amount,
     /// Whether the client set a limit of output tokens, or we did.
     limited: bool,
+}
+
+/// A request on its lane, with its cap reserved on disk. Unless an order is made of it, the lane is given
+/// up again: nothing was signed.
+pub(crate) struct Reserved {
+    app: Arc<App>,
+    /// Taken out when it is ordered.
+    place: Option<(Prepared, Place)>,
+}
+
+/// Where a request is paid.
+#[derive(Clone, Copy)]
+pub(crate) struct Place {
+    pub(crate) channel: ChannelId,
+    pub(crate) lane: u32,
+    /// What the lane had come to before.
+    pub(crate) before: (Usage, Amount),
+}
+
+impl Reserved {
+    /// The request as it was reserved.
+    pub(crate) fn prepared(&self) -> Option<&Prepared> {
+        self.place.as_ref().map(|(prepared, _)| prepared)
+    }
+
+    /// Takes the place: from now on its owner sees to the lane.
+    pub(crate) fn take(mut self) -> Option<(Prepared, Place)> {
+        self.place.take()
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        if let Some((_, place)) = &self.place
+            && let Ok(payer) = self.app.accounts.lock().payer(&place.channel)
+            && let Err(error) = payer.cancel(place.lane)
+        {
+            tracing::error!(%error, "a lane could not be given up");
+        }
+    }
 }
 
 /// Gets quote and tokenizer, counts the prompt, and fixes the sampling.
 pub(crate) async fn prepare(
     app: &Arc<App>,
-    request: &ChatRequest,
+    request: &PromptRequest,
     seller: &Seller,
     peer: &Peer,
 ) -> Result<Prepared, BuyError> {
     let limited = request.max_tokens.is_some();
-    let mut request = ChatRequest {
+    let mut request = PromptRequest {
         model: seller.model.to_string(),
+        n: 1,
         stream: true,
         stream_options: None,
         ..request.clone()
     };
     let challenge = app.market.challenge(app, seller, peer, &request).await?;
     let quote = &challenge.quote().body;
-    request.check_sampler(quote.is_recomputable())?;
+    request.check_engine(quote.is_recomputable())?;
     let tokenizer = app.market.tokenizer(peer, &quote.tokenizer).await?;
-    let messages: Vec<ChatMessage> = request
-        .messages
-        .iter()
-        .map(|message| ChatMessage {
-            role: message.role.as_str().to_owned(),
-            content: message.content.clone(),
-        })
-        .collect();
-    let prompt_ids = tokenizer.encode_chat(&messages)?;
+    let prompt_ids = match &request.prompt {
+        Prompt::Messages(messages) => {
+            let said = messages.iter().map(|message| ChatMessage {
+                role: message.role.as_str().to_owned(),
+                content: message.content.clone(),
+            });
+            tokenizer.encode_chat(&said.collect::<Vec<_>>())?
+        }
+        Prompt::Text(text) => tokenizer.encode(text)?,
+    };
+    if prompt_ids.is_empty() {
+        return Err(ApiError::invalid("prompt", "The prompt has no tokens; give some text.").into());
+    }
     let prompt_tokens = u32::try_from(prompt_ids.len()).unwrap_or(u32::MAX);
     let sampling = request.sampling(prompt_tokens, &quote.limits, &SamplingDefaults::default())?;
     // Said explicitly, so that both sides mean the same.
@@ -65,7 +113,42 @@ pub(crate) async fn prepare(
         max_output_tokens: u64::from(sampling.max_tokens),
         max_millis: 10_000 + u64::from(sampling.max_tokens) * 100,
     };
-    Ok(Prepared { challenge, tokenizer, prompt_ids, request, sampling, ask, limited })
+    let ahead = app.config.ahead;
+    Ok(Prepared { challenge, tokenizer, prompt_ids, request, sampling, ask, ahead, limited })
+}
+
+/// Holds each of `n` answers to its share of what one request may cost and of what the key has left.
+pub(crate) fn share(app: &App, key: &KeyId, prepared: &mut Prepared, n: u32) -> Result<(), BuyError> {
+    let part = |amount: Amount| amount.checked_mul_div(1, u128::from(n.max(1))).unwrap_or(Amount::ZERO);
+    let most = app.config.max_request;
+    match prepared.fits(part(most)) {
+        Some(ask) if ask.max_output_tokens == prepared.ask.max_output_tokens => {}
+        Some(ask) if !prepared.limited => prepared.limit_to(ask),
+        _ => {
+            let fewer = if n > 1 { "tokens or answers" } else { "tokens" };
+            return Err(ApiError::invalid(
+                "max_tokens",
+                format!(
+                    "The request could cost more than {most} credits, the most that this gateway pays for one; ask for fewer {fewer}."
+                ),
+            )
+            .into());
+        }
+    }
+    if n == 1 {
+        return Ok(());
+    }
+    // What one of them held beyond its need, the others could lack.
+    prepared.ahead = Amount::ZERO;
+    if !prepared.limited {
+        let room = app.accounts.lock().key(key).map_or(Amount::ZERO, |of| of.room());
+        if let Some(ask) = prepared.fits(part(room))
+            && ask.max_output_tokens < prepared.ask.max_output_tokens
+        {
+            prepared.limit_to(ask);
+        }
+    }
+    Ok(())
 }
 
 /// Finds or funds a channel, takes a lane, reserves the request's cap, and waits until that is
@@ -73,33 +156,19 @@ pub(crate) async fn prepare(
 pub(crate) async fn reserve(
     app: &Arc<App>,
     key: KeyId,
-    prepared: &mut Prepared,
-) -> Result<(ChannelId, u32, (Usage, Amount)), BuyError> {
-    let quote = &prepared.challenge.quote().body;
-    let capped = prepared.ask.affordable(&quote.prices, &Usage::default(), app.config.max_request);
-    match capped {
-        Some(ask) if ask.max_output_tokens == prepared.ask.max_output_tokens => {}
-        Some(ask) if !prepared.limited => prepared.limit_to(ask),
-        _ => {
-            return Err(ApiError::invalid(
-                "max_tokens",
-                format!(
-                    "The request could cost more than {} credits, the most that this gateway pays for one; ask for fewer tokens.",
-                    app.config.max_request
-                ),
-            )
-            .into());
-        }
-    }
-    let mut funded = false;
+    mut prepared: Prepared,
+) -> Result<Reserved, BuyError> {
+    let (mut funded, mut trimmed) = (false, false);
     let until = Instant::now() + LANE_PATIENCE;
     let mut place = None;
     loop {
         let channel = app.channel_for(&prepared.challenge).await?;
-        match start(app, key, prepared, &channel).await {
+        match start(app, key, &prepared, &channel).await {
             Ok((lane, before, queued)) => {
+                let place = Place { channel, lane, before };
+                let reserved = Reserved { app: Arc::clone(app), place: Some((prepared, place)) };
                 queued.durable().await?;
-                return Ok((channel, lane, before));
+                return Ok(reserved);
             }
             // The processor gives up idle lanes when they become scarce.
             Err(BuyError::Payer(PayerError::NoLane)) if Instant::now() < until => {
@@ -121,6 +190,10 @@ pub(crate) async fn reserve(
                     }
                     Err(error) => return Err(error),
                 }
+            }
+            Err(BuyError::Payer(PayerError::BudgetTooSmall { .. })) if !trimmed => {
+                trimmed = true;
+                app.accounts.trim().await?;
             }
             Err(BuyError::Payer(PayerError::BudgetTooSmall { needed, room })) if !prepared.limited => {
                 prepared.limited = true;
@@ -146,7 +219,7 @@ async fn start(
             room,
             ask: prepared.ask,
             max_amount: Amount::from_grains(u128::MAX),
-            ahead: app.config.ahead,
+            ahead: prepared.ahead,
             now_ms: app.now_ms(),
         };
         let payer = state.payer(channel)?;
@@ -170,5 +243,18 @@ impl Prepared {
         self.ask = ask;
         self.sampling.max_tokens = tokens;
         self.request.max_tokens = Some(tokens);
+    }
+
+    /// The same request for one of several answers: with a seed, each has a seed of its own.
+    pub(crate) fn choice(&self, index: u32) -> Self {
+        let seed = self.request.seed.map(|seed| seed.wrapping_add(i64::from(index)));
+        let request = PromptRequest { seed, ..self.request.clone() };
+        Self { request, ..self.clone() }
+    }
+
+    /// Holds it to the limit that it has by now.
+    pub(crate) fn settled(mut self) -> Self {
+        self.limited = true;
+        self
     }
 }

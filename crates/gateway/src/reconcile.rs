@@ -12,7 +12,7 @@ use crate::{
 };
 use gristmill_channel::{ChannelCopy, Payer, PayerError, Phase, Received, Reconciled, Reconciliation};
 use gristmill_net::{
-    openai::{ChatRequest, Message, Role},
+    openai::{Message, Prompt, PromptRequest, Role},
     pay::{Action, Challenge, Expected},
     peer::UNKNOWN_CHANNEL,
 };
@@ -358,9 +358,10 @@ impl App {
         model: &ModelId,
     ) -> Result<Challenge, BuyError> {
         let issuer = self.accounts.lock().payer(channel)?.terms().issuer;
-        let request = ChatRequest {
+        let request = PromptRequest {
             model: model.to_string(),
-            messages: vec![Message { role: Role::User, content: "?".to_owned() }],
+            prompt: Prompt::Messages(vec![Message { role: Role::User, content: "?".to_owned() }]),
+            n: 1,
             stream: true,
             stream_options: None,
             max_tokens: Some(1),
@@ -369,6 +370,7 @@ impl App {
             top_p: None,
             seed: None,
             stop: Vec::new(),
+            top_logprobs: None,
         };
         let expected = Expected {
             chain: self.ledger.chain(),
@@ -377,7 +379,7 @@ impl App {
             issuer,
             at_most: None,
         };
-        peer.challenge(request.to_body().into(), &expected, self.now_ms()).await
+        peer.challenge(request.shape(), request.to_body().into(), &expected, self.now_ms()).await
     }
 }
 

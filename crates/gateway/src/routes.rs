@@ -29,7 +29,7 @@ use gristmill_ledger::Genesis;
 use gristmill_metrics::Answers;
 use gristmill_net::{
     http::{RequestId, identify, read_body},
-    openai::{ApiError, ChatRequest, MAX_REQUEST_BYTES, Model, ModelList},
+    openai::{ApiError, MAX_REQUEST_BYTES, Model, ModelList, PromptRequest, Shape},
 };
 use gristmill_store::Store;
 use gristmill_types::{Amount, Digest};
@@ -148,33 +148,15 @@ impl Handle {
         drop(self.watch.await);
         self.app.tasks.close();
         drop(tokio::time::timeout(SEND_PATIENCE, self.app.tasks.wait()).await);
-        let ((), queued) = self
-            .app
-            .accounts
-            .change(|state| {
-                let channels: Vec<_> = state.payers().map(gristmill_channel::Payer::id).collect();
-                for channel in channels {
-                    let payer = state.payer(&channel)?;
-                    let trimmed = payer.trim_idle();
-                    let lanes: Vec<u32> = payer.lane_uses().iter().map(|of| of.lane).collect();
-                    for pending in trimmed {
-                        state.record_whole(&channel, pending);
-                    }
-                    for lane in lanes {
-                        state.record(&channel, lane, None)?;
-                    }
-                }
-                Ok(())
-            })
-            .await?;
-        queued.durable().await
+        self.app.accounts.trim().await
     }
 }
 
 fn router(app: Arc<App>) -> Router {
     let answers = app.metrics.answers.clone();
     Router::new()
-        .route("/v1/chat/completions", post(chat))
+        .route(Shape::Chat.path(), post(chat))
+        .route(Shape::Text.path(), post(text))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
         .route("/v1/key", get(key))
@@ -207,9 +189,28 @@ async fn chat(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, ApiError> {
+    answer(app, id, Shape::Chat, headers, body).await
+}
+
+async fn text(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    answer(app, id, Shape::Text, headers, body).await
+}
+
+async fn answer(
+    app: Arc<App>,
+    id: RequestId,
+    shape: Shape,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     let key = authenticate(&app, &headers)?;
     let body = read_body(body.into_data_stream(), MAX_REQUEST_BYTES).await?;
-    let request = ChatRequest::parse(&body)?;
+    let request = PromptRequest::parse(&body, shape)?;
     // Buying goes on when the client goes away and this handler is dropped: what is written down
     // half way must be confirmed. `alive` tells it, and it stops at the next safe point.
     let (alive, gone) = oneshot::channel::<()>();
@@ -218,13 +219,13 @@ async fn chat(
     let bought = async move {
         let seller = app.market.seller(&request.model, &app.config.issuer).await;
         let seller = seller.inspect_err(|error| progress.failed(error))?;
-        let purchase = buy(&app, key, &request, &seller, &progress).await?;
+        let purchases = buy(&app, key, &request, &seller, &progress).await?;
         let heading = Heading::new(&app, id, &request, seller.processor);
         if request.stream {
-            return Ok::<_, BuyError>(stream(purchase, heading));
+            return Ok::<_, BuyError>(stream(purchases, heading));
         }
         let gone = async move { drop(gone.await) };
-        Ok(Json(whole(purchase, heading, gone).await?).into_response())
+        Ok(Json(whole(purchases, heading, gone).await?).into_response())
     };
     let answer =
         tokio::spawn(bought.instrument(span)).await.map_err(|error| ApiError::internal(error.to_string()))?;

@@ -1,6 +1,6 @@
 //! The bounded HTTP client and the shared parts of our servers.
 
-use crate::openai::ApiError;
+use crate::openai::{ApiError, Shape};
 use axum::{
     extract::Request,
     middleware::Next,
@@ -146,9 +146,12 @@ impl RequestId {
         self.caller.as_deref()
     }
 
-    /// The id as OpenAI's clients expect it in a chat answer.
-    pub fn for_chat(&self) -> String {
-        format!("chatcmpl-{}", self.own)
+    /// The id as OpenAI's clients expect it in an answer of this shape.
+    pub fn of(&self, shape: Shape) -> String {
+        match shape {
+            Shape::Chat => format!("chatcmpl-{}", self.own),
+            Shape::Text => format!("cmpl-{}", self.own),
+        }
     }
 
     fn from_caller(headers: &http::HeaderMap) -> Option<String> {
@@ -207,7 +210,7 @@ mod tests {
     #[tokio::test]
     async fn each_request_has_its_own_id() {
         let app = Router::new()
-            .route("/", get(|Extension(id): Extension<RequestId>| async move { id.for_chat() }))
+            .route("/", get(|Extension(id): Extension<RequestId>| async move { id.of(Shape::Chat) }))
             .route(
                 "/caller",
                 get(|Extension(id): Extension<RequestId>| async move { format!("{:?}", id.caller()) }),

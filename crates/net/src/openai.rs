@@ -1,4 +1,4 @@
-//! The OpenAI chat schema: what stock clients send, and what they understand.
+//! The OpenAI schema: what stock clients send, and what they understand.
 //!
 //! Lenient where OpenAI is: content as text or as parts, either name of the token limit, one stop
 //! text or several, unknown members ignored. Strict where money or meaning is at stake: a parameter
@@ -15,10 +15,11 @@ mod params;
 mod request;
 
 pub use answer::{
-    ChatAnswer, ChatChoice, ChatChunk, ChunkChoice, Credits, Delta, Extension, FinishReason, Model,
-    ModelList, Pricing, ReplyMessage, Usage,
+    Answer, Choice, ChoiceError, Chunk, ChunkChoice, Credits, Delta, Extension, FinishReason, Logprob, Model,
+    ModelList, Pricing, ReplyMessage, TopLogprob, Usage,
 };
 pub use error::ApiError;
 pub use request::{
-    ChatRequest, MAX_MESSAGES, MAX_REQUEST_BYTES, MAX_STOPS, Message, Role, SamplingDefaults, StreamOptions,
+    MAX_CHOICES, MAX_MESSAGES, MAX_REQUEST_BYTES, MAX_STOPS, Message, Prompt, PromptRequest, Role,
+    SamplingDefaults, Shape, StreamOptions,
 };

@@ -10,11 +10,11 @@ use crate::{
 use bytes::Bytes;
 use gristmill_audit::{SaltedHasher, salted_ids_digest};
 use gristmill_channel::{Payee, PayeeError, Phase, ReceiptParts, Spend};
-use gristmill_engine::{Event as Generated, Generation};
+use gristmill_engine::{Event as Generated, Generation, Logprobs};
 use gristmill_net::{
     Base64,
     http::RequestId,
-    openai::{ApiError, ChatChunk, Delta, Extension, FinishReason},
+    openai::{ApiError, Chunk, Delta, Extension, FinishReason, Logprob, Shape, TopLogprob},
     pay::{
         PaymentReceipt, PlacedOrder,
         stream::{Item, NeedVoucher, Start},
@@ -46,6 +46,7 @@ pub(crate) struct Delivery {
     pub(crate) model: Arc<ServedModel>,
     pub(crate) prompt_ids: Digest,
     pub(crate) prompt_tokens: u32,
+    pub(crate) shape: Shape,
     pub(crate) sampling: Sampling,
     pub(crate) nonce: Option<ProcessorNonce>,
     pub(crate) id: RequestId,
@@ -131,9 +132,10 @@ impl Delivery {
         }
     }
 
-    fn chunk(&self, delta: Delta, finish: Option<FinishReason>) -> ChatChunk {
-        ChatChunk::new(
-            &self.id.for_chat(),
+    fn chunk(&self, delta: Delta, finish: Option<FinishReason>) -> Chunk {
+        Chunk::new(
+            self.shape,
+            &self.id.of(self.shape),
             self.app.now_ms() / 1_000,
             &self.model.id.to_string(),
             delta,
@@ -163,14 +165,15 @@ impl Delivery {
                 () = events.closed() => return Err(Ended::Gone),
             };
             match event {
-                Some(Generated::Piece { ids, text, logprobs: _ }) => {
+                Some(Generated::Piece { ids, text, logprobs }) => {
                     self.progress.token();
                     self.pay(u64::try_from(ids.len()).unwrap_or(u64::MAX), delivered, events).await?;
                     delivered.text.update(text.as_bytes());
                     delivered.ids.extend_from_slice(&ids);
                     let delta = Delta { content: Some(text), ..Delta::default() };
                     let mut chunk = self.chunk(delta, None);
-                    chunk.gristmill = Some(Extension { ids, ..Extension::default() });
+                    let logprobs = logprobs.iter().map(wire).collect();
+                    chunk.gristmill = Some(Extension { ids, logprobs, ..Extension::default() });
                     self.send(events, Item::Chunk(Box::new(chunk))).await?;
                 }
                 Some(Generated::Done(done)) => {
@@ -286,6 +289,12 @@ impl Delivery {
             signed: Some(signed),
         }
     }
+}
+
+/// A token's log probabilities as they travel; the token itself is among the ids.
+fn wire(of: &Logprobs) -> Logprob {
+    let top = of.top.iter().map(|token| TopLogprob { id: token.id, logprob: token.logprob });
+    Logprob { logprob: of.drawn.logprob, top: top.collect() }
 }
 
 /// The counters' difference.

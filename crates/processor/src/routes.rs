@@ -28,7 +28,7 @@ use gristmill_metrics::Answers;
 use gristmill_net::{
     Base64,
     http::{RequestId, identify, read_body},
-    openai::{ApiError, MAX_REQUEST_BYTES},
+    openai::{ApiError, MAX_REQUEST_BYTES, Shape},
     pay::{Action, Cashier, Credential, PAYMENT_RECEIPT, PaymentReceipt, Refusal},
     peer::{ChannelState, LaneState, Quotes as QuoteList, UNKNOWN_CHANNEL},
 };
@@ -330,7 +330,8 @@ impl App {
 fn router(app: Arc<App>) -> Router {
     let answers = app.metrics.answers.clone();
     Router::new()
-        .route("/v1/chat/completions", post(chat).head(pay))
+        .route(Shape::Chat.path(), post(chat).head(pay))
+        .route(Shape::Text.path(), post(text).head(pay))
         .route("/v1/quotes", get(quotes))
         .route("/v1/channels/{id}", get(channel))
         .route("/v1/tokenizers/{digest}", get(tokenizer))
@@ -354,6 +355,19 @@ async fn chat(
     headers: HeaderMap,
     body: Body,
 ) -> Response {
+    answer(app, id, Shape::Chat, headers, body).await
+}
+
+async fn text(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    answer(app, id, Shape::Text, headers, body).await
+}
+
+async fn answer(app: Arc<App>, id: RequestId, shape: Shape, headers: HeaderMap, body: Body) -> Response {
     let credential = match Credential::read(&headers) {
         Ok(credential) => credential,
         Err(refusal) => return Refused::from(refusal).answer(&app, &[]),
@@ -368,7 +382,7 @@ async fn chat(
         Ok(body) => {
             let progress = Progress::begin(&app.metrics, &id);
             let span = progress.span();
-            let answer = async move { serve::chat(&app, credential, body, (id, progress)).await };
+            let answer = async move { serve::answer(&app, credential, shape, body, (id, progress)).await };
             to_the_end(answer.instrument(span)).await
         }
         Err(error) => ApiError::from(error).into_response(),
@@ -384,7 +398,7 @@ async fn to_the_end(answer: impl Future<Output = Response> + Send + 'static) -> 
     }
 }
 
-/// `HEAD` on the chat route: a voucher or an approval without a body.
+/// `HEAD` on these routes: a voucher or an approval without a body.
 async fn pay(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     match Credential::read(&headers) {
         Ok(Some(credential)) => to_the_end(async move { take_payment(&app, &credential).await }).await,

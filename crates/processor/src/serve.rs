@@ -13,10 +13,10 @@ use axum::response::Response;
 use bytes::Bytes;
 use gristmill_audit::{Seed, ids_digest, salted_digest, salted_ids_digest, user_seed_nonce};
 use gristmill_channel::{Ask, Authentic, LedgerView, Payee, Phase};
-use gristmill_engine::{Job, Prompt, Source, StartError};
+use gristmill_engine::{Job, Prompt as Words, Source, StartError};
 use gristmill_net::{
     http::RequestId,
-    openai::{ApiError, ChatRequest, SamplingDefaults},
+    openai::{ApiError, Prompt, PromptRequest, SamplingDefaults, Shape},
     pay::{Action, Credential, PlacedOrder, Refusal},
     sse,
 };
@@ -36,6 +36,8 @@ struct Prepared {
     quote: Arc<OwnQuote>,
     source: Source,
     prompt_ids: Vec<u32>,
+    shape: Shape,
+    top_logprobs: Option<u8>,
     sampling: Sampling,
     draw: Draw,
     ask: Ask,
@@ -53,15 +55,16 @@ enum Draw {
     },
 }
 
-/// Answers `POST /v1/chat/completions`.
-pub(crate) async fn chat(
+/// Answers `POST` on the route of a shape.
+pub(crate) async fn answer(
     app: &Arc<App>,
     credential: Option<Credential>,
+    shape: Shape,
     body: Bytes,
     of: (RequestId, Progress),
 ) -> Response {
     let mut offer = None;
-    let result = serve(app, credential, body, of, &mut offer).await;
+    let result = serve(app, credential, shape, body, of, &mut offer).await;
     result.unwrap_or_else(|refused| {
         let offers: Vec<_> = offer.iter().map(|quote: &Arc<OwnQuote>| &quote.offer).collect();
         refused.answer(app, &offers)
@@ -71,11 +74,12 @@ pub(crate) async fn chat(
 async fn serve(
     app: &Arc<App>,
     credential: Option<Credential>,
+    shape: Shape,
     body: Bytes,
     of: (RequestId, Progress),
     offer: &mut Option<Arc<OwnQuote>>,
 ) -> Result<Response, Refused> {
-    let request = ChatRequest::parse(&body)?;
+    let request = PromptRequest::parse(&body, shape)?;
     let unknown = || ApiError::unknown_model(&request.model);
     let model = request.model.parse().ok().and_then(|id| app.shelf.get(&id)).ok_or_else(unknown)?;
     *offer = Some(app.quote(&model).await?);
@@ -102,23 +106,29 @@ async fn serve(
 fn prepare(
     model: Arc<ServedModel>,
     quote: Arc<OwnQuote>,
-    request: &ChatRequest,
+    request: &PromptRequest,
     placed: &PlacedOrder,
     authentic: Authentic,
 ) -> Result<Prepared, Refused> {
-    let messages: Vec<ChatMessage> = request
-        .messages
-        .iter()
-        .map(|message| ChatMessage {
-            role: message.role.as_str().to_owned(),
-            content: message.content.clone(),
-        })
-        .collect();
-    let prompt_ids = model
-        .tokenizer
-        .encode_chat(&messages)
-        .map_err(|error| ApiError::invalid("messages", error.to_string()))?;
-    request.check_sampler(quote.signed.body.is_recomputable())?;
+    if request.n != 1 {
+        let why = "a paid request has one answer; a gateway asks for each on a lane of its own";
+        return Err(ApiError::unsupported("n", why).into());
+    }
+    let (words, encoded) = match &request.prompt {
+        Prompt::Messages(messages) => {
+            let said = messages.iter().map(|message| ChatMessage {
+                role: message.role.as_str().to_owned(),
+                content: message.content.clone(),
+            });
+            let messages: Vec<ChatMessage> = said.collect();
+            let encoded = model.tokenizer.encode_chat(&messages);
+            (Words::Chat(messages), encoded)
+        }
+        Prompt::Text(text) => (Words::Text(text.clone()), model.tokenizer.encode(text)),
+    };
+    let prompt_ids =
+        encoded.map_err(|error| ApiError::invalid(param_of(request.shape()), error.to_string()))?;
+    request.check_engine(quote.signed.body.is_recomputable())?;
     let limits = &quote.signed.body.limits;
     let prompt_tokens = u32::try_from(prompt_ids.len()).unwrap_or(u32::MAX);
     let sampling = request.sampling(prompt_tokens, limits, &SamplingDefaults::default())?;
@@ -142,13 +152,17 @@ fn prepare(
         None if quote.has_nonce() => Draw::Joint { prompt },
         None => return Err(no_nonce()),
     };
-    let source = Source {
-        prompt: Prompt::Chat(messages),
-        top_p: request.top_p,
-        top_k: request.top_k,
-        seed: request.seed,
-    };
-    Ok(Prepared { model, quote, source, prompt_ids, sampling, draw, ask, authentic })
+    let source = Source { prompt: words, top_p: request.top_p, top_k: request.top_k, seed: request.seed };
+    let (shape, top_logprobs) = (request.shape(), request.top_logprobs);
+    Ok(Prepared { model, quote, source, prompt_ids, shape, top_logprobs, sampling, draw, ask, authentic })
+}
+
+/// The parameter that holds the prompt.
+const fn param_of(shape: Shape) -> &'static str {
+    match shape {
+        Shape::Chat => "messages",
+        Shape::Text => "prompt",
+    }
 }
 
 /// No request can start under the quote any more.
@@ -223,7 +237,7 @@ async fn start(
             seed: *seed,
             window: usize::try_from(prepared.quote.signed.body.limits.window_tokens).unwrap_or(1),
             stop_at_eos: true,
-            top_logprobs: None,
+            top_logprobs: prepared.top_logprobs,
             source: Some(prepared.source.clone()),
         })
     });
@@ -242,6 +256,7 @@ async fn start(
         model: Arc::clone(&prepared.model),
         prompt_ids: salted_ids_digest(&placed.order.body.salt, &prepared.prompt_ids),
         prompt_tokens: u32::try_from(prepared.prompt_ids.len()).unwrap_or(u32::MAX),
+        shape: prepared.shape,
         sampling: prepared.sampling,
         nonce: drawn.and_then(|(_, nonce)| nonce),
         id,
@@ -253,7 +268,7 @@ async fn start(
             tokio::spawn(deliver(delivery, generation, events).in_current_span());
             return Ok(sse::response(ReceiverStream::new(stream), sse::KEEP_ALIVE));
         }
-        Some(Err(error)) => engine_error(&error).into(),
+        Some(Err(error)) => engine_error(&error, prepared.shape).into(),
         None => no_nonce(),
     };
     // Nothing was delivered: the receipt says so and frees the lane.
@@ -261,13 +276,14 @@ async fn start(
     Err(failed)
 }
 
-fn engine_error(error: &StartError) -> ApiError {
+fn engine_error(error: &StartError, shape: Shape) -> ApiError {
     match error {
         StartError::Busy { .. } => ApiError::unavailable("All places are taken at the moment; try again.", 1),
         StartError::EmptyPrompt | StartError::PromptTooLong { .. } | StartError::UnknownToken { .. } => {
-            ApiError::invalid("messages", error.to_string())
+            ApiError::invalid(param_of(shape), error.to_string())
         }
         StartError::Text(_) => ApiError::invalid("stop", error.to_string()),
+        StartError::Unsupported(_) => ApiError::invalid("model", error.to_string()),
         other => ApiError::internal(other.to_string()),
     }
 }

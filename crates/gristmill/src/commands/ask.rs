@@ -7,7 +7,7 @@ use crate::{
     output::{Output, dim},
 };
 use clap::Args;
-use gristmill_net::openai::{ChatAnswer, FinishReason};
+use gristmill_net::openai::{Answer, FinishReason};
 use serde_json::{Map, Value, json};
 use std::time::Instant;
 
@@ -50,15 +50,14 @@ impl Ask {
             body.insert("seed".into(), json!(seed));
         }
         let started = Instant::now();
-        let answer: ChatAnswer =
-            Endpoint::new(&running)?.post("/chat/completions", &Value::Object(body)).await?;
+        let answer: Answer = Endpoint::new(&running)?.post("/chat/completions", &Value::Object(body)).await?;
         let seconds = started.elapsed().as_secs_f64();
         let incomplete = || {
             Failure::new("the gateway's answer lacks its text, usage or receipt")
                 .next("see whether gateway and command are of one version: gristmill --version")
         };
         let choice = answer.choices.first().ok_or_else(incomplete)?;
-        let text = choice.message.content.clone().ok_or_else(incomplete)?;
+        let text = choice.content().map(str::to_owned).ok_or_else(incomplete)?;
         let finish = choice.finish_reason;
         let usage = answer.usage.ok_or_else(incomplete)?;
         let cost = usage.cost.ok_or_else(incomplete)?.0;

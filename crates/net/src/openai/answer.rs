@@ -1,5 +1,6 @@
-//! Answers: plain, in chunks, and the list of models.
+//! Answers, to chats and to texts: plain, in chunks; and the list of models.
 
+use super::Shape;
 use gristmill_types::{AccountId, Amount, Digest, Finish, Unit};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -81,18 +82,55 @@ impl Usage {
     }
 }
 
+/// How likely the model found one of the likeliest tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TopLogprob {
+    /// The token.
+    pub id: u32,
+    /// The natural logarithm of its probability.
+    pub logprob: f32,
+}
+
+/// How likely the model found a token that was drawn, and its rivals.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Logprob {
+    /// Of the token itself.
+    pub logprob: f32,
+    /// Of the likeliest, as many as were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub top: Vec<TopLogprob>,
+}
+
 /// What we add to OpenAI's answers. Stock clients keep or ignore it.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Extension {
     /// The token ids of this delta; from a processor to a gateway, never further.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub ids: Vec<u32>,
+    /// Their log probabilities, where they were asked for; from a processor to a gateway.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub logprobs: Vec<Logprob>,
     /// The receipt of this answer; from a gateway to its client, with the last of an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub receipt: Option<Digest>,
+    /// All receipts, where several answers were asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub receipts: Vec<Digest>,
     /// Who answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub processor: Option<AccountId>,
+    /// Why a choice among several ended with `error`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<ChoiceError>,
+}
+
+/// A choice that failed where others did not.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChoiceError {
+    /// Which.
+    pub index: u32,
+    /// Why.
+    pub message: String,
 }
 
 /// The message of a plain answer.
@@ -107,33 +145,57 @@ pub struct ReplyMessage {
     pub refusal: Option<String>,
 }
 
-/// The one choice of a plain answer.
+/// One choice of a plain answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChatChoice {
-    /// Always 0.
+pub struct Choice {
+    /// Which of the answers that were asked for.
     pub index: u32,
-    /// What was said.
-    pub message: ReplyMessage,
-    /// Always null.
+    /// What was said, in a chat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<ReplyMessage>,
+    /// What was said, to a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Log probabilities in the shape's form, where they were asked for.
     #[serde(default)]
     pub logprobs: Option<serde_json::Value>,
     /// Why it ended.
     pub finish_reason: Option<FinishReason>,
 }
 
+impl Choice {
+    /// A whole answer.
+    pub fn new(shape: Shape, index: u32, content: String, finish: FinishReason) -> Self {
+        let (message, text) = match shape {
+            Shape::Chat => {
+                let role = "assistant".to_owned();
+                (Some(ReplyMessage { role, content: Some(content), refusal: None }), None)
+            }
+            Shape::Text => (None, Some(content)),
+        };
+        Self { index, message, text, logprobs: None, finish_reason: Some(finish) }
+    }
+
+    /// What was said.
+    pub fn content(&self) -> Option<&str> {
+        let message = self.message.as_ref();
+        message.and_then(|message| message.content.as_deref()).or(self.text.as_deref())
+    }
+}
+
 /// A plain answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChatAnswer {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
     /// The request's id.
     pub id: String,
-    /// Always `chat.completion`.
+    /// `chat.completion` or `text_completion`.
     pub object: String,
     /// Unix time in seconds.
     pub created: u64,
     /// The model as it was asked for.
     pub model: String,
-    /// One choice.
-    pub choices: Vec<ChatChoice>,
+    /// As many as were asked for.
+    pub choices: Vec<Choice>,
     /// What was used.
     pub usage: Option<Usage>,
     /// What we add.
@@ -141,19 +203,14 @@ pub struct ChatAnswer {
     pub gristmill: Option<Extension>,
 }
 
-impl ChatAnswer {
-    /// A whole answer.
-    pub fn new(id: String, created: u64, model: String, content: String, finish: FinishReason) -> Self {
-        let message = ReplyMessage { role: "assistant".to_owned(), content: Some(content), refusal: None };
-        Self {
-            id,
-            object: "chat.completion".to_owned(),
-            created,
-            model,
-            choices: vec![ChatChoice { index: 0, message, logprobs: None, finish_reason: Some(finish) }],
-            usage: None,
-            gristmill: None,
-        }
+impl Answer {
+    /// An answer in this shape.
+    pub fn new(shape: Shape, id: String, created: u64, model: String, choices: Vec<Choice>) -> Self {
+        let object = match shape {
+            Shape::Chat => "chat.completion",
+            Shape::Text => "text_completion",
+        };
+        Self { id, object: object.to_owned(), created, model, choices, usage: None, gristmill: None }
     }
 }
 
@@ -171,11 +228,15 @@ pub struct Delta {
 /// The one choice of a chunk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChunkChoice {
-    /// Always 0.
+    /// Which of the answers that were asked for.
     pub index: u32,
-    /// What this chunk adds.
-    pub delta: Delta,
-    /// Always null.
+    /// What this chunk adds to a chat.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delta: Option<Delta>,
+    /// What it adds to a text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text: Option<String>,
+    /// Log probabilities in the shape's form, where they were asked for.
     #[serde(default)]
     pub logprobs: Option<serde_json::Value>,
     /// Why the answer ended; null until then.
@@ -184,11 +245,11 @@ pub struct ChunkChoice {
 }
 
 /// One chunk of a streamed answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChatChunk {
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Chunk {
     /// The request's id.
     pub id: String,
-    /// Always `chat.completion.chunk`.
+    /// `chat.completion.chunk` or `text_completion`.
     pub object: String,
     /// Unix time in seconds.
     pub created: u64,
@@ -204,22 +265,37 @@ pub struct ChatChunk {
     pub gristmill: Option<Extension>,
 }
 
-impl ChatChunk {
-    /// A chunk with one choice.
-    pub fn new(id: &str, created: u64, model: &str, delta: Delta, finish: Option<FinishReason>) -> Self {
-        let choice = ChunkChoice { index: 0, delta, logprobs: None, finish_reason: finish };
-        Self { choices: vec![choice], ..Self::without_choice(id, created, model) }
+impl Chunk {
+    /// A chunk that adds this to one choice. The role goes with chats only.
+    pub fn new(
+        shape: Shape,
+        id: &str,
+        created: u64,
+        model: &str,
+        delta: Delta,
+        finish: Option<FinishReason>,
+    ) -> Self {
+        let (delta, text) = match shape {
+            Shape::Chat => (Some(delta), None),
+            Shape::Text => (None, Some(delta.content.unwrap_or_default())),
+        };
+        let choice = ChunkChoice { index: 0, delta, text, logprobs: None, finish_reason: finish };
+        Self { choices: vec![choice], ..Self::without_choice(shape, id, created, model) }
     }
 
     /// The last chunk, which carries the usage and no choice.
-    pub fn of_usage(id: &str, created: u64, model: &str, usage: Usage) -> Self {
-        Self { usage: Some(usage), ..Self::without_choice(id, created, model) }
+    pub fn of_usage(shape: Shape, id: &str, created: u64, model: &str, usage: Usage) -> Self {
+        Self { usage: Some(usage), ..Self::without_choice(shape, id, created, model) }
     }
 
-    fn without_choice(id: &str, created: u64, model: &str) -> Self {
+    fn without_choice(shape: Shape, id: &str, created: u64, model: &str) -> Self {
+        let object = match shape {
+            Shape::Chat => "chat.completion.chunk",
+            Shape::Text => "text_completion",
+        };
         Self {
             id: id.to_owned(),
-            object: "chat.completion.chunk".to_owned(),
+            object: object.to_owned(),
             created,
             model: model.to_owned(),
             choices: Vec::new(),
@@ -230,7 +306,9 @@ impl ChatChunk {
 
     /// The text that this chunk adds.
     pub fn text(&self) -> &str {
-        self.choices.first().and_then(|choice| choice.delta.content.as_deref()).unwrap_or_default()
+        let Some(choice) = self.choices.first() else { return "" };
+        let delta = choice.delta.as_ref().and_then(|delta| delta.content.as_deref());
+        delta.or(choice.text.as_deref()).unwrap_or_default()
     }
 
     /// The chunk as an event of a stream.
@@ -312,7 +390,7 @@ impl axum::response::IntoResponse for ModelList {
     }
 }
 
-impl axum::response::IntoResponse for ChatAnswer {
+impl axum::response::IntoResponse for Answer {
     fn into_response(self) -> axum::response::Response {
         super::error::json(&self)
     }
@@ -352,7 +430,8 @@ mod tests {
 
     #[test]
     fn a_plain_answer() {
-        let mut answer = ChatAnswer::new("c-1".into(), 7, "m".into(), "hi".into(), FinishReason::Stop);
+        let choice = Choice::new(Shape::Chat, 0, "hi".into(), FinishReason::Stop);
+        let mut answer = Answer::new(Shape::Chat, "c-1".into(), 7, "m".into(), vec![choice]);
         answer.usage = Some(Usage::new(3, 2, Unit::Token, Some(Amount::from_grains(12_300_000))));
         answer.gristmill = Some(Extension { receipt: Some(Digest::new([1; 32])), ..Extension::default() });
         let json = serde_json::to_value(&answer).unwrap();
@@ -370,14 +449,39 @@ mod tests {
                 "gristmill": {"receipt": "01".repeat(32)},
             })
         );
-        assert_eq!(serde_json::from_value::<ChatAnswer>(json).unwrap(), answer);
+        assert_eq!(serde_json::from_value::<Answer>(json).unwrap(), answer);
+    }
+
+    #[test]
+    fn answers_to_texts() {
+        let choice = Choice::new(Shape::Text, 1, "hi".into(), FinishReason::Length);
+        let answer = Answer::new(Shape::Text, "c-1".into(), 7, "m".into(), vec![choice]);
+        let json = serde_json::to_value(&answer).unwrap();
+        assert_eq!(
+            json,
+            json!({
+                "id": "c-1", "object": "text_completion", "created": 7, "model": "m",
+                "choices": [{"index": 1, "text": "hi", "logprobs": null, "finish_reason": "length"}],
+                "usage": null,
+            })
+        );
+        let delta = Delta { role: Some("assistant".into()), content: Some("hi".into()) };
+        let chunk = Chunk::new(Shape::Text, "c-1", 7, "m", delta, None);
+        let json = serde_json::to_value(&chunk).unwrap();
+        assert_eq!(
+            json["choices"],
+            json!([{"index": 0, "text": "hi", "logprobs": null, "finish_reason": null}])
+        );
+        assert_eq!((chunk.text(), serde_json::from_value::<Chunk>(json).unwrap()), ("hi", chunk.clone()));
     }
 
     #[test]
     fn chunks() {
         let delta = Delta { role: None, content: Some("hi".into()) };
-        let mut chunk = ChatChunk::new("c-1", 7, "m", delta, None);
-        chunk.gristmill = Some(Extension { ids: vec![5, 6], ..Extension::default() });
+        let mut chunk = Chunk::new(Shape::Chat, "c-1", 7, "m", delta, None);
+        let top = vec![TopLogprob { id: 9, logprob: -0.25 }];
+        let logprobs = vec![Logprob { logprob: -1.5, top }, Logprob { logprob: 0.0, top: Vec::new() }];
+        chunk.gristmill = Some(Extension { ids: vec![5, 6], logprobs, ..Extension::default() });
         let json = serde_json::to_value(&chunk).unwrap();
         assert_eq!(
             json,
@@ -386,11 +490,14 @@ mod tests {
                 "choices": [
                     {"index": 0, "delta": {"content": "hi"}, "logprobs": null, "finish_reason": null}
                 ],
-                "gristmill": {"ids": [5, 6]},
+                "gristmill": {
+                    "ids": [5, 6],
+                    "logprobs": [{"logprob": -1.5, "top": [{"id": 9, "logprob": -0.25}]}, {"logprob": 0.0}],
+                },
             })
         );
         assert_eq!(chunk.text(), "hi");
-        let last = ChatChunk::of_usage("c-1", 7, "m", Usage::new(1, 2, Unit::Byte, None));
+        let last = Chunk::of_usage(Shape::Chat, "c-1", 7, "m", Usage::new(1, 2, Unit::Byte, None));
         let json = serde_json::to_value(&last).unwrap();
         assert_eq!((&json["choices"], &json["usage"]["unit"]), (&json!([]), &json!("byte")));
         assert!(last.to_event().starts_with(b"data: {\"id\":\"c-1\""));

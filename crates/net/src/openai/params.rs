@@ -135,8 +135,9 @@ fn never(_: &Value) -> bool {
     false
 }
 
-const ONE_ANSWER: &str = "each request gets one answer; send it again for another";
-const NO_LOGPROBS: &str = "probabilities of tokens are not returned";
+const EVERY_ANSWER: &str = "every answer is paid for and returned; ask for several with 'n'";
+const ANSWER_ALONE: &str = "the answer is returned alone; put the prompt in front of it yourself";
+const NO_END: &str = "the models here go on from a prompt, and do not write towards a given end";
 const NO_TOOLS: &str = "the models here do not call tools; leave them out";
 pub(super) const ONE_SAMPLER: &str =
     "every paid answer can be recomputed, and its sampler knows 'temperature', 'top_k' and 'seed' only";
@@ -145,10 +146,9 @@ const TEXT_ONLY: &str = "prompts and answers are text";
 /// Parameter, the values of it that change nothing, and why others are refused. A null is always
 /// accepted.
 const UNSUPPORTED: &[(&str, Neutral, &str)] = &[
-    ("n", one, ONE_ANSWER),
-    ("best_of", one, ONE_ANSWER),
-    ("logprobs", no, NO_LOGPROBS),
-    ("top_logprobs", zero, NO_LOGPROBS),
+    ("best_of", one, EVERY_ANSWER),
+    ("echo", no, ANSWER_ALONE),
+    ("suffix", never, NO_END),
     ("tools", empty, NO_TOOLS),
     ("tool_choice", no_choice, NO_TOOLS),
     ("functions", empty, NO_TOOLS),

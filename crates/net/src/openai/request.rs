@@ -1,4 +1,4 @@
-//! Chat requests: read with care, written for a processor.
+//! Requests for answers: chats and texts, read with care, written for a processor.
 
 use super::{
     ApiError,
@@ -15,6 +15,13 @@ pub const MAX_MESSAGES: usize = 1_024;
 /// The most stop texts of one request.
 pub const MAX_STOPS: usize = 4;
 
+/// The most answers to one request. Each is bought on a lane of its own, of which there are 64.
+pub const MAX_CHOICES: u32 = 16;
+
+/// How long an answer to a text is unless the request says: as long as with OpenAI.
+const TEXT_TOKENS: u32 = 16;
+/// The most log probabilities beside that of the token itself, as with OpenAI's chats.
+const MAX_LOGPROBS: u32 = 20;
 const MAX_MODEL_BYTES: usize = 256;
 const MAX_STOP_BYTES: usize = 256;
 const MAX_TOP_K: u32 = 64;
@@ -58,13 +65,48 @@ pub struct StreamOptions {
     pub include_usage: bool,
 }
 
-/// A chat request that was read and can be honoured. Written, it is an OpenAI request again.
+/// What is to be answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub enum Prompt {
+    /// A conversation, of which the chat template makes one text.
+    #[serde(rename = "messages")]
+    Messages(Vec<Message>),
+    /// A text to go on from, as it stands.
+    #[serde(rename = "prompt")]
+    Text(String),
+}
+
+/// In which of OpenAI's two shapes a request and its answer are: those of `/v1/chat/completions` or of
+/// the older `/v1/completions`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Messages.
+    Chat,
+    /// Text.
+    Text,
+}
+
+impl Shape {
+    /// The route of such requests.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Chat => "/v1/chat/completions",
+            Self::Text => "/v1/completions",
+        }
+    }
+}
+
+/// A request for an answer that was read and can be honoured. Written, it is an OpenAI request again.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct ChatRequest {
+pub struct PromptRequest {
     /// The model: a name at a gateway, a version id at a processor.
     pub model: String,
-    /// The conversation, at least one message.
-    pub messages: Vec<Message>,
+    /// What is to be answered.
+    #[serde(flatten)]
+    pub prompt: Prompt,
+    /// How many answers; at a processor always one.
+    #[serde(skip_serializing_if = "is_one")]
+    pub n: u32,
     /// Whether the answer comes in chunks.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stream: bool,
@@ -81,7 +123,7 @@ pub struct ChatRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_k: Option<u8>,
     /// The share of probability of which the likeliest tokens take part, below 1. Only servers that draw
-    /// by themselves heed it: see [`check_sampler`](Self::check_sampler).
+    /// by themselves heed it: see [`check_engine`](Self::check_engine).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f64>,
     /// Fixes the consumer's share of the draw, and leaves out the processor's.
@@ -90,6 +132,31 @@ pub struct ChatRequest {
     /// Texts that end the answer, at most four.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stop: Vec<String>,
+    /// Whether each token comes with its log probability, and with those of how many of the likeliest.
+    /// The two shapes ask for it differently.
+    #[serde(skip)]
+    pub top_logprobs: Option<u8>,
+}
+
+/// The request as it is written.
+#[derive(Serialize)]
+struct Written<'a> {
+    #[serde(flatten)]
+    request: &'a PromptRequest,
+    #[serde(flatten)]
+    logprobs: Option<Wish>,
+}
+
+/// How log probabilities are asked for.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Wish {
+    Chat { logprobs: bool, top_logprobs: u8 },
+    Text { logprobs: u8 },
+}
+
+fn is_one(count: &u32) -> bool {
+    *count == 1
 }
 
 /// What applies where a request says nothing.
@@ -108,45 +175,76 @@ impl Default for SamplingDefaults {
     }
 }
 
-impl ChatRequest {
-    /// Reads the body of a request.
-    pub fn parse(body: &[u8]) -> Result<Self, ApiError> {
+impl PromptRequest {
+    /// Reads the body of a request in this shape.
+    pub fn parse(body: &[u8], shape: Shape) -> Result<Self, ApiError> {
         if body.len() > MAX_REQUEST_BYTES {
             return Err(ApiError::too_large(MAX_REQUEST_BYTES));
         }
         let mut params = Params::parse(body)?;
         let model = read_model(&mut params)?;
-        let messages = read_messages(&mut params)?;
+        let prompt = match shape {
+            Shape::Chat => Prompt::Messages(read_messages(&mut params)?),
+            Shape::Text => Prompt::Text(read_text(&mut params)?),
+        };
         params.refuse_unsupported()?;
         let stream = params.boolean("stream")?.unwrap_or(false);
+        let max_tokens = read_max_tokens(&mut params)?;
         let request = Self {
             model,
-            messages,
+            prompt,
+            n: params.integer("n", 1..=MAX_CHOICES)?.unwrap_or(1),
             stream,
             stream_options: read_stream_options(&mut params, stream)?,
-            max_tokens: read_max_tokens(&mut params)?,
+            max_tokens: match shape {
+                Shape::Chat => max_tokens,
+                Shape::Text => Some(max_tokens.unwrap_or(TEXT_TOKENS)),
+            },
             temperature: params.number("temperature", 0.0..=2.0)?,
             top_k: params.integer("top_k", 1..=MAX_TOP_K)?.and_then(|k| u8::try_from(k).ok()),
             // All of the probability is what there is without it.
             top_p: params.number("top_p", 0.0..=1.0)?.filter(|share| *share < 1.0),
             seed: params.seed("seed")?,
             stop: read_stops(&mut params)?,
+            top_logprobs: match shape {
+                Shape::Chat => read_chat_logprobs(&mut params)?,
+                Shape::Text => {
+                    params.integer("logprobs", 0..=MAX_LOGPROBS)?.and_then(|k| u8::try_from(k).ok())
+                }
+            },
         };
         params.refuse_unknown()?;
         Ok(request)
     }
 
-    /// The body to send on. Equal requests have equal bytes.
-    pub fn to_body(&self) -> Vec<u8> {
-        serde_json::to_vec(self).unwrap_or_default()
+    /// The shape of the request, and of its answer.
+    pub const fn shape(&self) -> Shape {
+        match self.prompt {
+            Prompt::Messages(_) => Shape::Chat,
+            Prompt::Text(_) => Shape::Text,
+        }
     }
 
-    /// Refuses what the canonical sampler does not know, where answers are drawn by it.
-    pub fn check_sampler(&self, recomputable: bool) -> Result<(), ApiError> {
-        match self.top_p {
-            Some(_) if recomputable => Err(ApiError::unsupported("top_p", ONE_SAMPLER)),
-            _ => Ok(()),
+    /// The body to send on. Equal requests have equal bytes.
+    pub fn to_body(&self) -> Vec<u8> {
+        let logprobs = self.top_logprobs.map(|top| match self.shape() {
+            Shape::Chat => Wish::Chat { logprobs: true, top_logprobs: top },
+            Shape::Text => Wish::Text { logprobs: top },
+        });
+        serde_json::to_vec(&Written { request: self, logprobs }).unwrap_or_default()
+    }
+
+    /// Refuses what the engine behind a quote cannot do: `top_p`, where answers are drawn by the
+    /// canonical sampler, and log probabilities, where they are not.
+    pub fn check_engine(&self, recomputable: bool) -> Result<(), ApiError> {
+        if recomputable && self.top_p.is_some() {
+            return Err(ApiError::unsupported("top_p", ONE_SAMPLER));
         }
+        if !recomputable && self.top_logprobs.is_some() {
+            let why = "this model is another server's, and its tokens are not known here";
+            return Err(ApiError::unsupported("logprobs", why));
+        }
+        Ok(())
     }
 
     /// Whether the usage is wanted in a last chunk.
@@ -257,6 +355,33 @@ fn read_parts(index: usize, parts: &[Value]) -> Result<String, ApiError> {
         content.push_str(text);
     }
     Ok(content)
+}
+
+/// A text, alone or in a list.
+fn read_text(params: &mut Params) -> Result<String, ApiError> {
+    match params.take("prompt") {
+        Some(Value::String(text)) => Ok(text),
+        Some(Value::Array(list)) => match <[Value; 1]>::try_from(list) {
+            Ok([Value::String(text)]) => Ok(text),
+            Ok(_) => {
+                Err(ApiError::unsupported("prompt", "prompts are text; lists of token ids are not read"))
+            }
+            Err(_) => Err(ApiError::unsupported("prompt", "each request has one prompt; send one for each")),
+        },
+        Some(_) => Err(ApiError::invalid("prompt", "'prompt' is text.")),
+        None => Err(ApiError::missing("prompt")),
+    }
+}
+
+fn read_chat_logprobs(params: &mut Params) -> Result<Option<u8>, ApiError> {
+    let wanted = params.boolean("logprobs")?.unwrap_or(false);
+    let top = params.integer("top_logprobs", 0..=MAX_LOGPROBS)?;
+    match top {
+        Some(1..) if !wanted => {
+            Err(ApiError::invalid("top_logprobs", "'top_logprobs' goes with \"logprobs\": true only."))
+        }
+        _ => Ok(wanted.then(|| top.and_then(|top| u8::try_from(top).ok()).unwrap_or(0))),
+    }
 }
 
 fn read_stream_options(params: &mut Params, stream: bool) -> Result<Option<StreamOptions>, ApiError> {

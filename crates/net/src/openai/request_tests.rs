@@ -10,8 +10,8 @@ fn with(extra: Value) -> Vec<u8> {
     serde_json::to_vec(&request).unwrap()
 }
 
-fn parse(extra: Value) -> Result<ChatRequest, ApiError> {
-    ChatRequest::parse(&with(extra))
+fn parse(extra: Value) -> Result<PromptRequest, ApiError> {
+    PromptRequest::parse(&with(extra), Shape::Chat)
 }
 
 fn limits(context_tokens: u32, output_tokens: u32) -> Limits {
@@ -22,7 +22,7 @@ fn limits(context_tokens: u32, output_tokens: u32) -> Limits {
 fn a_plain_request() {
     let request = parse(json!({})).unwrap();
     assert_eq!(request.model, "m");
-    assert_eq!(request.messages, vec![Message { role: Role::User, content: "hi".into() }]);
+    assert_eq!(request.prompt, Prompt::Messages(vec![Message { role: Role::User, content: "hi".into() }]));
     assert!(!request.stream && request.stop.is_empty() && request.seed.is_none());
     assert_eq!(request.to_body(), br#"{"model":"m","messages":[{"role":"user","content":"hi"}]}"#);
 }
@@ -37,7 +37,8 @@ fn lenient_where_openai_is() {
     let request =
         parse(json!({"messages": messages, "user": "u", "metadata": {"deep": [1]}, "made_up": null}))
             .unwrap();
-    let said: Vec<_> = request.messages.iter().map(|m| (m.role, m.content.as_str())).collect();
+    let Prompt::Messages(messages) = request.prompt else { panic!("a chat") };
+    let said: Vec<_> = messages.iter().map(|m| (m.role, m.content.as_str())).collect();
     assert_eq!(said, [(Role::System, "ab"), (Role::Assistant, "c"), (Role::User, "")]);
 
     for (extra, stops) in [
@@ -76,11 +77,9 @@ fn values_that_change_nothing_are_accepted() {
 #[test]
 fn what_would_change_the_answer_is_refused_by_name() {
     for (name, value) in [
-        ("n", json!(2)),
-        ("n", json!("1")),
         ("best_of", json!(3)),
-        ("logprobs", json!(true)),
-        ("top_logprobs", json!(5)),
+        ("echo", json!(true)),
+        ("suffix", json!("end")),
         ("tools", json!([{"type": "function"}])),
         ("tool_choice", json!("required")),
         ("functions", json!([{}])),
@@ -114,11 +113,11 @@ fn what_would_change_the_answer_is_refused_by_name() {
 fn top_p_is_for_upstreams() {
     let request = parse(json!({"top_p": 0.9})).unwrap();
     assert_eq!(request.top_p, Some(0.9));
-    let error = request.check_sampler(true).unwrap_err();
+    let error = request.check_engine(true).unwrap_err();
     assert_eq!(error.code.as_deref(), Some("unsupported_parameter"));
     assert!(error.message.contains("top_p") && error.message.contains("recomputed"), "{error}");
-    assert!(request.check_sampler(false).is_ok());
-    assert!(parse(json!({"top_p": 1})).unwrap().check_sampler(true).is_ok());
+    assert!(request.check_engine(false).is_ok());
+    assert!(parse(json!({"top_p": 1})).unwrap().check_engine(true).is_ok());
 }
 
 #[test]
@@ -158,6 +157,13 @@ fn wrong_values_are_refused_by_name() {
         (json!({"top_p": -0.1}), "top_p"),
         (json!({"top_p": 1.1}), "top_p"),
         (json!({"top_p": "half"}), "top_p"),
+        (json!({"n": 0}), "n"),
+        (json!({"n": 17}), "n"),
+        (json!({"n": "1"}), "n"),
+        (json!({"logprobs": 3}), "logprobs"),
+        (json!({"logprobs": true, "top_logprobs": 21}), "top_logprobs"),
+        (json!({"top_logprobs": 5}), "top_logprobs"),
+        (json!({"logprobs": false, "top_logprobs": 5}), "top_logprobs"),
         (json!({"max_tokens": 0}), "max_tokens"),
         (json!({"max_tokens": -1}), "max_tokens"),
         (json!({"max_tokens": 1, "max_completion_tokens": 2}), "max_completion_tokens"),
@@ -178,13 +184,73 @@ fn wrong_values_are_refused_by_name() {
     }
 }
 
+fn text(extra: Value) -> Result<PromptRequest, ApiError> {
+    let mut request = json!({"model": "m", "prompt": "once"});
+    request.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+    PromptRequest::parse(&serde_json::to_vec(&request).unwrap(), Shape::Text)
+}
+
+#[test]
+fn texts() {
+    let request = text(json!({})).unwrap();
+    assert_eq!((&request.prompt, request.max_tokens), (&Prompt::Text("once".into()), Some(16)));
+    assert_eq!(request.to_body(), br#"{"model":"m","prompt":"once","max_tokens":16}"#);
+    for (extra, prompt) in [
+        (json!({"prompt": ["upon"], "echo": false, "suffix": null, "best_of": 1}), "upon"),
+        (json!({"prompt": ""}), ""),
+        (json!({"prompt": "\u{0}<s>"}), "\u{0}<s>"),
+    ] {
+        assert_eq!(text(extra).unwrap().prompt, Prompt::Text(prompt.into()));
+    }
+    for (extra, param, about) in [
+        (json!({"prompt": null}), "prompt", "prompt"),
+        (json!({"prompt": 7}), "prompt", "text"),
+        (json!({"prompt": [1, 2]}), "prompt", "one prompt"),
+        (json!({"prompt": [[1, 2]]}), "prompt", "token ids"),
+        (json!({"prompt": ["a", "b"]}), "prompt", "one prompt"),
+        (json!({"prompt": []}), "prompt", "one prompt"),
+        (json!({"echo": true}), "echo", "alone"),
+        (json!({"suffix": "end"}), "suffix", "end"),
+        (json!({"best_of": 2}), "best_of", "'n'"),
+        (json!({"logprobs": true}), "logprobs", "whole number"),
+        (json!({"logprobs": 21}), "logprobs", "20"),
+        (json!({"messages": []}), "messages", "not known"),
+    ] {
+        let error = text(extra).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some(param), "{error}");
+        assert!(error.message.contains(about), "{error}");
+    }
+    assert!(parse(json!({"prompt": "once"})).is_err());
+}
+
+#[test]
+fn log_probabilities() {
+    for (extra, top) in [
+        (json!({}), None),
+        (json!({"logprobs": false, "top_logprobs": 0}), None),
+        (json!({"logprobs": true}), Some(0)),
+        (json!({"logprobs": true, "top_logprobs": 20}), Some(20)),
+    ] {
+        let request = parse(extra).unwrap();
+        assert_eq!(request.top_logprobs, top);
+        assert!(request.check_engine(true).is_ok());
+        let refused = request.check_engine(false).err().and_then(|error| error.param);
+        assert_eq!(refused.as_deref(), top.map(|_| "logprobs"));
+    }
+    assert_eq!(text(json!({"logprobs": 0})).unwrap().top_logprobs, Some(0));
+    assert_eq!(
+        text(json!({"logprobs": 5})).unwrap().to_body(),
+        br#"{"model":"m","prompt":"once","max_tokens":16,"logprobs":5}"#
+    );
+}
+
 #[test]
 fn bodies_that_are_no_request() {
     for body in ["", "{", "[]", "7", "null", "{\"model\":\"m\"} x", &"[".repeat(1_000)] {
-        let error = ChatRequest::parse(body.as_bytes()).unwrap_err();
+        let error = PromptRequest::parse(body.as_bytes(), Shape::Chat).unwrap_err();
         assert_eq!(error.code.as_deref(), Some("malformed_body"), "{body}");
     }
-    let error = ChatRequest::parse(&vec![b' '; MAX_REQUEST_BYTES + 1]).unwrap_err();
+    let error = PromptRequest::parse(&vec![b' '; MAX_REQUEST_BYTES + 1], Shape::Text).unwrap_err();
     assert_eq!(error.status.as_u16(), 413);
 }
 
@@ -226,7 +292,9 @@ fn the_answer_is_limited_by_request_quote_and_context() {
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..256)) {
-        let _ = ChatRequest::parse(&body);
+        for shape in [Shape::Chat, Shape::Text] {
+            let _ = PromptRequest::parse(&body, shape);
+        }
     }
 
     #[test]
@@ -244,15 +312,22 @@ proptest! {
         seed: Option<i64>,
         max_tokens in prop::option::of(1u32..),
         stop in prop::collection::vec("\\PC{1,20}", 0..4),
+        top_logprobs in prop::option::of(0u8..=20),
+        n in 1u32..=16,
+        is_chat: bool,
         content in "\\PC{0,40}",
     ) {
-        let request = ChatRequest {
-            temperature, top_k, top_p, seed, max_tokens, stop,
-            messages: vec![Message { role: Role::System, content }],
+        let prompt = match is_chat {
+            true => Prompt::Messages(vec![Message { role: Role::System, content }]),
+            false => Prompt::Text(content),
+        };
+        let max_tokens = if is_chat { max_tokens } else { Some(max_tokens.unwrap_or(16)) };
+        let request = PromptRequest {
+            temperature, top_k, top_p, seed, max_tokens, stop, top_logprobs, n, prompt,
             stream: true,
             stream_options: Some(StreamOptions { include_usage: true }),
             model: "m".into(),
         };
-        prop_assert_eq!(ChatRequest::parse(&request.to_body()).unwrap(), request);
+        prop_assert_eq!(PromptRequest::parse(&request.to_body(), request.shape()).unwrap(), request);
     }
 }

@@ -15,7 +15,7 @@
 use super::{PaymentReceipt, ReceiptError, amount_text, read_amount};
 use crate::{
     Base64,
-    openai::{ApiError, ChatChunk},
+    openai::{ApiError, Chunk},
     sse::{self, DONE, Event},
 };
 use bytes::Bytes;
@@ -73,7 +73,7 @@ pub enum Item {
     /// The request began.
     Start(Start),
     /// A part of the answer.
-    Chunk(Box<ChatChunk>),
+    Chunk(Box<Chunk>),
     /// The promise is used up.
     NeedVoucher(NeedVoucher),
     /// The processor failed.
@@ -149,7 +149,7 @@ fn read_need(data: &str) -> Result<NeedVoucher, String> {
 
 /// A chunk or an error: both come as plain data, told apart by the member `error`.
 fn read_message(data: &str) -> Result<Item, String> {
-    match serde_json::from_str::<ChatChunk>(data) {
+    match serde_json::from_str::<Chunk>(data) {
         Ok(chunk) => Ok(Item::Chunk(Box::new(chunk))),
         Err(error) => {
             let value: serde_json::Value = serde_json::from_str(data).map_err(|error| error.to_string())?;

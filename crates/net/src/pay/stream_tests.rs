@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    openai::{Delta, Extension, FinishReason},
+    openai::{Delta, Extension, FinishReason, Shape},
     pay::{
         fixtures::{self, NOW},
         golden::pinned,
@@ -15,7 +15,7 @@ fn items() -> Vec<Item> {
     let claim = fixtures::claim();
     let nonce = ProcessorNonce { nonce: Digest::new([1; 32]), index: 3, path: vec![Digest::new([2; 32])] };
     let delta = Delta { role: Some("assistant".to_owned()), content: Some("four\n".to_owned()) };
-    let mut chunk = ChatChunk::new("r-1", 7, "m", delta, Some(FinishReason::Stop));
+    let mut chunk = Chunk::new(Shape::Chat, "r-1", 7, "m", delta, Some(FinishReason::Stop));
     chunk.gristmill = Some(Extension { ids: vec![5, 6], ..Extension::default() });
     vec![
         Item::Start(Start {

@@ -9,7 +9,7 @@ use gristmill_audit::{Seed, ids_digest, user_seed_nonce};
 use gristmill_engine::{Engine, Event, Generation, Job};
 use gristmill_net::{
     http::{RequestId, read_body},
-    openai::{ApiError, ChatChunk, ChatRequest, Delta, SamplingDefaults, Usage},
+    openai::{ApiError, Chunk, Delta, Prompt, PromptRequest, SamplingDefaults, Shape, Usage},
     sse,
 };
 use gristmill_tokenizer::ChatMessage;
@@ -84,9 +84,9 @@ struct Served {
 
 async fn chat(State(served): State<Arc<Served>>, body: Body) -> Result<Response, ApiError> {
     let body = read_body(body.into_data_stream(), MAX_BODY).await?;
-    let request = ChatRequest::parse(&body)?;
-    let messages: Vec<ChatMessage> = request
-        .messages
+    let request = PromptRequest::parse(&body, Shape::Chat)?;
+    let Prompt::Messages(messages) = &request.prompt else { return Err(ApiError::missing("messages")) };
+    let messages: Vec<ChatMessage> = messages
         .iter()
         .map(|message| ChatMessage {
             role: message.role.as_str().to_owned(),
@@ -119,15 +119,16 @@ async fn chat(State(served): State<Arc<Served>>, body: Body) -> Result<Response,
 }
 
 async fn deliver(mut generation: Generation, model: String, events: mpsc::Sender<Bytes>) {
-    let id = RequestId::random().for_chat();
+    let id = RequestId::random().of(Shape::Chat);
     while let Some(event) = generation.next().await {
         let bytes = match event {
             Event::Piece { text, .. } => {
-                ChatChunk::new(&id, 0, &model, Delta { content: Some(text), role: None }, None).to_event()
+                Chunk::new(Shape::Chat, &id, 0, &model, Delta { content: Some(text), role: None }, None)
+                    .to_event()
             }
             Event::Done(done) => {
                 let finish = Some(done.finish.into());
-                let mut chunk = ChatChunk::new(&id, 0, &model, Delta::default(), finish);
+                let mut chunk = Chunk::new(Shape::Chat, &id, 0, &model, Delta::default(), finish);
                 let (prompt, output) = (u64::from(done.prompt_tokens), u64::from(done.output_tokens));
                 chunk.usage = Some(Usage::new(prompt, output, Unit::Token, None));
                 chunk.to_event()

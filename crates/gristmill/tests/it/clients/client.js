@@ -25,6 +25,26 @@ async function main() {
   for await (const entry of client.models.list()) models.push(entry.id);
   assert.ok(models.includes(model));
 
+  const several = await client.chat.completions.create({
+    model, messages, temperature: 0, n: 2, logprobs: true, top_logprobs: 2,
+  });
+  assert.deepStrictEqual(several.choices.map((choice) => choice.message.content), ["forty-two", "forty-two"]);
+  const tokens = several.choices[1].logprobs.content;
+  assert.strictEqual(tokens.map((token) => token.token).join(""), "forty-two");
+  assert.ok(tokens.every((token) => token.logprob <= 0 && token.top_logprobs.length === 2));
+
+  const prompt = "<s>Spell 42 in English<|answer|>";
+  const whole = await client.completions.create({ model, prompt, temperature: 0 });
+  assert.strictEqual(whole.choices[0].text, "forty-two");
+  let streamed = "";
+  for await (const chunk of await client.completions.create({ model, prompt, temperature: 0, stream: true })) {
+    streamed += chunk.choices[0]?.text ?? "";
+    last = chunk;
+  }
+  assert.strictEqual(streamed, "forty-two");
+  assert.ok(last.choices[0].finish_reason === "stop" && last.usage.cost > 0);
+  await assert.rejects(client.completions.create({ model, prompt, echo: true }), (error) => error.status === 400);
+
   await assert.rejects(client.chat.completions.create({ model: "no/such", messages }), (error) => error.status === 404);
   console.log("ok");
 }
