@@ -18,6 +18,11 @@ pub trait Embedder: Send + Sync {
     /// What it is doing now, in requests.
     fn load(&self) -> Load;
 
+    /// Whether it takes requests at all. One that is full is up; one whose thread ended is not.
+    fn is_up(&self) -> bool {
+        true
+    }
+
     /// Starts one request of several inputs, or refuses it at once. Never waits.
     fn embed(&self, inputs: Vec<Vec<u32>>) -> Result<Embedding, StartError>;
 }

@@ -121,6 +121,10 @@ impl Embedder for CandleEmbedder {
         Load { running, queued: taken - running }
     }
 
+    fn is_up(&self) -> bool {
+        !self.inbox.is_closed()
+    }
+
     fn embed(&self, inputs: Vec<Vec<u32>>) -> Result<Embedding, StartError> {
         self.check(&inputs)?;
         if self.inbox.is_closed() {

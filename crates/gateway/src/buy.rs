@@ -20,7 +20,7 @@ use futures::{Stream, StreamExt as _};
 use gristmill_audit::user_seed_nonce;
 use gristmill_channel::{KeyId, PayerError, Received};
 use gristmill_net::{
-    openai::{Extension, FinishReason, Logprob, PromptRequest},
+    openai::{Extension, FinishReason, Logprob, PromptRequest, Shape},
     pay::{
         Action, Challenge, PaymentReceipt, PlacedOrder,
         stream::{Item, Start},
@@ -78,6 +78,8 @@ pub(crate) struct Purchase {
     events: Events,
     tokenizer: Arc<Tokenizer>,
     transcript: Transcript,
+    /// Its answer is vectors, and no tokens say what it has to be.
+    embeds: bool,
     /// Kept where log probabilities were asked for.
     tokens: Option<Tokens>,
     /// No more tokens can come.
@@ -256,6 +258,7 @@ async fn order(
         lane,
         traffic,
         transcript: Transcript::new(Arc::clone(&tokenizer), &sampling.stop)?,
+        embeds: shape == Shape::Embeddings,
         tokens: request.top_logprobs.map(|_| Tokens::new(Arc::clone(&tokenizer))),
         tokenizer,
         over: false,
@@ -369,7 +372,10 @@ impl Purchase {
         if !self.started {
             return Err(self.misbehaved("text came before the start"));
         }
-        if self.own_text(ids, text.len())? != text {
+        if self.embeds && !ids.is_empty() {
+            return Err(self.misbehaved("tokens came where vectors were asked for"));
+        }
+        if !self.embeds && self.own_text(ids, text.len())? != text {
             return Err(self.misbehaved("the token ids do not decode to the text"));
         }
         let tokens = u64::try_from(ids.len()).unwrap_or(u64::MAX);

@@ -14,6 +14,7 @@ mod answer;
 mod app;
 mod buy;
 mod config;
+mod embeddings;
 mod error;
 mod event;
 mod fund;

@@ -85,7 +85,7 @@ pub(crate) fn written(shape: Shape, tokens: &[Token]) -> Option<Value> {
             });
             json!({"content": content.collect::<Vec<_>>(), "refusal": null})
         }
-        Shape::Text => json!({
+        Shape::Text | Shape::Embeddings => json!({
             "tokens": tokens.iter().map(|token| text(&token.bytes)).collect::<Vec<_>>(),
             "token_logprobs": tokens.iter().map(|token| token.logprob).collect::<Vec<_>>(),
             "top_logprobs": tokens.iter().map(|token| {

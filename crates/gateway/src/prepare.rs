@@ -89,6 +89,7 @@ pub(crate) async fn prepare(
     };
     let challenge = app.market.challenge(app, seller, peer, &request).await?;
     let quote = &challenge.quote().body;
+    request.check_purpose(quote.is_for_embeddings())?;
     request.check_engine(quote.is_recomputable())?;
     let tokenizer = app.market.tokenizer(peer, &quote.tokenizer).await?;
     let prompt_ids = match &request.prompt {
@@ -100,6 +101,10 @@ pub(crate) async fn prepare(
             tokenizer.encode_chat(&said.collect::<Vec<_>>())?
         }
         Prompt::Text(text) => tokenizer.encode(text)?,
+        Prompt::Inputs(texts) => {
+            let each: Result<Vec<_>, _> = texts.iter().map(|text| tokenizer.encode(text)).collect();
+            each?.concat()
+        }
     };
     if prompt_ids.is_empty() {
         return Err(ApiError::invalid("prompt", "The prompt has no tokens; give some text.").into());

@@ -371,6 +371,7 @@ impl App {
             seed: None,
             stop: Vec::new(),
             top_logprobs: None,
+            encoding: Default::default(),
         };
         let expected = Expected {
             chain: self.ledger.chain(),

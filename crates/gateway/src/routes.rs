@@ -6,6 +6,7 @@ use crate::{
     app::App,
     buy::buy,
     config::Config,
+    embeddings::vectors,
     error::{BuyError, StartError},
     event::Event,
     keys,
@@ -29,7 +30,7 @@ use gristmill_ledger::Genesis;
 use gristmill_metrics::Answers;
 use gristmill_net::{
     http::{RequestId, identify, read_body},
-    openai::{ApiError, MAX_REQUEST_BYTES, Model, ModelList, PromptRequest, Shape},
+    openai::{ApiError, MAX_REQUEST_BYTES, Model, ModelList, Prompt, PromptRequest, Shape},
 };
 use gristmill_store::Store;
 use gristmill_types::{Amount, Digest};
@@ -157,6 +158,7 @@ fn router(app: Arc<App>) -> Router {
     Router::new()
         .route(Shape::Chat.path(), post(chat))
         .route(Shape::Text.path(), post(text))
+        .route(Shape::Embeddings.path(), post(embeddings))
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
         .route("/v1/key", get(key))
@@ -201,6 +203,15 @@ async fn text(
     answer(app, id, Shape::Text, headers, body).await
 }
 
+async fn embeddings(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
+    answer(app, id, Shape::Embeddings, headers, body).await
+}
+
 async fn answer(
     app: Arc<App>,
     id: RequestId,
@@ -225,6 +236,10 @@ async fn answer(
             return Ok::<_, BuyError>(stream(purchases, heading));
         }
         let gone = async move { drop(gone.await) };
+        if let Prompt::Inputs(inputs) = &request.prompt {
+            let list = vectors(purchases, heading, request.encoding, inputs.len(), gone).await?;
+            return Ok(list.into_response());
+        }
         Ok(Json(whole(purchases, heading, gone).await?).into_response())
     };
     let answer =

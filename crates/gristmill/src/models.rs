@@ -2,14 +2,20 @@
 
 use crate::{failure::Failure, home::Home};
 use anyhow::{Context as _, Result};
-use gristmill_tokenizer::TextBundle;
+use gristmill_engine::{
+    CandleEmbedder, CandleEngine, CandleOptions, Embedder as _, EmbedderOptions, Engine as _, Purpose,
+};
+use gristmill_processor::Compute;
+use gristmill_tokenizer::{TextBundle, Tokenizer};
 use gristmill_types::{Digest, Manifest, ManifestFile, ModelId};
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use std::{
     cell::Cell,
     fs::File,
     io::Read as _,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// Files of one version at most.
@@ -20,8 +26,42 @@ const LEFT_OUT: [&str; 3] = ["README.md", "LICENSE", "LICENSE.txt"];
 /// Told of every part of a folder that is read: its bytes.
 type Seen<'a> = &'a dyn Fn(u64);
 
-/// Hashes a folder into the manifest of a version. Hidden files, documents and subfolders are left out.
-fn manifest(folder: &Path, seen: Seen<'_>) -> Result<Manifest> {
+/// The list of parts of a model of sentence-transformers, each perhaps in a folder of its own.
+const MODULES: &str = "modules.json";
+
+/// Loads a model for what it is for.
+pub(crate) fn open(folder: &Path) -> Result<(Compute, Arc<Tokenizer>)> {
+    Ok(match Purpose::of(folder)? {
+        Purpose::Answers => {
+            let engine = CandleEngine::open(folder, &CandleOptions::default())?;
+            let tokenizer = Arc::clone(engine.tokenizer());
+            (Compute::Answers(Arc::new(engine)), tokenizer)
+        }
+        Purpose::Embeddings => {
+            let embedder = CandleEmbedder::open(folder, &EmbedderOptions::default())?;
+            let tokenizer = Arc::clone(embedder.tokenizer());
+            (Compute::Embeddings(Arc::new(embedder)), tokenizer)
+        }
+    })
+}
+
+/// The settings of parts in subfolders, as paths within the folder.
+fn parts(folder: &Path) -> Result<Vec<String>> {
+    let path = folder.join(MODULES);
+    let Ok(text) = std::fs::read(&path) else { return Ok(Vec::new()) };
+    let modules: Value =
+        serde_json::from_slice(&text).with_context(|| format!("reading {}", path.display()))?;
+    let named = modules.as_array().into_iter().flatten().filter_map(|module| module["path"].as_str());
+    let plain = |name: &&str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte))
+    };
+    let files = named.filter(plain).take(MAX_FILES).map(|name| format!("{name}/config.json"));
+    Ok(files.filter(|file| folder.join(file).is_file()).collect())
+}
+
+/// Hashes a folder into the manifest of a version. Hidden files, documents and subfolders are left out, but
+/// for settings that [`MODULES`] names.
+pub(crate) fn manifest(folder: &Path, seen: Seen<'_>) -> Result<Manifest> {
     let entries = std::fs::read_dir(folder).map_err(|error| {
         Failure::new(format!("cannot read the model folder {}: {error}", folder.display()))
             .next("give a folder with config.json, tokenizer.json and model.safetensors")
@@ -40,6 +80,9 @@ fn manifest(folder: &Path, seen: Seen<'_>) -> Result<Manifest> {
                 .into());
         }
         files.push(hash_file(&entry.path(), name, seen)?);
+    }
+    for file in parts(folder)? {
+        files.push(hash_file(&folder.join(&file), &file, seen)?);
     }
     let bundle = TextBundle::from_hf_dir(folder).with_context(|| format!("reading {}", folder.display()))?;
     Ok(Manifest::new(files, bundle.digest()))
@@ -83,6 +126,9 @@ pub(crate) fn install(home: &Home, source: &Path) -> Result<Manifest> {
     let staging = tempfile::Builder::new().prefix(".incoming-").tempdir_in(&parent)?;
     for file in manifest.files() {
         let copy = staging.path().join(&file.path);
+        if let Some(parent) = copy.parent() {
+            std::fs::create_dir_all(parent)?;
+        }
         std::fs::copy(source.join(&file.path), &copy).with_context(|| {
             format!("copying {} into the home; it needs {} bytes of free space", file.path, manifest.bytes())
         })?;

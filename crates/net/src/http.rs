@@ -151,6 +151,7 @@ impl RequestId {
         match shape {
             Shape::Chat => format!("chatcmpl-{}", self.own),
             Shape::Text => format!("cmpl-{}", self.own),
+            Shape::Embeddings => format!("embd-{}", self.own),
         }
     }
 

@@ -10,7 +10,9 @@
 //! member, `gristmill`, that the gateway replaces by its own before the client sees it.
 
 mod answer;
+mod embeddings;
 mod error;
+mod members;
 mod params;
 mod request;
 
@@ -18,8 +20,9 @@ pub use answer::{
     Answer, Choice, ChoiceError, Chunk, ChunkChoice, Credits, Delta, Extension, FinishReason, Logprob, Model,
     ModelList, Pricing, ReplyMessage, TopLogprob, Usage,
 };
+pub use embeddings::{BadVectors, EmbeddingItem, EmbeddingList, Encoding, Vector, read_vectors, vector_line};
 pub use error::ApiError;
 pub use request::{
-    MAX_CHOICES, MAX_MESSAGES, MAX_REQUEST_BYTES, MAX_STOPS, Message, Prompt, PromptRequest, Role,
-    SamplingDefaults, Shape, StreamOptions,
+    MAX_CHOICES, MAX_INPUTS, MAX_MESSAGES, MAX_REQUEST_BYTES, MAX_STOPS, Message, Prompt, PromptRequest,
+    Role, SamplingDefaults, Shape, StreamOptions,
 };

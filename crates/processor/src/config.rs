@@ -1,8 +1,8 @@
 //! What a processor is told when it starts.
 
-use gristmill_engine::Engine;
+use gristmill_engine::{Embedder, Engine, Load};
 use gristmill_tokenizer::Tokenizer;
-use gristmill_types::{AccountId, DataPolicy, ModelId, Prices, SecretKey};
+use gristmill_types::{AccountId, DataPolicy, EMBEDDINGS_CLASS, ModelId, Prices, SecretKey};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 /// A processor's settings.
@@ -60,6 +60,60 @@ impl Config {
     }
 }
 
+/// What computes a model.
+#[derive(Clone)]
+pub enum Compute {
+    /// Answers to prompts.
+    Answers(Arc<dyn Engine>),
+    /// Vectors of texts. They are paid by the tokens of the texts alone.
+    Embeddings(Arc<dyn Embedder>),
+}
+
+impl Compute {
+    /// The engine class that quotes name.
+    pub(crate) fn class(&self) -> String {
+        match self {
+            Self::Answers(engine) => engine.info().class.clone(),
+            Self::Embeddings(embedder) => format!("{EMBEDDINGS_CLASS}{}", embedder.info().class),
+        }
+    }
+
+    /// What it is doing now.
+    pub(crate) fn load(&self) -> Load {
+        match self {
+            Self::Answers(engine) => engine.load(),
+            Self::Embeddings(embedder) => embedder.load(),
+        }
+    }
+
+    /// Whether it takes requests at all.
+    pub(crate) fn is_up(&self) -> bool {
+        match self {
+            Self::Answers(engine) => engine.is_up(),
+            Self::Embeddings(embedder) => embedder.is_up(),
+        }
+    }
+
+    /// Requests that it computes or keeps waiting at most.
+    pub(crate) fn places(&self) -> usize {
+        match self {
+            Self::Answers(engine) => engine.info().max_running.saturating_add(engine.info().max_queued),
+            Self::Embeddings(embedder) => embedder.info().max_queued.saturating_add(1),
+        }
+    }
+
+    /// Tokens of a request in all, and of its output, at most.
+    pub(crate) fn limits(&self) -> (u32, u32) {
+        match self {
+            Self::Answers(engine) => (engine.info().context_tokens, engine.info().context_tokens),
+            Self::Embeddings(embedder) => {
+                let inputs = u32::try_from(embedder.info().max_inputs).unwrap_or(u32::MAX);
+                (embedder.info().context_tokens.saturating_mul(inputs).saturating_add(1), 1)
+            }
+        }
+    }
+}
+
 /// A model on the shelf.
 #[derive(Clone)]
 pub struct ServedModel {
@@ -68,7 +122,7 @@ pub struct ServedModel {
     /// Its line's name.
     pub name: String,
     /// What computes it.
-    pub engine: Arc<dyn Engine>,
+    pub compute: Compute,
     /// What counts its tokens.
     pub tokenizer: Arc<Tokenizer>,
     /// What it costs here.

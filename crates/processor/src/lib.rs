@@ -4,7 +4,7 @@
 //! `docs/payments.md`, keeps the channels' books, and brings what it earned to the ledger.
 //!
 //! It knows no consensus, no candle and no consumer: an [`Engine`](gristmill_engine::Engine) gives
-//! it tokens, a [`Client`](gristmill_client::Client) the proven state of the ledger.
+//! it tokens, an [`Embedder`](gristmill_engine::Embedder) vectors, a [`Client`](gristmill_client::Client) the proven state of the ledger.
 //!
 //! The order that no path may break: verify, write down, wait until it is durable, then deliver.
 
@@ -22,8 +22,9 @@ mod serve;
 mod settle;
 mod shelf;
 mod traces;
+mod vectors;
 
-pub use config::{Config, ServedModel};
+pub use config::{Compute, Config, ServedModel};
 pub use error::StartError;
 pub use event::Event;
 pub use routes::{Handle, start};

@@ -280,13 +280,13 @@ impl Metrics {
             let alone = models.iter().filter(|other| other.name == model.name).count() == 1;
             let name = if alone { model.name.clone() } else { model.id.to_string() };
             let label = ModelLabel { model: self.models.admit(name) };
-            let (load, info) = (model.engine.load(), model.engine.info());
+            let load = model.compute.load();
             jobs += load.running + load.queued;
             for (family, number) in [
-                (&self.engine_up, usize::from(model.engine.is_up())),
+                (&self.engine_up, usize::from(model.compute.is_up())),
                 (&self.engine_running, load.running),
                 (&self.engine_queued, load.queued),
-                (&self.engine_places, info.max_running.saturating_add(info.max_queued)),
+                (&self.engine_places, model.compute.places()),
             ] {
                 family.get_or_create(&label).set(gauge(number));
             }

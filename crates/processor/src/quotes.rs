@@ -147,7 +147,7 @@ pub(crate) fn make(terms: &Terms, model: &ServedModel, now_ms: u64) -> Result<Ow
     let mut secret = [0; 32];
     getrandom::fill(&mut secret)?;
     let nonces = NonceTree::new(&secret, NONCES).map_err(|error| QuoteError::Nonces(error.to_string()))?;
-    let info = model.engine.info();
+    let (context_tokens, output_tokens) = model.compute.limits();
     let quote = Quote {
         chain: terms.chain,
         processor: terms.account.account(),
@@ -157,15 +157,15 @@ pub(crate) fn make(terms: &Terms, model: &ServedModel, now_ms: u64) -> Result<Ow
         prices: model.prices,
         tokenizer: model.tokenizer.digest(),
         limits: Limits {
-            context_tokens: info.context_tokens,
-            output_tokens: info.context_tokens,
+            context_tokens,
+            output_tokens,
             window_tokens: terms.window_tokens,
             window_ms: 1_000,
         },
         data_policy: terms.data_policy,
         valid_until_ms,
         nonce_root: nonces.root(),
-        engine: info.class.clone(),
+        engine: model.compute.class(),
     };
     let signed = Signed::sign(quote, &terms.account);
     let offer = Offer::new(signed.clone(), SUGGESTED_DEPOSIT)?;

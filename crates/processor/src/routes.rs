@@ -332,6 +332,7 @@ fn router(app: Arc<App>) -> Router {
     Router::new()
         .route(Shape::Chat.path(), post(chat).head(pay))
         .route(Shape::Text.path(), post(text).head(pay))
+        .route(Shape::Embeddings.path(), post(embeddings).head(pay))
         .route("/v1/quotes", get(quotes))
         .route("/v1/channels/{id}", get(channel))
         .route("/v1/tokenizers/{digest}", get(tokenizer))
@@ -365,6 +366,15 @@ async fn text(
     body: Body,
 ) -> Response {
     answer(app, id, Shape::Text, headers, body).await
+}
+
+async fn embeddings(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    answer(app, id, Shape::Embeddings, headers, body).await
 }
 
 async fn answer(app: Arc<App>, id: RequestId, shape: Shape, headers: HeaderMap, body: Body) -> Response {

@@ -2,18 +2,19 @@
 
 use crate::{
     books::{Book, record_of},
-    config::ServedModel,
+    config::{Compute, ServedModel},
     deliver::{Delivery, deliver},
     error::Refused,
     progress::Progress,
     quotes::OwnQuote,
     routes::App,
+    vectors,
 };
 use axum::response::Response;
 use bytes::Bytes;
 use gristmill_audit::{Seed, ids_digest, salted_digest, salted_ids_digest, user_seed_nonce};
 use gristmill_channel::{Ask, Authentic, LedgerView, Payee, Phase};
-use gristmill_engine::{Job, Prompt as Words, Source, StartError};
+use gristmill_engine::{Generation, Job, Prompt as Words, Source, StartError};
 use gristmill_net::{
     http::RequestId,
     openai::{ApiError, Prompt, PromptRequest, SamplingDefaults, Shape},
@@ -34,7 +35,7 @@ const STREAM_BUFFER: usize = 16;
 struct Prepared {
     model: Arc<ServedModel>,
     quote: Arc<OwnQuote>,
-    source: Source,
+    work: Work,
     prompt_ids: Vec<u32>,
     shape: Shape,
     top_logprobs: Option<u8>,
@@ -42,6 +43,14 @@ struct Prepared {
     draw: Draw,
     ask: Ask,
     authentic: Authentic,
+}
+
+/// What is to be computed.
+enum Work {
+    /// An answer to a prompt.
+    Answer(Source),
+    /// A vector of each text, by its tokens.
+    Vectors(Vec<Vec<u32>>),
 }
 
 /// Where the answer's draws come from.
@@ -82,6 +91,7 @@ async fn serve(
     let request = PromptRequest::parse(&body, shape)?;
     let unknown = || ApiError::unknown_model(&request.model);
     let model = request.model.parse().ok().and_then(|id| app.shelf.get(&id)).ok_or_else(unknown)?;
+    request.check_purpose(matches!(model.compute, Compute::Embeddings(_)))?;
     *offer = Some(app.quote(&model).await?);
     let credential = credential.ok_or(Refusal::Required)?;
     let Action::Order(placed) = credential.action() else {
@@ -114,7 +124,8 @@ fn prepare(
         let why = "a paid request has one answer; a gateway asks for each on a lane of its own";
         return Err(ApiError::unsupported("n", why).into());
     }
-    let (words, encoded) = match &request.prompt {
+    let source = |prompt| Source { prompt, top_p: request.top_p, top_k: request.top_k, seed: request.seed };
+    let (work, encoded) = match &request.prompt {
         Prompt::Messages(messages) => {
             let said = messages.iter().map(|message| ChatMessage {
                 role: message.role.as_str().to_owned(),
@@ -122,9 +133,15 @@ fn prepare(
             });
             let messages: Vec<ChatMessage> = said.collect();
             let encoded = model.tokenizer.encode_chat(&messages);
-            (Words::Chat(messages), encoded)
+            (Work::Answer(source(Words::Chat(messages))), encoded)
         }
-        Prompt::Text(text) => (Words::Text(text.clone()), model.tokenizer.encode(text)),
+        Prompt::Text(text) => (Work::Answer(source(Words::Text(text.clone()))), model.tokenizer.encode(text)),
+        Prompt::Inputs(texts) => {
+            let inputs: Result<Vec<_>, _> = texts.iter().map(|text| model.tokenizer.encode(text)).collect();
+            let inputs = inputs.map_err(|error| ApiError::invalid("input", error.to_string()))?;
+            let all = inputs.concat();
+            (Work::Vectors(inputs), Ok(all))
+        }
     };
     let prompt_ids =
         encoded.map_err(|error| ApiError::invalid(param_of(request.shape()), error.to_string()))?;
@@ -152,9 +169,8 @@ fn prepare(
         None if quote.has_nonce() => Draw::Joint { prompt },
         None => return Err(no_nonce()),
     };
-    let source = Source { prompt: words, top_p: request.top_p, top_k: request.top_k, seed: request.seed };
     let (shape, top_logprobs) = (request.shape(), request.top_logprobs);
-    Ok(Prepared { model, quote, source, prompt_ids, shape, top_logprobs, sampling, draw, ask, authentic })
+    Ok(Prepared { model, quote, work, prompt_ids, shape, top_logprobs, sampling, draw, ask, authentic })
 }
 
 /// The parameter that holds the prompt.
@@ -162,6 +178,7 @@ const fn param_of(shape: Shape) -> &'static str {
     match shape {
         Shape::Chat => "messages",
         Shape::Text => "prompt",
+        Shape::Embeddings => "input",
     }
 }
 
@@ -180,6 +197,29 @@ impl Prepared {
                 let nonce = self.quote.nonce()?;
                 Some((Seed::joint(&nonce.nonce, consumer_nonce, quote, prompt, model), Some(nonce)))
             }
+        }
+    }
+}
+
+impl Prepared {
+    /// Starts the computation.
+    fn begin(&self, seed: Seed) -> Result<Generation, StartError> {
+        match (&self.model.compute, &self.work) {
+            (Compute::Answers(engine), Work::Answer(source)) => engine.start(Job {
+                prompt_ids: self.prompt_ids.clone(),
+                sampling: self.sampling.clone(),
+                seed,
+                window: usize::try_from(self.quote.signed.body.limits.window_tokens).unwrap_or(1),
+                stop_at_eos: true,
+                top_logprobs: self.top_logprobs,
+                source: Some(source.clone()),
+            }),
+            (Compute::Embeddings(embedder), Work::Vectors(inputs)) => {
+                let tokens = u32::try_from(self.prompt_ids.len()).unwrap_or(u32::MAX);
+                Ok(vectors::answer(embedder.embed(inputs.clone())?, tokens))
+            }
+            // It was checked before anything was taken.
+            _ => Err(StartError::Unsupported("do what is asked of it")),
         }
     }
 }
@@ -230,17 +270,7 @@ async fn start(
     };
     let lane = placed.voucher.body.0.lane;
     let drawn = prepared.draw(&placed.order.body.consumer_nonce);
-    let generation = drawn.as_ref().map(|(seed, _)| {
-        prepared.model.engine.start(Job {
-            prompt_ids: prepared.prompt_ids.clone(),
-            sampling: prepared.sampling.clone(),
-            seed: *seed,
-            window: usize::try_from(prepared.quote.signed.body.limits.window_tokens).unwrap_or(1),
-            stop_at_eos: true,
-            top_logprobs: prepared.top_logprobs,
-            source: Some(prepared.source.clone()),
-        })
-    });
+    let generation = drawn.as_ref().map(|(seed, _)| prepared.begin(*seed));
     progress.engine();
     // The prompt is being computed while this waits for the disk.
     queued.durable().await?;
@@ -279,9 +309,13 @@ async fn start(
 fn engine_error(error: &StartError, shape: Shape) -> ApiError {
     match error {
         StartError::Busy { .. } => ApiError::unavailable("All places are taken at the moment; try again.", 1),
-        StartError::EmptyPrompt | StartError::PromptTooLong { .. } | StartError::UnknownToken { .. } => {
-            ApiError::invalid(param_of(shape), error.to_string())
-        }
+        StartError::EmptyPrompt
+        | StartError::PromptTooLong { .. }
+        | StartError::UnknownToken { .. }
+        | StartError::NoInput
+        | StartError::TooManyInputs { .. }
+        | StartError::EmptyInput { .. }
+        | StartError::InputTooLong { .. } => ApiError::invalid(param_of(shape), error.to_string()),
         StartError::Text(_) => ApiError::invalid("stop", error.to_string()),
         StartError::Unsupported(_) => ApiError::invalid("model", error.to_string()),
         other => ApiError::internal(other.to_string()),

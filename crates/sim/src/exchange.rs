@@ -12,7 +12,7 @@ use gristmill_chain::{Node, NodeHandle};
 use gristmill_client::{Client, Sender};
 use gristmill_gateway::Handle as Gateway;
 use gristmill_ledger::{Genesis, GenesisBalance, GenesisIssuer, GenesisValidator, tx::PublishModel};
-use gristmill_processor::{Handle as Processor, ServedModel};
+use gristmill_processor::{Compute, Handle as Processor, ServedModel};
 use gristmill_proof::Trust;
 use gristmill_types::{AccountId, Amount, Manifest, ManifestFile, ModelId, SecretKey, sha256};
 use std::{
@@ -135,7 +135,7 @@ impl Exchange {
                     id: manifest(&model).id(),
                     tokenizer: Arc::clone(model.engine.tokenizer()),
                     name: model.name,
-                    engine: model.engine,
+                    compute: Compute::Answers(model.engine),
                     prices: model.prices,
                 };
                 processor.serve(served).await?;

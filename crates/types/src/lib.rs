@@ -48,7 +48,7 @@ pub use id::{
 pub use key::{BadKey, PublicKey, SecretKey};
 pub use manifest::{Manifest, ManifestFile};
 pub use price::{Prices, Usage};
-pub use quote::{DataPolicy, Limits, Quote, UPSTREAM_CLASS};
+pub use quote::{DataPolicy, EMBEDDINGS_CLASS, Limits, Quote, UPSTREAM_CLASS};
 pub use receipt::{AuditCommitment, Finish, ProcessorNonce, Receipt, Sampling};
 pub use signed::{BadSignature, Signable, Signature, Signed};
 pub use unit::Unit;

@@ -67,7 +67,15 @@ impl Signable for Quote {
 /// How engine classes begin whose answers another server computed: how it draws is not known here.
 pub const UPSTREAM_CLASS: &str = "upstream/";
 
+/// How engine classes begin that make vectors of texts and answer no prompts.
+pub const EMBEDDINGS_CLASS: &str = "embeddings/";
+
 impl Quote {
+    /// Whether it is for vectors of texts, and not for answers.
+    pub fn is_for_embeddings(&self) -> bool {
+        self.engine.starts_with(EMBEDDINGS_CLASS)
+    }
+
     /// Whether whoever has the model can compute the answers again. Otherwise that the model answered
     /// is the processor's claim.
     pub fn is_recomputable(&self) -> bool {

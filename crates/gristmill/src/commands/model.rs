@@ -13,7 +13,7 @@ use crate::{
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use gristmill_client::Sender;
-use gristmill_engine::{CandleEngine, CandleOptions};
+use gristmill_engine::Purpose;
 use gristmill_ledger::{
     keys,
     record::{self, Line, Shares, Stored},
@@ -93,7 +93,9 @@ impl Model {
                     Some(name) => name,
                     None => default_name(&folder)?,
                 };
-                let publication = Publication { name: &name, licence: &licence, royalty_bps, parents };
+                let purpose = Purpose::of(&folder).map_err(|error| unservable(&folder, &error.into()))?;
+                let publication =
+                    Publication { name: &name, licence: &licence, royalty_bps, parents, purpose };
                 publish_folder(home, output, &folder, &publication, &wallet).await
             }
             Self::Shares { model } => shares::show(home, output, &model).await,
@@ -105,6 +107,13 @@ impl Model {
             Self::Show { model } => show(home, output, &model).await,
         }
     }
+}
+
+fn unservable(folder: &std::path::Path, error: &anyhow::Error) -> Failure {
+    Failure::new(format!("{} cannot be served: {error:#}", folder.display())).next(
+        "give a Llama-family model with config.json, tokenizer.json, tokenizer_config.json and model.safetensors, or a \
+         BERT of sentence-transformers with modules.json beside them",
+    )
 }
 
 /// `local/`, and the folder's name as a model's name can be spelt.
@@ -129,11 +138,7 @@ async fn publish_folder(
     let issuer = connection.issuer()?;
     output.say("loading the model, to see that it can be served");
     // What does not load is not published: nobody could serve it.
-    drop(CandleEngine::open(folder, &CandleOptions::default()).map_err(|error| {
-        Failure::new(format!("{} cannot be served: {error}", folder.display())).next(
-            "give a Llama-family model with config.json, tokenizer.json, tokenizer_config.json and model.safetensors",
-        )
-    })?);
+    drop(models::open(folder).map_err(|error| unservable(folder, &error))?);
     output.say("copying it into the home");
     let manifest = models::install(home, folder)?;
     let sender = Sender::new(connection.ledger.clone(), key, issuer);
@@ -163,9 +168,13 @@ async fn publish_folder(
         "files": manifest.files(), "publisher": record.publisher,
     });
     output.show(&value, || {
+        let then = match publication.purpose {
+            Purpose::Answers => format!("gristmill ask --model {name} \"…\""),
+            Purpose::Embeddings => format!("POST /v1/embeddings with the model {name}"),
+        };
         let what = if new { "published" } else { "was published before" };
         format!(
-            "{name} {what}: version {} ({} bytes)\nthe running exchange serves it in a moment; then: gristmill ask --model {name} \"…\"",
+            "{name} {what}: version {} ({} bytes)\nthe running exchange serves it in a moment; then: {then}",
             manifest.id(),
             manifest.bytes()
         )

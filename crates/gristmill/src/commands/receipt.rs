@@ -12,11 +12,18 @@ use crate::{
 use anyhow::{Context as _, Result};
 use clap::Subcommand;
 use gristmill_audit::{Seed, ids_digest};
-use gristmill_engine::{CandleEngine, CandleOptions, Engine as _, F32_TOLERANCE, Replay};
+use gristmill_engine::{
+    CandleEmbedder, CandleEngine, CandleOptions, Embedder as _, EmbedderOptions, Engine as _, F32_TOLERANCE,
+    Purpose, Replay,
+};
 use gristmill_gateway::{Checked, Kept, ReceiptEntry, verify};
+use gristmill_net::openai::{Prompt, PromptRequest, Shape, read_vectors};
 use gristmill_types::Amount;
 use serde_json::{Value, json};
 use std::path::PathBuf;
+
+/// How far numbers of vectors may lie apart that two kinds of processors compute.
+const VECTOR_TOLERANCE: f32 = 1e-4;
 
 /// Larger files are no receipts.
 const MAX_FILE_BYTES: u64 = 64 << 20;
@@ -181,6 +188,26 @@ async fn check(output: Output, file: &std::path::Path, model: Option<PathBuf>) -
     })
 }
 
+/// Makes the vectors again; returns the number of tokens of their texts.
+async fn embed_again(entry: &ReceiptEntry, folder: &std::path::Path) -> Result<usize> {
+    let request = PromptRequest::parse(entry.request.as_bytes(), Shape::Embeddings)?;
+    let Prompt::Inputs(texts) = &request.prompt else { anyhow::bail!("the request holds no texts") };
+    let embedder = CandleEmbedder::open(folder, &EmbedderOptions::default())?;
+    let inputs: Result<Vec<_>, _> = texts.iter().map(|text| embedder.tokenizer().encode(text)).collect();
+    let made = embedder.embed(inputs?)?.wait().await.map_err(|error| anyhow::anyhow!(error))?;
+    let given = read_vectors(&entry.answer)?;
+    // On another kind of processor the last bits may differ.
+    let near = |a: &[f32], b: &[f32]| {
+        a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() <= VECTOR_TOLERANCE)
+    };
+    if given.len() == made.len() && given.iter().zip(&made).all(|(a, b)| near(a, b)) {
+        return Ok(entry.prompt_ids.len());
+    }
+    Err(Failure::new("the vectors are not what this model makes of the texts")
+        .next("the processor answered with another model; keep the receipt as evidence")
+        .into())
+}
+
 /// Computes the answer again from prompt, seed and model; returns the number of tokens.
 async fn recompute(entry: &ReceiptEntry, checked: &Checked, folder: PathBuf) -> Result<usize> {
     if !checked.recomputable {
@@ -199,6 +226,9 @@ async fn recompute(entry: &ReceiptEntry, checked: &Checked, folder: PathBuf) -> 
             .into());
     }
     models::check(&folder, &checked.model)?;
+    if Purpose::of(&folder)? == Purpose::Embeddings {
+        return embed_again(entry, &folder).await;
+    }
     let engine = CandleEngine::open(&folder, &CandleOptions::default())?;
     let audit = entry.receipt.body.audit.as_ref().context("the receipt has no audit commitment")?;
     if entry.output_ids.is_empty() {

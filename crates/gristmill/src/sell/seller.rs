@@ -12,7 +12,7 @@ use gristmill_ledger::{
     record::{Line, Stored},
     tx::{RegisterForeign, Transfer},
 };
-use gristmill_processor::{Config, Handle, ServedModel, StartError};
+use gristmill_processor::{Compute, Config, Handle, ServedModel, StartError};
 use gristmill_types::{
     AccountId, Amount, Digest, Manifest, ManifestFile, ModelId, Prices, SecretKey, sha256,
 };
@@ -103,8 +103,8 @@ impl Seller {
         let manifest = manifest(offer.name, tokenizer.digest());
         let model = manifest.id();
         register(connection, &account, &manifest, offer).await?;
-        let (engine, name) = (Arc::new(engine), offer.name.to_owned());
-        processor.serve(ServedModel { id: model, name, engine, tokenizer, prices: offer.prices }).await?;
+        let (compute, name) = (Compute::Answers(Arc::new(engine)), offer.name.to_owned());
+        processor.serve(ServedModel { id: model, name, compute, tokenizer, prices: offer.prices }).await?;
         Ok(Self { processor, account: account.account(), model, _lock: lock })
     }
 }

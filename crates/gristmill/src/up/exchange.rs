@@ -10,12 +10,13 @@ use crate::{
 use anyhow::{Context as _, Result};
 use gristmill_chain::{Node, NodeHandle};
 use gristmill_client::{Client, Sender};
-use gristmill_engine::{CandleEngine, CandleOptions, Engine as _};
+use gristmill_engine::Purpose;
 use gristmill_ledger::{
     Genesis, GenesisBalance, GenesisIssuer, GenesisValidator, Params, keys,
     record::{Model, Stored},
     tx::PublishModel,
 };
+use gristmill_processor::Compute;
 use gristmill_proof::Trust;
 use gristmill_types::{Amount, ChainId, Manifest, ModelId, Prices, SecretKey};
 use serde::{Deserialize, Serialize};
@@ -159,6 +160,7 @@ impl Exchange {
             licence: starter::LICENCE,
             royalty_bps: starter::ROYALTY_BPS,
             parents: Vec::new(),
+            purpose: Purpose::Answers,
         };
         publish(&ledger, &modeler, &manifest, &publication).await?;
 
@@ -417,6 +419,8 @@ pub(crate) struct Publication<'a> {
     pub(crate) royalty_bps: u16,
     /// The versions that it was made from, ascending.
     pub(crate) parents: Vec<ModelId>,
+    /// What it is for, thus what an engine must be able to run.
+    pub(crate) purpose: Purpose,
 }
 
 /// The record of a model version, proven.
@@ -442,7 +446,11 @@ pub(crate) async fn publish(
         royalty_bps: publication.royalty_bps,
         parents: publication.parents.clone(),
         tokenizer: manifest.tokenizer(),
-        engine: "llama".to_owned(),
+        engine: match publication.purpose {
+            Purpose::Answers => "llama",
+            Purpose::Embeddings => "bert",
+        }
+        .to_owned(),
         size_bytes: manifest.bytes(),
         salt,
     };
@@ -463,24 +471,22 @@ async fn serve(
     let folder = models::folder(home, model);
     let id = *model;
     // Hashing and quantising take time and would hold up everything else here.
-    let engine = tokio::task::spawn_blocking(move || -> Result<CandleEngine> {
+    let (compute, tokenizer) = tokio::task::spawn_blocking(move || {
         let watch = |done, total| {
             if let Some(steps) = &steps {
                 steps.bytes(done, total);
             }
         };
         models::check_watched(&folder, &id, &watch)?;
-        Ok(CandleEngine::open(&folder, &CandleOptions::default())?)
+        models::open(&folder)
     })
     .await??;
-    let tokenizer = Arc::clone(engine.tokenizer());
-    let model = gristmill_processor::ServedModel {
-        id,
-        name: record.name,
-        engine: Arc::new(engine),
-        tokenizer,
-        prices,
+    // Vectors are paid by the tokens of their texts alone.
+    let prices = match compute {
+        Compute::Answers(_) => prices,
+        Compute::Embeddings(_) => Prices { output_per_mtok: Amount::ZERO, ..prices },
     };
+    let model = gristmill_processor::ServedModel { id, name: record.name, compute, tokenizer, prices };
     processor.serve(model).await?;
     Ok(())
 }

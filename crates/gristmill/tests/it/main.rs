@@ -3,6 +3,7 @@
 mod bad_input;
 mod clients;
 mod crash;
+mod embeddings;
 mod exchange;
 mod members;
 mod observe;

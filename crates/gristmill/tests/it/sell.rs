@@ -9,6 +9,7 @@ use serde_json::{Value, json as value};
 use std::{os::unix::fs::PermissionsExt as _, time::Duration};
 
 const NAME: &str = "upstream/tiny";
+const CHAT: &str = "/chat/completions";
 const ANSWER: &str = "Жақсы, thank you.";
 const LIST: &str = r#"{"object":"list","data":[{"id":"tiny","max_model_len":512}]}"#;
 
@@ -32,8 +33,8 @@ fn probes(asked: &Asked) -> bool {
     asked.body["messages"][0]["content"] == "Say OK."
 }
 
-async fn post(exchange: &Exchange, body: Value) -> (u16, String) {
-    let url = format!("{}/chat/completions", exchange.base_url());
+pub(crate) async fn post(exchange: &Exchange, path: &str, body: Value) -> (u16, String) {
+    let url = format!("{}{path}", exchange.base_url());
     let http = gristmill_net::http::client().unwrap();
     let answer = http.post(url).bearer_auth(exchange.api_key()).body(body.to_string()).send().await.unwrap();
     let status = answer.status().as_u16();
@@ -46,7 +47,7 @@ fn chat(model: &str, text: &str) -> Value {
 
 /// Waits until the seller's channel is paid out to the grain, and nothing is in doubt. Gives what was
 /// spent on it.
-async fn settled(exchange: &Exchange, seller: &Value) -> u128 {
+pub(crate) async fn settled(exchange: &Exchange, seller: &Value) -> u128 {
     let mut tries = 0;
     loop {
         let channels = exchange.json(&["channel", "list"]);
@@ -131,7 +132,7 @@ async fn a_server_is_sold_and_paid_by_the_byte() {
     {
         body[name] = given;
     }
-    let (status, text) = post(&exchange, body.clone()).await;
+    let (status, text) = post(&exchange, CHAT, body.clone()).await;
     let answer: Value = serde_json::from_str(&text).unwrap();
     assert_eq!((status, &answer["choices"][0]["finish_reason"]), (200, &value!("length")), "{text}");
     // Nine bytes end within the fifth character.
@@ -144,7 +145,7 @@ async fn a_server_is_sold_and_paid_by_the_byte() {
     }
     assert!(asked.head.contains("Bearer sk-upstream-secret"));
     body["model"] = value!(MODEL);
-    let (status, text) = post(&exchange, body).await;
+    let (status, text) = post(&exchange, CHAT, body).await;
     assert!(status == 400 && text.contains("top_p") && text.contains("recomputed"), "{text}");
 
     // The key is nowhere: not in the log at its most talkative, and in no file of the home but its own.
@@ -175,7 +176,7 @@ async fn upstreams_that_fail_cost_what_they_delivered() {
     for (question, delivered, words) in
         [("die", 10, "broke off"), ("fail", 5, "CUDA error"), ("refuse", 0, "too long for me")]
     {
-        let (status, text) = post(&exchange, chat(NAME, question)).await;
+        let (status, text) = post(&exchange, CHAT, chat(NAME, question)).await;
         assert!(status >= 500 && text.contains(words), "{question}: {status} {text}");
         // The prompt is paid for with the first delivery.
         let prompt = format!("user: {question}\n").len();
@@ -207,7 +208,7 @@ async fn killed_in_the_middle_of_streams() {
         let stream = {
             let mut body = chat(NAME, "on");
             body["stream"] = value!(true);
-            let url = format!("{}/chat/completions", exchange.base_url());
+            let url = format!("{}{CHAT}", exchange.base_url());
             let http = gristmill_net::http::client().unwrap();
             http.post(url).bearer_auth(exchange.api_key()).body(body.to_string())
         };

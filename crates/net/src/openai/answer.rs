@@ -171,7 +171,7 @@ impl Choice {
                 let role = "assistant".to_owned();
                 (Some(ReplyMessage { role, content: Some(content), refusal: None }), None)
             }
-            Shape::Text => (None, Some(content)),
+            Shape::Text | Shape::Embeddings => (None, Some(content)),
         };
         Self { index, message, text, logprobs: None, finish_reason: Some(finish) }
     }
@@ -208,7 +208,7 @@ impl Answer {
     pub fn new(shape: Shape, id: String, created: u64, model: String, choices: Vec<Choice>) -> Self {
         let object = match shape {
             Shape::Chat => "chat.completion",
-            Shape::Text => "text_completion",
+            Shape::Text | Shape::Embeddings => "text_completion",
         };
         Self { id, object: object.to_owned(), created, model, choices, usage: None, gristmill: None }
     }
@@ -277,7 +277,7 @@ impl Chunk {
     ) -> Self {
         let (delta, text) = match shape {
             Shape::Chat => (Some(delta), None),
-            Shape::Text => (None, Some(delta.content.unwrap_or_default())),
+            Shape::Text | Shape::Embeddings => (None, Some(delta.content.unwrap_or_default())),
         };
         let choice = ChunkChoice { index: 0, delta, text, logprobs: None, finish_reason: finish };
         Self { choices: vec![choice], ..Self::without_choice(shape, id, created, model) }
@@ -291,7 +291,7 @@ impl Chunk {
     fn without_choice(shape: Shape, id: &str, created: u64, model: &str) -> Self {
         let object = match shape {
             Shape::Chat => "chat.completion.chunk",
-            Shape::Text => "text_completion",
+            Shape::Text | Shape::Embeddings => "text_completion",
         };
         Self {
             id: id.to_owned(),

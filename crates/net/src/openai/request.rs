@@ -1,7 +1,11 @@
 //! Requests for answers: chats and texts, read with care, written for a processor.
 
 use super::{
-    ApiError,
+    ApiError, Encoding,
+    members::{
+        read_chat_logprobs, read_inputs, read_max_tokens, read_messages, read_model, read_stops,
+        read_stream_options, read_text,
+    },
     params::{ONE_SAMPLER, Params},
 };
 use gristmill_types::{Limits, Sampling};
@@ -18,12 +22,15 @@ pub const MAX_STOPS: usize = 4;
 /// The most answers to one request. Each is bought on a lane of its own, of which there are 64.
 pub const MAX_CHOICES: u32 = 16;
 
+/// The most texts of one embeddings request, as with OpenAI.
+pub const MAX_INPUTS: usize = 2_048;
+
 /// How long an answer to a text is unless the request says: as long as with OpenAI.
 const TEXT_TOKENS: u32 = 16;
 /// The most log probabilities beside that of the token itself, as with OpenAI's chats.
-const MAX_LOGPROBS: u32 = 20;
-const MAX_MODEL_BYTES: usize = 256;
-const MAX_STOP_BYTES: usize = 256;
+pub(super) const MAX_LOGPROBS: u32 = 20;
+pub(super) const MAX_MODEL_BYTES: usize = 256;
+pub(super) const MAX_STOP_BYTES: usize = 256;
 const MAX_TOP_K: u32 = 64;
 
 /// Who speaks. OpenAI's newer `developer` is read as `system`.
@@ -74,16 +81,21 @@ pub enum Prompt {
     /// A text to go on from, as it stands.
     #[serde(rename = "prompt")]
     Text(String),
+    /// Texts of each of which a vector is made.
+    #[serde(rename = "input")]
+    Inputs(Vec<String>),
 }
 
-/// In which of OpenAI's two shapes a request and its answer are: those of `/v1/chat/completions` or of
-/// the older `/v1/completions`.
+/// In which of OpenAI's shapes a request and its answer are: that of `/v1/chat/completions`, of the older
+/// `/v1/completions`, or of `/v1/embeddings`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
     /// Messages.
     Chat,
     /// Text.
     Text,
+    /// Vectors.
+    Embeddings,
 }
 
 impl Shape {
@@ -92,6 +104,7 @@ impl Shape {
         match self {
             Self::Chat => "/v1/chat/completions",
             Self::Text => "/v1/completions",
+            Self::Embeddings => "/v1/embeddings",
         }
     }
 }
@@ -136,6 +149,16 @@ pub struct PromptRequest {
     /// The two shapes ask for it differently.
     #[serde(skip)]
     pub top_logprobs: Option<u8>,
+    /// How the client wants the numbers of vectors; no affair of the processor's.
+    #[serde(skip)]
+    pub encoding: Encoding,
+}
+
+/// A request for vectors as it is written.
+#[derive(Serialize)]
+struct WrittenInputs<'a> {
+    model: &'a str,
+    input: &'a [String],
 }
 
 /// The request as it is written.
@@ -186,6 +209,7 @@ impl PromptRequest {
         let prompt = match shape {
             Shape::Chat => Prompt::Messages(read_messages(&mut params)?),
             Shape::Text => Prompt::Text(read_text(&mut params)?),
+            Shape::Embeddings => return Self::inputs(model, params),
         };
         params.refuse_unsupported()?;
         let stream = params.boolean("stream")?.unwrap_or(false);
@@ -198,7 +222,7 @@ impl PromptRequest {
             stream_options: read_stream_options(&mut params, stream)?,
             max_tokens: match shape {
                 Shape::Chat => max_tokens,
-                Shape::Text => Some(max_tokens.unwrap_or(TEXT_TOKENS)),
+                Shape::Text | Shape::Embeddings => Some(max_tokens.unwrap_or(TEXT_TOKENS)),
             },
             temperature: params.number("temperature", 0.0..=2.0)?,
             top_k: params.integer("top_k", 1..=MAX_TOP_K)?.and_then(|k| u8::try_from(k).ok()),
@@ -208,13 +232,49 @@ impl PromptRequest {
             stop: read_stops(&mut params)?,
             top_logprobs: match shape {
                 Shape::Chat => read_chat_logprobs(&mut params)?,
-                Shape::Text => {
+                Shape::Text | Shape::Embeddings => {
                     params.integer("logprobs", 0..=MAX_LOGPROBS)?.and_then(|k| u8::try_from(k).ok())
                 }
             },
+            encoding: Encoding::default(),
         };
         params.refuse_unknown()?;
         Ok(request)
+    }
+
+    /// Reads the rest of a request for vectors. Nothing is drawn for them: what decides draws is the same
+    /// in all such requests.
+    fn inputs(model: String, mut params: Params) -> Result<Self, ApiError> {
+        let prompt = Prompt::Inputs(read_inputs(&mut params)?);
+        let encoding = match params.take("encoding_format") {
+            None => Encoding::Float,
+            Some(Value::String(name)) if name == "float" => Encoding::Float,
+            Some(Value::String(name)) if name == "base64" => Encoding::Base64,
+            Some(_) => {
+                return Err(ApiError::invalid("encoding_format", "'encoding_format' is float or base64."));
+            }
+        };
+        if params.take("dimensions").is_some() {
+            let why = "vectors are as long as their model makes them";
+            return Err(ApiError::unsupported("dimensions", why));
+        }
+        params.refuse_unknown()?;
+        Ok(Self {
+            model,
+            prompt,
+            n: 1,
+            stream: false,
+            stream_options: None,
+            // A request has an output of one token at least; it costs nothing here and never comes.
+            max_tokens: Some(1),
+            temperature: Some(0.0),
+            top_k: Some(1),
+            top_p: None,
+            seed: Some(0),
+            stop: Vec::new(),
+            top_logprobs: None,
+            encoding,
+        })
     }
 
     /// The shape of the request, and of its answer.
@@ -222,14 +282,18 @@ impl PromptRequest {
         match self.prompt {
             Prompt::Messages(_) => Shape::Chat,
             Prompt::Text(_) => Shape::Text,
+            Prompt::Inputs(_) => Shape::Embeddings,
         }
     }
 
     /// The body to send on. Equal requests have equal bytes.
     pub fn to_body(&self) -> Vec<u8> {
+        if let Prompt::Inputs(input) = &self.prompt {
+            return serde_json::to_vec(&WrittenInputs { model: &self.model, input }).unwrap_or_default();
+        }
         let logprobs = self.top_logprobs.map(|top| match self.shape() {
             Shape::Chat => Wish::Chat { logprobs: true, top_logprobs: top },
-            Shape::Text => Wish::Text { logprobs: top },
+            Shape::Text | Shape::Embeddings => Wish::Text { logprobs: top },
         });
         serde_json::to_vec(&Written { request: self, logprobs }).unwrap_or_default()
     }
@@ -245,6 +309,21 @@ impl PromptRequest {
             return Err(ApiError::unsupported("logprobs", why));
         }
         Ok(())
+    }
+
+    /// Refuses a model that does something else: one that makes vectors and answers no prompts, or the
+    /// other way round.
+    pub fn check_purpose(&self, embeds: bool) -> Result<(), ApiError> {
+        let wrong = match (embeds, self.shape()) {
+            (false, Shape::Embeddings) => {
+                "This model answers prompts and makes no vectors; ask POST /v1/chat/completions."
+            }
+            (true, Shape::Chat | Shape::Text) => {
+                "This model makes vectors and answers no prompts; ask POST /v1/embeddings."
+            }
+            (false, Shape::Chat | Shape::Text) | (true, Shape::Embeddings) => return Ok(()),
+        };
+        Err(ApiError::invalid("model", wrong))
     }
 
     /// Whether the usage is wanted in a last chunk.
@@ -280,159 +359,6 @@ impl PromptRequest {
 fn micros(temperature: f64) -> u32 {
     // From 0 to 2 million, checked when it was read; a cast saturates in any case.
     (temperature * 1e6).round() as u32
-}
-
-fn read_model(params: &mut Params) -> Result<String, ApiError> {
-    match params.take("model") {
-        Some(Value::String(model)) if !model.is_empty() && model.len() <= MAX_MODEL_BYTES => Ok(model),
-        Some(_) => {
-            Err(ApiError::invalid("model", format!("'model' is text of 1 to {MAX_MODEL_BYTES} bytes.")))
-        }
-        None => Err(ApiError::missing("model")),
-    }
-}
-
-fn read_messages(params: &mut Params) -> Result<Vec<Message>, ApiError> {
-    let messages = match params.take("messages") {
-        Some(Value::Array(messages)) => messages,
-        Some(_) => return Err(ApiError::invalid("messages", "'messages' is a list of messages.")),
-        None => return Err(ApiError::missing("messages")),
-    };
-    if messages.is_empty() || messages.len() > MAX_MESSAGES {
-        let expected = format!("'messages' holds 1 to {MAX_MESSAGES} messages.");
-        return Err(ApiError::invalid("messages", expected));
-    }
-    messages.into_iter().enumerate().map(|(index, message)| read_message(index, message)).collect()
-}
-
-fn read_message(index: usize, message: Value) -> Result<Message, ApiError> {
-    let at = |member: &str| format!("messages[{index}].{member}");
-    let Value::Object(mut message) = message else {
-        let place = format!("messages[{index}]");
-        return Err(ApiError::invalid(place, "A message is an object with 'role' and 'content'."));
-    };
-    let role = match message.get("role").and_then(Value::as_str) {
-        Some("system" | "developer") => Role::System,
-        Some("user") => Role::User,
-        Some("assistant") => Role::Assistant,
-        Some("tool" | "function") => {
-            return Err(ApiError::unsupported(at("role"), "the models here do not call tools"));
-        }
-        _ => {
-            let expected = "'role' is one of system, developer, user, assistant.";
-            return Err(ApiError::invalid(at("role"), expected));
-        }
-    };
-    for member in ["tool_calls", "function_call", "audio"] {
-        if message.get(member).is_some_and(|value| !value.is_null() && value.as_array() != Some(&Vec::new()))
-        {
-            return Err(ApiError::unsupported(at(member), "messages are text, without calls of tools"));
-        }
-    }
-    let content = match message.remove("content") {
-        Some(Value::String(text)) => text,
-        Some(Value::Array(parts)) => read_parts(index, &parts)?,
-        _ => {
-            let expected = "'content' is text or a list of text parts.";
-            return Err(ApiError::invalid(at("content"), expected));
-        }
-    };
-    Ok(Message { role, content })
-}
-
-fn read_parts(index: usize, parts: &[Value]) -> Result<String, ApiError> {
-    let mut content = String::new();
-    for (part_index, part) in parts.iter().enumerate() {
-        let at = |member: &str| format!("messages[{index}].content[{part_index}].{member}");
-        match part.get("type").and_then(Value::as_str) {
-            Some("text") => {}
-            Some(_) => return Err(ApiError::unsupported(at("type"), "only parts of type 'text' are read")),
-            None => return Err(ApiError::invalid(at("type"), "A part is {\"type\":\"text\",\"text\":…}.")),
-        }
-        let Some(text) = part.get("text").and_then(Value::as_str) else {
-            return Err(ApiError::invalid(at("text"), "'text' is text."));
-        };
-        content.push_str(text);
-    }
-    Ok(content)
-}
-
-/// A text, alone or in a list.
-fn read_text(params: &mut Params) -> Result<String, ApiError> {
-    match params.take("prompt") {
-        Some(Value::String(text)) => Ok(text),
-        Some(Value::Array(list)) => match <[Value; 1]>::try_from(list) {
-            Ok([Value::String(text)]) => Ok(text),
-            Ok(_) => {
-                Err(ApiError::unsupported("prompt", "prompts are text; lists of token ids are not read"))
-            }
-            Err(_) => Err(ApiError::unsupported("prompt", "each request has one prompt; send one for each")),
-        },
-        Some(_) => Err(ApiError::invalid("prompt", "'prompt' is text.")),
-        None => Err(ApiError::missing("prompt")),
-    }
-}
-
-fn read_chat_logprobs(params: &mut Params) -> Result<Option<u8>, ApiError> {
-    let wanted = params.boolean("logprobs")?.unwrap_or(false);
-    let top = params.integer("top_logprobs", 0..=MAX_LOGPROBS)?;
-    match top {
-        Some(1..) if !wanted => {
-            Err(ApiError::invalid("top_logprobs", "'top_logprobs' goes with \"logprobs\": true only."))
-        }
-        _ => Ok(wanted.then(|| top.and_then(|top| u8::try_from(top).ok()).unwrap_or(0))),
-    }
-}
-
-fn read_stream_options(params: &mut Params, stream: bool) -> Result<Option<StreamOptions>, ApiError> {
-    let Some(options) = params.take("stream_options") else { return Ok(None) };
-    if !stream {
-        let expected = "'stream_options' goes with \"stream\": true only.";
-        return Err(ApiError::invalid("stream_options", expected));
-    }
-    match options.get("include_usage") {
-        _ if !options.is_object() => {
-            Err(ApiError::invalid("stream_options", "'stream_options' is an object."))
-        }
-        None | Some(Value::Null) => Ok(Some(StreamOptions::default())),
-        Some(Value::Bool(include_usage)) => Ok(Some(StreamOptions { include_usage: *include_usage })),
-        Some(_) => {
-            Err(ApiError::invalid("stream_options.include_usage", "'include_usage' is true or false."))
-        }
-    }
-}
-
-fn read_max_tokens(params: &mut Params) -> Result<Option<u32>, ApiError> {
-    let old = params.integer("max_tokens", 1..=u32::MAX)?;
-    let new = params.integer("max_completion_tokens", 1..=u32::MAX)?;
-    match (old, new) {
-        (Some(old), Some(new)) if old != new => Err(ApiError::invalid(
-            "max_completion_tokens",
-            "'max_tokens' and 'max_completion_tokens' mean the same and differ; send one of them.",
-        )),
-        _ => Ok(new.or(old)),
-    }
-}
-
-fn read_stops(params: &mut Params) -> Result<Vec<String>, ApiError> {
-    let wrong = || {
-        let expected =
-            format!("'stop' is one text or at most {MAX_STOPS}, each of 1 to {MAX_STOP_BYTES} bytes.");
-        ApiError::invalid("stop", expected)
-    };
-    let stops = match params.take("stop") {
-        None => return Ok(Vec::new()),
-        Some(Value::Array(stops)) => stops,
-        Some(one) => vec![one],
-    };
-    if stops.len() > MAX_STOPS {
-        return Err(wrong());
-    }
-    let read = |stop| match stop {
-        Value::String(text) if !text.is_empty() && text.len() <= MAX_STOP_BYTES => Ok(text),
-        _ => Err(wrong()),
-    };
-    stops.into_iter().map(read).collect()
 }
 
 #[cfg(test)]

@@ -224,6 +224,38 @@ fn texts() {
 }
 
 #[test]
+fn inputs_of_vectors() {
+    let read = |extra: Value| {
+        let mut request = json!({"model": "m", "input": "once"});
+        request.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        PromptRequest::parse(&serde_json::to_vec(&request).unwrap(), Shape::Embeddings)
+    };
+    let request = read(json!({"user": "u", "encoding_format": "base64", "dimensions": null})).unwrap();
+    assert_eq!((&request.prompt, request.encoding), (&Prompt::Inputs(vec!["once".into()]), Encoding::Base64));
+    assert_eq!(request.to_body(), br#"{"model":"m","input":["once"]}"#);
+    assert!(request.check_purpose(true).is_ok() && request.check_purpose(false).is_err());
+    assert!(parse(json!({})).unwrap().check_purpose(false).is_ok());
+    assert!(parse(json!({})).unwrap().check_purpose(true).unwrap_err().message.contains("embeddings"));
+    let several = read(json!({"input": ["a", " "], "encoding_format": "float"})).unwrap();
+    assert_eq!(PromptRequest::parse(&several.to_body(), Shape::Embeddings).unwrap(), several);
+    for (extra, param) in [
+        (json!({"input": null}), "input"),
+        (json!({"input": []}), "input"),
+        (json!({"input": 7}), "input"),
+        (json!({"input": [[1, 2]]}), "input"),
+        (json!({"input": ["a", ""]}), "input[1]"),
+        (json!({"input": vec!["a"; 2_049]}), "input"),
+        (json!({"encoding_format": "int8"}), "encoding_format"),
+        (json!({"dimensions": 64}), "dimensions"),
+        (json!({"n": 1}), "n"),
+        (json!({"stream": true}), "stream"),
+    ] {
+        let error = read(extra.clone()).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some(param), "{extra}: {error}");
+    }
+}
+
+#[test]
 fn log_probabilities() {
     for (extra, top) in [
         (json!({}), None),
@@ -292,7 +324,7 @@ fn the_answer_is_limited_by_request_quote_and_context() {
 proptest! {
     #[test]
     fn arbitrary_bytes_never_panic(body in prop::collection::vec(any::<u8>(), 0..256)) {
-        for shape in [Shape::Chat, Shape::Text] {
+        for shape in [Shape::Chat, Shape::Text, Shape::Embeddings] {
             let _ = PromptRequest::parse(&body, shape);
         }
     }
@@ -327,6 +359,7 @@ proptest! {
             stream: true,
             stream_options: Some(StreamOptions { include_usage: true }),
             model: "m".into(),
+            encoding: Encoding::Float,
         };
         prop_assert_eq!(PromptRequest::parse(&request.to_body(), request.shape()).unwrap(), request);
     }

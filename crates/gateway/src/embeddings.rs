@@ -1,0 +1,40 @@
+//! Answers to embeddings requests: bought like others, and never streamed.
+
+use crate::{
+    answer::{Heading, Placed},
+    buy::Step,
+    error::BuyError,
+};
+use gristmill_net::openai::{EmbeddingList, Encoding, Extension, Usage};
+
+/// The vectors of so many inputs. `gone` resolves when the client goes away.
+pub(crate) async fn vectors(
+    mut placed: Placed,
+    heading: Heading,
+    encoding: Encoding,
+    inputs: usize,
+    gone: impl Future<Output = ()>,
+) -> Result<EmbeddingList, BuyError> {
+    let mut gone = std::pin::pin!(gone);
+    let mut purchase = placed.pop().unwrap_or(Err(BuyError::NoChannel))?;
+    let mut text = String::new();
+    let bought = loop {
+        match purchase.next(&mut gone).await? {
+            Step::Text(more, _) => text.push_str(&more),
+            Step::End(bought) => break bought,
+        }
+    };
+    let usage = Usage::new(bought.prompt_tokens, bought.completion_tokens, bought.unit, Some(bought.cost));
+    let misbehaved = |what: String| BuyError::Misbehaved { processor: heading.processor, what };
+    let mut list = EmbeddingList::new(&text, encoding, heading.model.clone(), usage)
+        .map_err(|error| misbehaved(error.to_string()))?;
+    if list.data.len() != inputs {
+        return Err(misbehaved(format!("it gave {} vectors for {inputs} texts", list.data.len())));
+    }
+    list.gristmill = Some(Extension {
+        receipt: Some(bought.receipt),
+        processor: Some(heading.processor),
+        ..Extension::default()
+    });
+    Ok(list)
+}
