@@ -1,15 +1,19 @@
-# What the end-to-end tests need besides Rust: the official OpenAI clients for Python and JavaScript, and the
-# weights of a small embedding model.
+# What the end-to-end tests need besides Rust: the official OpenAI clients for Python and JavaScript, the
+# weights of a small embedding model, and real servers that can be sold.
 #
 # Source it: it installs what is missing into a cache outside of the clone, and exports
 #   PATH                    begins with the virtual environment's python3
 #   NODE_PATH               where `require("openai")` finds the package (an `import` does not look there)
 #   GRISTMILL_MINILM        the folder of MiniLM's weights
+#   GRISTMILL_PEERS         the python3 that has the servers
 #   GRISTMILL_E2E_REQUIRED  1: a test that would be skipped for want of a tool fails instead
 
 OPENAI_PYTHON_VERSION=3.54.0
 OPENAI_NODE_VERSION=7.57.0
 MINILM_VERSION=0.1.0
+XLLAMACPP_VERSION=2026.10.11549
+GGUF_VERSION=0.19.0
+LLAMA_CPP_PYTHON_VERSION=0.3.36
 
 gristmill_cache=${GRISTMILL_CI_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gristmill-ci}
 
@@ -73,7 +77,29 @@ gristmill_minilm() {
     gristmill_say "MiniLM in $GRISTMILL_MINILM"
 }
 
+# llama.cpp's own server comes compiled, in 60 MB. That of llama-cpp-python has to be compiled: without
+# optimisation, which a model of a million parameters does not need, and without what serves no text.
+gristmill_peers() {
+    local venv=$gristmill_cache/peers-$XLLAMACPP_VERSION-$LLAMA_CPP_PYTHON_VERSION
+    if [ ! -e "$venv/ready" ]; then
+        command -v c++ >/dev/null || gristmill_system g++
+        rm -rf "$venv"
+        python3 -m venv "$venv"
+        gristmill_say "compiling llama-cpp-python, some minutes"
+        CMAKE_ARGS="-DLLAVA_BUILD=OFF -DLLAMA_BUILD_COMMON=OFF -DLLAMA_BUILD_TOOLS=OFF -DGGML_NATIVE=OFF \
+            -DGGML_LLAMAFILE=OFF -DGGML_CPU_REPACK=OFF -DGGML_OPENMP=OFF -DCMAKE_BUILD_TYPE=None \
+            -DCMAKE_C_FLAGS=-O0 -DCMAKE_CXX_FLAGS=-O0" \
+            "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check \
+            "xllamacpp==$XLLAMACPP_VERSION" "gguf==$GGUF_VERSION" \
+            "llama-cpp-python[server]==$LLAMA_CPP_PYTHON_VERSION"
+        touch "$venv/ready"
+    fi
+    export GRISTMILL_PEERS="$venv/bin/python3"
+    gristmill_say "servers to sell in $venv"
+}
+
 gristmill_python
 gristmill_node
 gristmill_minilm
+gristmill_peers
 export GRISTMILL_E2E_REQUIRED=1

@@ -12,6 +12,7 @@ mod pay;
 #[allow(dead_code)]
 #[path = "../../../upstream/tests/it/peer.rs"]
 mod peer;
+mod peers;
 mod prove;
 mod sell;
 mod start;
