@@ -77,8 +77,9 @@ gristmill_minilm() {
     gristmill_say "MiniLM in $GRISTMILL_MINILM"
 }
 
-# llama.cpp's own server comes compiled, in 60 MB. That of llama-cpp-python has to be compiled: without
-# optimisation, which a model of a million parameters does not need, and without what serves no text.
+# llama.cpp's own server comes compiled, in 60 MB. That of llama-cpp-python has to be compiled, which takes some
+# seven minutes of one core: with little optimisation, which a model of a million parameters does not need, and
+# without what serves no text.
 gristmill_peers() {
     local venv=$gristmill_cache/peers-$XLLAMACPP_VERSION-$LLAMA_CPP_PYTHON_VERSION
     if [ ! -e "$venv/ready" ]; then
@@ -86,9 +87,8 @@ gristmill_peers() {
         rm -rf "$venv"
         python3 -m venv "$venv"
         gristmill_say "compiling llama-cpp-python, some minutes"
-        CMAKE_ARGS="-DLLAVA_BUILD=OFF -DLLAMA_BUILD_COMMON=OFF -DLLAMA_BUILD_TOOLS=OFF -DGGML_NATIVE=OFF \
-            -DGGML_LLAMAFILE=OFF -DGGML_CPU_REPACK=OFF -DGGML_OPENMP=OFF -DCMAKE_BUILD_TYPE=None \
-            -DCMAKE_C_FLAGS=-O0 -DCMAKE_CXX_FLAGS=-O0" \
+        CMAKE_ARGS="-DLLAVA_BUILD=OFF -DMTMD_BUILD=OFF -DLLAMA_BUILD_COMMON=OFF -DGGML_NATIVE=OFF \
+            -DGGML_LLAMAFILE=OFF -DCMAKE_BUILD_TYPE=MinSizeRel -DCMAKE_C_FLAGS=-O1 -DCMAKE_CXX_FLAGS=-O1" \
             "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check \
             "xllamacpp==$XLLAMACPP_VERSION" "gguf==$GGUF_VERSION" \
             "llama-cpp-python[server]==$LLAMA_CPP_PYTHON_VERSION"
