@@ -174,7 +174,7 @@ def claim(r):
 
 def audit(r):
     prompt, output = r.ids(2)
-    r.take(4 + 1 + 4), r.list(r.text)  # temperature, top k, most tokens, stop texts
+    r.take(4 + 1 + 4 + 4), r.list(r.text)  # temperature, top k, top p, most tokens, stop texts
     consumer = r.take(32)
     nonce = r.some(lambda: dict(nonce=r.take(32), index=r.number(4), path=r.list(lambda: r.take(32))))
     need(r.number(1) < 4, "an unknown reason to end")

@@ -101,7 +101,13 @@ mod tests {
         AuditCommitment {
             prompt_ids: digest(4),
             output_ids: digest(9),
-            sampling: Sampling { temperature_micros: 0, top_k: 1, max_tokens: 1, stop: Vec::new() },
+            sampling: Sampling {
+                temperature_micros: 0,
+                top_k: 1,
+                top_p_micros: 1_000_000,
+                max_tokens: 1,
+                stop: Vec::new(),
+            },
             consumer_nonce: digest(2),
             processor_nonce,
             finish: Finish::Stop,

@@ -9,8 +9,8 @@
 //! changes a result.
 
 use crate::{
-    Engine, EngineInfo, Generation, Job, Llama, Load, LoadError, MAX_TOP_LOGPROBS, Precision, Recomputation,
-    Recomputed, Replay, StartError,
+    Engine, EngineInfo, F32_TOLERANCE, Generation, Job, Llama, Load, LoadError, MAX_TOP_LOGPROBS, Precision,
+    Recomputation, Recomputed, Replay, StartError,
     gguf::Gguf,
     inbox::Inbox,
     scheduler::{Limits, Scheduler},
@@ -234,7 +234,9 @@ impl Engine for CandleEngine {
             return Ok(Recomputation::new(receiver));
         }
         let place = self.place()?;
-        let check = Check { sampler, output: replay.output_ids, gaps: Vec::new(), result };
+        // A gap is a difference of two scores, so each logit may be off by the half of the margin.
+        let slack = if self.info.exact { 0.0 } else { F32_TOLERANCE / 2.0 };
+        let check = Check { sampler, output: replay.output_ids, gaps: Vec::new(), slack, result };
         self.submit(replay.prompt_ids, limit, Goal::Check(Box::new(check)), place)?;
         Ok(Recomputation::new(receiver))
     }

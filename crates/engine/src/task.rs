@@ -152,6 +152,8 @@ pub(crate) struct Check {
     /// The answer; not empty.
     pub(crate) output: Vec<u32>,
     pub(crate) gaps: Vec<Option<f64>>,
+    /// How far the logits may be off those of the draw.
+    pub(crate) slack: f64,
     pub(crate) result: oneshot::Sender<Result<Recomputed, String>>,
 }
 
@@ -168,7 +170,8 @@ impl Check {
     fn advance(&mut self, rows: &[Vec<f32>]) -> Option<Ending> {
         for (logits, position) in rows.iter().zip(self.gaps.len()..) {
             let token = self.output.get(position).copied();
-            self.gaps.push(token.and_then(|token| self.sampler.gap(position as u32, logits, token)));
+            self.gaps
+                .push(token.and_then(|token| self.sampler.gap(position as u32, logits, token, self.slack)));
         }
         (self.gaps.len() >= self.output.len()).then_some(Ending::Finished(Finish::Stop))
     }

@@ -49,7 +49,8 @@ fn start(
     temperature_micros: u32,
     seed: usize,
 ) -> Generation {
-    let sampling = Sampling { temperature_micros, top_k: 40, max_tokens: 200, stop: vec![] };
+    let sampling =
+        Sampling { temperature_micros, top_k: 40, top_p_micros: 1_000_000, max_tokens: 200, stop: vec![] };
     let prompt_ids = engine.tokenizer().encode_chat(messages).unwrap();
     let mut bytes = [7; 32];
     bytes[..8].copy_from_slice(&(seed as u64).to_le_bytes());

@@ -207,7 +207,13 @@ mod tests {
     }
 
     fn traffic() -> Traffic {
-        let sampling = Sampling { temperature_micros: 0, top_k: 1, max_tokens: 9, stop: Vec::new() };
+        let sampling = Sampling {
+            temperature_micros: 0,
+            top_k: 1,
+            top_p_micros: 1_000_000,
+            max_tokens: 9,
+            stop: Vec::new(),
+        };
         let draw = Draw {
             sampling,
             consumer_nonce: digest(1),

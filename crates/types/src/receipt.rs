@@ -27,6 +27,9 @@ pub struct Sampling {
     pub temperature_micros: u32,
     /// How many of the likeliest tokens take part, 1 to 64.
     pub top_k: u8,
+    /// Of these, the likeliest take part that have this share of the probability together, in
+    /// millionths, 1 to 1 000 000; 1 000 000 leaves nobody out.
+    pub top_p_micros: u32,
     /// Output tokens at most.
     pub max_tokens: u32,
     /// Texts that end the answer, in the order given.

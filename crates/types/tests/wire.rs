@@ -54,6 +54,7 @@ fn signed_bodies() {
             sampling: Sampling {
                 temperature_micros: 700_000,
                 top_k: 40,
+                top_p_micros: 950_000,
                 max_tokens: 16,
                 stop: vec!["\n".into()],
             },

@@ -39,15 +39,19 @@ fn units() {
 fn draws() {
     // 100 logits on a grid of 0.1; 101 and 37 are coprime, so no two are equal.
     let logits: Vec<f32> = (0..100).map(|i| (f64::from(i * 37 % 101) / 10.0 - 5.0) as f32).collect();
-    for (micros, top_k, expected) in [
-        (1_000_000, 64, [60, 65, 35, 90, 90, 27, 95, 87, 30, 38, 19, 2, 46, 30, 73, 19]),
-        (250_000, 8, [60, 60, 30, 30, 90, 60, 60, 90, 30, 38, 30, 30, 49, 30, 49, 19]),
+    for (micros, top_k, top_p_micros, expected) in [
+        (1_000_000, 64, 1_000_000, [60, 65, 35, 90, 90, 27, 95, 87, 30, 38, 19, 2, 46, 30, 73, 19]),
+        (250_000, 8, 1_000_000, [60, 60, 30, 30, 90, 60, 60, 90, 30, 38, 30, 30, 49, 30, 49, 19]),
+        (1_000_000, 64, 500_000, [60, 60, 8, 90, 90, 60, 60, 90, 30, 8, 19, 49, 49, 30, 49, 19]),
+        (2_000_000, 64, 900_000, [60, 65, 35, 90, 90, 2, 95, 87, 98, 2, 19, 2, 46, 30, 73, 70]),
+        (250_000, 8, 800_000, [60, 60, 30, 30, 90, 60, 60, 90, 30, 19, 30, 30, 19, 30, 60, 19]),
     ] {
-        let sampling = Sampling { temperature_micros: micros, top_k, max_tokens: 16, stop: Vec::new() };
+        let sampling =
+            Sampling { temperature_micros: micros, top_k, top_p_micros, max_tokens: 16, stop: Vec::new() };
         let sampler = Sampler::new(Seed::new([7; 32]), &sampling).unwrap();
         let drawn: Vec<u32> =
             (0..16).map(|position| sampler.draw(position, &logits).unwrap().token).collect();
-        assert_eq!(drawn, expected, "T {micros}, top {top_k}");
+        assert_eq!(drawn, expected, "T {micros}, top {top_k}, top p {top_p_micros}");
     }
 }
 

@@ -30,7 +30,13 @@ fn draws_follow_the_softmax() {
     // either always passes or always fails.
     const LIMIT: f64 = 24.32;
     for (seed, micros) in [(1u8, 1_000_000u32), (2, 700_000), (3, 1_600_000)] {
-        let sampling = Sampling { temperature_micros: micros, top_k: 8, max_tokens: 1, stop: Vec::new() };
+        let sampling = Sampling {
+            temperature_micros: micros,
+            top_k: 8,
+            top_p_micros: 1_000_000,
+            max_tokens: 1,
+            stop: Vec::new(),
+        };
         let sampler = Sampler::new(Seed::new([seed; 32]), &sampling).unwrap();
         let mut counts = [0u32; 8];
         for position in 0..DRAWS {
@@ -47,7 +53,13 @@ fn draws_follow_the_softmax() {
 #[test]
 fn only_the_top_k_are_drawn() {
     let logits = [0.0f32, 0.1, 0.2, 0.3, 0.4];
-    let sampling = Sampling { temperature_micros: 50_000_000, top_k: 2, max_tokens: 1, stop: Vec::new() };
+    let sampling = Sampling {
+        temperature_micros: 50_000_000,
+        top_k: 2,
+        top_p_micros: 1_000_000,
+        max_tokens: 1,
+        stop: Vec::new(),
+    };
     let sampler = Sampler::new(Seed::new([4; 32]), &sampling).unwrap();
     let mut counts = [0u32; 5];
     for position in 0..1_000 {

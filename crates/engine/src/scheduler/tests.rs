@@ -48,7 +48,13 @@ fn place() -> OwnedSemaphorePermit {
 }
 
 fn sampler() -> Sampler {
-    let sampling = Sampling { temperature_micros: 1_000_000, top_k: 8, max_tokens: 1, stop: Vec::new() };
+    let sampling = Sampling {
+        temperature_micros: 1_000_000,
+        top_k: 8,
+        top_p_micros: 1_000_000,
+        max_tokens: 1,
+        stop: Vec::new(),
+    };
     Sampler::new(Seed::new([1; 32]), &sampling).unwrap()
 }
 
@@ -152,7 +158,7 @@ fn a_task_that_fails_ends_alone() {
     let (good, mut good_events) = answer(5, 3, 10);
     let (result, mut verdict) = oneshot::channel();
     // A recomputation without an answer breaks what `Check` takes for granted.
-    let check = Check { sampler: sampler(), output: Vec::new(), gaps: vec![None; 2], result };
+    let check = Check { sampler: sampler(), output: Vec::new(), gaps: vec![None; 2], slack: 0.0, result };
     let goal = Goal::Check(Box::new(check));
     let mut bad = Task { prompt: vec![3; 4], capacity: 8, kv: None, goal, place: place() };
     let mut kv = scheduler.model.new_kv(8).unwrap();

@@ -174,6 +174,8 @@ fn bad_jobs_are_refused_at_once() {
     assert_eq!(code(|job| job.sampling.max_tokens = 0), "no_output");
     assert_eq!(code(|job| job.sampling.top_k = 0), "bad_sampling");
     assert_eq!(code(|job| job.sampling.top_k = 65), "bad_sampling");
+    assert_eq!(code(|job| job.sampling.top_p_micros = 0), "bad_sampling");
+    assert_eq!(code(|job| job.sampling.top_p_micros = 1_000_001), "bad_sampling");
     assert_eq!(code(|job| job.sampling.stop = vec![String::new()]), "bad_stop");
     assert_eq!(engine.load(), Load::default(), "a refused job takes no place");
     let mut extreme = good();

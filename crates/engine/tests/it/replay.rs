@@ -52,6 +52,26 @@ fn an_f32_answer_is_found_again_within_the_tolerance() {
 }
 
 #[test]
+fn answers_from_a_nucleus_are_found_again() {
+    for (precision, tolerance) in [(Precision::Q8_0, 0.0), (Precision::F32, F32_TOLERANCE)] {
+        let engine = engine_with(precision, &[], &CandleOptions::default());
+        for seed in 0..6 {
+            let mut job = job(prompt(40, 0), sampling(200, &[]), seed);
+            job.sampling.top_p_micros = 600_000;
+            let narrow = answer(&engine, job.clone());
+            let found = recompute(&engine, replay(&job, &narrow.ids));
+            assert_eq!(found.first_mismatch(tolerance), None, "{precision:?}, {seed}");
+            // An answer from all of the top k has tokens from outside of the nucleus.
+            let mut wide = job.clone();
+            wide.sampling.top_p_micros = 1_000_000;
+            let wide = answer(&engine, wide);
+            let found = recompute(&engine, replay(&job, &wide.ids));
+            assert!(found.gaps.contains(&None), "{precision:?}, {seed}");
+        }
+    }
+}
+
+#[test]
 fn another_precision_is_noticed() {
     let (honest, other) = (engine(), engine_with(Precision::F32, &[], &CandleOptions::default()));
     let job = job(prompt(40, 0), sampling(200, &[]), 1);

@@ -78,7 +78,7 @@ pub(crate) fn engine() -> CandleEngine {
 
 pub(crate) fn sampling(max_tokens: u32, stop: &[&str]) -> Sampling {
     let stop = stop.iter().map(|stop| stop.to_string()).collect();
-    Sampling { temperature_micros: 900_000, top_k: 40, max_tokens, stop }
+    Sampling { temperature_micros: 900_000, top_k: 40, top_p_micros: 1_000_000, max_tokens, stop }
 }
 
 pub(crate) fn prompt(count: usize, salt: usize) -> Vec<u32> {

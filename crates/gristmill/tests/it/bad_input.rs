@@ -35,7 +35,7 @@ async fn requests() {
         (key, "[]".to_owned(), 400, "object"),
         (key, chat("acme/unknown", "hello").to_string(), 404, "acme/unknown"),
         (key, with("n", json!(17)), 400, "'n'"),
-        (key, with("top_p", json!(0.5)), 400, "recomputed"),
+        (key, with("min_p", json!(0.5)), 400, "recomputed"),
         (key, with("prompt", json!("hello")), 400, "prompt"),
         (key, with("temperature", json!(9)), 400, "temperature"),
         (key, with("max_tokens", json!(0)), 400, "max_tokens"),

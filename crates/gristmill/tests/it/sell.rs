@@ -125,7 +125,7 @@ async fn a_server_is_sold_and_paid_by_the_byte() {
     let shown = exchange.json(&["model", "show", NAME]);
     assert_eq!((&shown["unit"], &shown["foreign"]), (&value!("byte"), &value!(true)));
 
-    // Parameters that an upstream draws by reach it; the canonical sampler does not know them.
+    // Parameters that an upstream draws by reach it.
     let mut body = chat(NAME, "Salem");
     for (name, given) in
         [("top_p", value!(0.5)), ("seed", value!(7)), ("stop", value!(["\n"])), ("max_tokens", value!(9))]
@@ -144,9 +144,19 @@ async fn a_server_is_sold_and_paid_by_the_byte() {
         assert_eq!(asked.body[name], said, "{name}");
     }
     assert!(asked.head.contains("Bearer sk-upstream-secret"));
+    // With an engine of our own the draw is made again from the receipt.
     body["model"] = value!(MODEL);
+    body["temperature"] = value!(1.5);
     let (status, text) = post(&exchange, CHAT, body).await;
-    assert!(status == 400 && text.contains("top_p") && text.contains("recomputed"), "{text}");
+    assert_eq!(status, 200, "{text}");
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    let receipt = exchange.json(&["receipt", "show", answer["gristmill"]["receipt"].as_str().unwrap()]);
+    assert_eq!(receipt["receipt"]["body"]["audit"]["sampling"]["top_p_micros"], 500_000, "{receipt}");
+    let file = home.join("drawn.json");
+    std::fs::write(&file, receipt.to_string()).unwrap();
+    let model = home.join("models").join(receipt["quote"]["body"]["model"].as_str().unwrap());
+    let arguments = ["receipt", "verify", file.to_str().unwrap(), "--model", model.to_str().unwrap()];
+    assert_eq!(exchange.json(&arguments)["recomputed"], receipt["output_ids"].as_array().unwrap().len());
 
     // The key is nowhere: not in the log at its most talkative, and in no file of the home but its own.
     let log = seller.stderr();

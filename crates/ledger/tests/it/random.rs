@@ -162,6 +162,7 @@ impl Random {
             sampling: Sampling {
                 temperature_micros: self.u32(),
                 top_k: self.below(65) as u8,
+                top_p_micros: 1_000_000,
                 max_tokens: self.u32(),
                 stop: self.texts(),
             },

@@ -139,8 +139,7 @@ const EVERY_ANSWER: &str = "every answer is paid for and returned; ask for sever
 const ANSWER_ALONE: &str = "the answer is returned alone; put the prompt in front of it yourself";
 const NO_END: &str = "the models here go on from a prompt, and do not write towards a given end";
 const NO_TOOLS: &str = "the models here do not call tools; leave them out";
-pub(super) const ONE_SAMPLER: &str =
-    "every paid answer can be recomputed, and its sampler knows 'temperature', 'top_k' and 'seed' only";
+const ONE_SAMPLER: &str = "every paid answer can be recomputed, and its sampler knows 'temperature', 'top_k', 'top_p' and 'seed' only";
 const TEXT_ONLY: &str = "prompts and answers are text";
 
 /// Parameter, the values of it that change nothing, and why others are refused. A null is always

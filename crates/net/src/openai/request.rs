@@ -6,7 +6,7 @@ use super::{
         read_chat_logprobs, read_inputs, read_max_tokens, read_messages, read_model, read_stops,
         read_stream_options, read_text,
     },
-    params::{ONE_SAMPLER, Params},
+    params::Params,
 };
 use gristmill_types::{Limits, Sampling};
 use serde::Serialize;
@@ -135,8 +135,7 @@ pub struct PromptRequest {
     /// How many of the likeliest tokens take part, 1 to 64. An extension of ours and of many others.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_k: Option<u8>,
-    /// The share of probability of which the likeliest tokens take part, below 1. Only servers that draw
-    /// by themselves heed it: see [`check_engine`](Self::check_engine).
+    /// The share of probability of which the likeliest tokens take part, below 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub top_p: Option<f64>,
     /// Fixes the consumer's share of the draw, and leaves out the processor's.
@@ -298,12 +297,9 @@ impl PromptRequest {
         serde_json::to_vec(&Written { request: self, logprobs }).unwrap_or_default()
     }
 
-    /// Refuses what the engine behind a quote cannot do: `top_p`, where answers are drawn by the
-    /// canonical sampler, and log probabilities, where they are not.
+    /// Refuses what the engine behind a quote cannot do: log probabilities, where the tokens are another
+    /// server's.
     pub fn check_engine(&self, recomputable: bool) -> Result<(), ApiError> {
-        if recomputable && self.top_p.is_some() {
-            return Err(ApiError::unsupported("top_p", ONE_SAMPLER));
-        }
         if !recomputable && self.top_logprobs.is_some() {
             let why = "this model is another server's, and its tokens are not known here";
             return Err(ApiError::unsupported("logprobs", why));
@@ -349,16 +345,21 @@ impl PromptRequest {
         Ok(Sampling {
             temperature_micros: self.temperature.map_or(defaults.temperature_micros, micros),
             top_k: self.top_k.unwrap_or(defaults.top_k),
+            // The likeliest token always takes part.
+            top_p_micros: self.top_p.map_or(ALL, micros).max(1),
             max_tokens: self.max_tokens.unwrap_or(u32::MAX).min(limits.output_tokens).min(room),
             stop: self.stop.clone(),
         })
     }
 }
 
+/// All of the probability, in millionths.
+const ALL: u32 = 1_000_000;
+
 /// Millionths, rounded; both parties round alike, and the receipt commits to the result.
-fn micros(temperature: f64) -> u32 {
+fn micros(number: f64) -> u32 {
     // From 0 to 2 million, checked when it was read; a cast saturates in any case.
-    (temperature * 1e6).round() as u32
+    (number * 1e6).round() as u32
 }
 
 #[cfg(test)]

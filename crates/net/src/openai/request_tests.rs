@@ -108,16 +108,21 @@ fn what_would_change_the_answer_is_refused_by_name() {
     }
 }
 
-/// Whether an answer is recomputable, the quote says.
 #[test]
-fn top_p_is_for_upstreams() {
-    let request = parse(json!({"top_p": 0.9})).unwrap();
-    assert_eq!(request.top_p, Some(0.9));
-    let error = request.check_engine(true).unwrap_err();
-    assert_eq!(error.code.as_deref(), Some("unsupported_parameter"));
-    assert!(error.message.contains("top_p") && error.message.contains("recomputed"), "{error}");
-    assert!(request.check_engine(false).is_ok());
-    assert!(parse(json!({"top_p": 1})).unwrap().check_engine(true).is_ok());
+fn top_p_is_a_share() {
+    for (given, expected) in [
+        (json!({}), 1_000_000),
+        (json!({"top_p": 1}), 1_000_000),
+        (json!({"top_p": 0.9}), 900_000),
+        (json!({"top_p": 1e-9}), 1),
+        (json!({"top_p": 0}), 1),
+    ] {
+        let sampling = parse(given.clone())
+            .unwrap()
+            .sampling(1, &limits(100, 50), &SamplingDefaults::default())
+            .unwrap();
+        assert_eq!(sampling.top_p_micros, expected, "{given}");
+    }
 }
 
 #[test]
@@ -290,8 +295,13 @@ fn bodies_that_are_no_request() {
 fn sampling_parameters() {
     let request = parse(json!({"temperature": 0.7, "top_k": 5, "max_tokens": 10, "stop": "x"})).unwrap();
     let sampling = request.sampling(20, &limits(100, 50), &SamplingDefaults::default()).unwrap();
-    let expected =
-        Sampling { temperature_micros: 700_000, top_k: 5, max_tokens: 10, stop: vec!["x".to_owned()] };
+    let expected = Sampling {
+        temperature_micros: 700_000,
+        top_k: 5,
+        top_p_micros: 1_000_000,
+        max_tokens: 10,
+        stop: vec!["x".to_owned()],
+    };
     assert_eq!(sampling, expected);
 
     let request = parse(json!({})).unwrap();

@@ -25,6 +25,7 @@ fn claim(lane: u32, stops: usize, path: usize) -> SettleClaim {
         sampling: Sampling {
             temperature_micros: 0,
             top_k: 1,
+            top_p_micros: 1_000_000,
             max_tokens: 1,
             stop: vec!["x".repeat(256); stops],
         },

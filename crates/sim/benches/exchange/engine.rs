@@ -107,7 +107,13 @@ fn theirs(peer: &mut Peer, work: Work) -> Result<f64> {
 fn job(prompt: usize, output: u32) -> Job {
     // Ids of letters; the length of the prompt is what counts.
     let prompt_ids = (0..prompt).map(|index| 40 + u32::try_from(index % 50).unwrap_or_default()).collect();
-    let sampling = Sampling { temperature_micros: 0, top_k: 1, max_tokens: output, stop: Vec::new() };
+    let sampling = Sampling {
+        temperature_micros: 0,
+        top_k: 1,
+        top_p_micros: 1_000_000,
+        max_tokens: output,
+        stop: Vec::new(),
+    };
     let window = usize::try_from(output).unwrap_or(usize::MAX);
     Job {
         prompt_ids,

@@ -35,7 +35,7 @@ fn engine(peer: &Peer) -> Upstream {
 
 fn sampling(max_tokens: u32, stop: &[&str]) -> Sampling {
     let stop = stop.iter().map(|text| (*text).to_owned()).collect();
-    Sampling { temperature_micros: 700_000, top_k: 64, max_tokens, stop }
+    Sampling { temperature_micros: 700_000, top_k: 64, top_p_micros: 1_000_000, max_tokens, stop }
 }
 
 fn job(engine: &Upstream, sampling: Sampling) -> Job {

@@ -29,6 +29,9 @@ draws = {
     for _ in range(3)
 }
 assert len(draws) == 1, draws
+# Of a nucleus of one the likeliest is drawn.
+narrow = client.chat.completions.create(model=model, messages=messages, temperature=1.5, top_p=0)
+assert narrow.choices[0].message.content == "forty-two", narrow
 
 short = client.chat.completions.create(model=model, messages=messages, temperature=0, max_completion_tokens=3)
 assert short.choices[0].finish_reason == "length" and short.usage.completion_tokens == 3, short
@@ -86,7 +89,7 @@ assert judged.token_logprobs == [t.logprob for t in tokens[:5]] and len(judged.t
 long = client.completions.create(model=model, prompt="<s>Spell 777777 in English<|answer|>", temperature=0)
 assert long.usage.completion_tokens == 16 and long.choices[0].finish_reason == "length", long
 
-for refused in ({"echo": True}, {"suffix": "."}, {"best_of": 2}, {"top_p": 0.5}, {"prompt": ["a", "b"]}):
+for refused in ({"echo": True}, {"suffix": "."}, {"best_of": 2}, {"top_p": 1.5}, {"prompt": ["a", "b"]}):
     try:
         client.completions.create(**{"model": model, "prompt": prompt, **refused})
         raise SystemExit(f"{refused} was taken")
