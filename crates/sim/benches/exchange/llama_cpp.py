@@ -13,7 +13,8 @@ import time
 
 import llama_cpp as c
 
-CONTEXT = 4096
+# Of each sequence.
+CONTEXT = 1280
 BATCH = 2048
 PROMPT = 16
 SEQUENCES = 8
@@ -68,7 +69,7 @@ def main(path, threads):
     model_settings.n_gpu_layers = 0
     model = c.llama_model_load_from_file(path.encode(), model_settings)
     settings = c.llama_context_default_params()
-    settings.n_ctx = CONTEXT
+    settings.n_ctx = CONTEXT * SEQUENCES
     settings.n_batch = BATCH
     settings.n_seq_max = SEQUENCES
     settings.n_threads = settings.n_threads_batch = threads
