@@ -1,7 +1,8 @@
 //! Receipts that are kept, and what anybody can check of one without asking anyone.
 
-use crate::{accounts::State, error::BuyError, event::Event};
+use crate::{accounts::State, error::BuyError, event::Event, traces};
 use gristmill_audit::{Seed, ids_digest, salted_digest, salted_ids_digest, verify_nonce};
+use gristmill_net::trace::Trace;
 use gristmill_store::{
     Migration, Store, StoreError,
     rusqlite::{OptionalExtension as _, types::Value},
@@ -76,12 +77,17 @@ pub struct Entry {
 
 impl Entry {
     /// Writes the entry in the commit under way.
-    pub(crate) fn insert(&self, state: &mut State) {
+    pub(crate) fn insert(&self, state: &mut State, trace: Option<&Trace>) {
         let text = serde_json::to_string(self).unwrap_or_default();
         let created = i64::try_from(self.created_ms).unwrap_or(i64::MAX);
         state.sql(
-            "INSERT OR IGNORE INTO receipts (id, created_ms, entry) VALUES (?1, ?2, ?3)",
-            vec![Value::Text(self.id.to_string()), Value::Integer(created), Value::Text(text)],
+            "INSERT OR IGNORE INTO receipts (id, created_ms, entry, trace) VALUES (?1, ?2, ?3, ?4)",
+            vec![
+                Value::Text(self.id.to_string()),
+                Value::Integer(created),
+                Value::Text(text),
+                traces::column(trace),
+            ],
         );
     }
 

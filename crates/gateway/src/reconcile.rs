@@ -221,7 +221,7 @@ impl App {
                     state.record(channel, lane, None)?;
                 }
                 for entry in entries {
-                    entry.insert(state);
+                    entry.insert(state, None);
                 }
                 Ok(result.refused)
             })

@@ -4,7 +4,6 @@ use crate::{
     accounts::State,
     progress::Progress,
     receipts::{Entry, Kept},
-    traces,
 };
 use bytes::Bytes;
 use gristmill_audit::{salted_digest, salted_ids_digest, verify_nonce};
@@ -145,13 +144,11 @@ impl Traffic {
         self.adopted(payer, receipt, voucher, now_ms)
     }
 
-    /// Writes the entry down in the commit under way, and the request's trace with it.
+    /// Writes the entry down in the commit under way, with the request's trace.
     pub(crate) fn insert(&self, entry: &Entry, state: &mut State) {
-        entry.insert(state);
-        if let Some(progress) = &self.progress {
-            let body = &entry.receipt.body;
-            traces::insert(state, &entry.id, &progress.receipt(&entry.id, &body.channel, body.lane));
-        }
+        let body = &entry.receipt.body;
+        let trace = self.progress.as_ref().map(|of| of.receipt(&entry.id, &body.channel, body.lane));
+        entry.insert(state, trace.as_ref());
     }
 
     /// The same, with the voucher from the processor's copy.

@@ -1,13 +1,13 @@
 //! Traces: the times at which a request passed its stages, as each side saw them.
 //!
-//! Each side writes its trace down in the commit that makes the request's receipt durable, and shows it
-//! to whoever knows the receipt's id. Times are each side's own clock. A trace holds no prompt, no answer
-//! and no key.
+//! Each side writes its trace down in the commit that makes the request's receipt durable. Times are each
+//! side's own clock. A trace holds no prompt, no answer and no key.
 //!
 //! - gateway: `GET /v1/receipts/{id}/trace` → [`Trace`], with an API key.
-//! - processor: `GET /v1/receipts/{id}/trace` → [`Served`].
+//! - processor: `GET /v1/receipts/{id}/trace?channel=…&lane=…&seq=…` ([`path`]) → [`Served`], for whoever
+//!   knows the receipt's id; the rest says where it is.
 
-use gristmill_types::{Amount, ChannelId, Digest, TxHash};
+use gristmill_types::{Amount, ChannelId, Receipt, Signable as _, TxHash};
 use serde::{Deserialize, Serialize};
 use std::{
     borrow::Cow,
@@ -16,7 +16,7 @@ use std::{
 
 /// Stages of one trace at most; a long answer has a stage for each window.
 pub const MAX_STAGES: usize = 96;
-/// Requests of which each side keeps the trace.
+/// Requests of which a processor keeps the trace. A gateway keeps it as long as the receipt.
 pub const KEPT: u32 = 10_000;
 
 /// One side's trace of one request.
@@ -80,9 +80,21 @@ pub fn now_us() -> u64 {
     u64::try_from(now.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// Where a trace is found: by the receipt's id.
-pub fn path(receipt: &Digest) -> String {
-    format!("/v1/receipts/{receipt}/trace")
+/// The receipt that a trace is asked for, beside its id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Place {
+    /// Its channel.
+    pub channel: ChannelId,
+    /// Its lane.
+    pub lane: u32,
+    /// Its number.
+    pub seq: u64,
+}
+
+/// Where a processor shows the trace of a receipt.
+pub fn path(receipt: &Receipt) -> String {
+    let Receipt { channel, lane, seq, .. } = receipt;
+    format!("/v1/receipts/{}/trace?channel={channel}&lane={lane}&seq={seq}", receipt.digest())
 }
 
 /// Notes the stages of a request as they are reached.

@@ -15,7 +15,7 @@ use crate::{
 use axum::{
     Extension, Json, Router,
     body::Body,
-    extract::{Path, Request, State},
+    extract::{Path, Query, Request, State, rejection::QueryRejection},
     http::{HeaderMap, Method, StatusCode, header},
     middleware,
     response::{IntoResponse as _, Response},
@@ -31,6 +31,7 @@ use gristmill_net::{
     openai::{ApiError, MAX_REQUEST_BYTES, Shape},
     pay::{Action, Cashier, Credential, PAYMENT_RECEIPT, PaymentReceipt, Refusal},
     peer::{ChannelState, LaneState, Quotes as QuoteList, UNKNOWN_CHANNEL},
+    trace::Place,
 };
 use gristmill_store::{Batch, Store};
 use gristmill_types::{AccountId, ChannelId, Digest, LineId, ModelId, QuoteHash, Signed};
@@ -511,13 +512,17 @@ async fn tokenizer(State(app): State<Arc<App>>, Path(digest): Path<String>) -> R
 }
 
 /// The times at which the request of a receipt passed its stages here, and what became of the receipt.
-async fn trace(State(app): State<Arc<App>>, Path(id): Path<String>) -> Result<Response, ApiError> {
-    let found = match id.parse::<Digest>() {
-        Ok(id) => traces::find(&app.store, id).await.map_err(|error| {
+async fn trace(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    place: Result<Query<Place>, QueryRejection>,
+) -> Result<Response, ApiError> {
+    let found = match (id.parse::<Digest>(), place) {
+        (Ok(id), Ok(Query(at))) => traces::find(&app.store, id, at).await.map_err(|error| {
             tracing::error!(%error, "a trace could not be read");
             ApiError::internal("The processor cannot read its records at the moment.")
         })?,
-        Err(_) => None,
+        _ => None,
     };
     let message = "There is no trace of that receipt: it is too old, or not of this processor.";
     let unknown = || ApiError { status: StatusCode::NOT_FOUND, ..ApiError::invalid("id", message) };

@@ -20,7 +20,7 @@ use gristmill_net::{
     http::read_body,
     trace::{Served, Trace, path},
 };
-use gristmill_types::{AccountId, Digest};
+use gristmill_types::{AccountId, Receipt};
 use serde::Serialize;
 use serde_json::json;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub(super) async fn run(home: &Home, output: Output, entry: &ReceiptEntry) -> Re
     let endpoint = Endpoint::new(&connection.running)?;
     let (id, payee) = (entry.id, entry.terms.payee);
     let own: Option<Trace> = endpoint.find(&format!("/receipts/{id}/trace")).await?;
-    let served = ask(&connection, &payee, &id).await;
+    let served = ask(&connection, &payee, &entry.receipt.body).await;
     let settled = served.as_ref().ok().and_then(|served| served.settled);
     let block = match settled {
         Some(settled) => connection.ledger.block(settled.height).await?.map(|block| block.value),
@@ -141,7 +141,7 @@ fn of_trace(side: &'static str, trace: &Trace) -> Vec<Line> {
 }
 
 /// The processor's side.
-async fn ask(connection: &Connection, processor: &AccountId, receipt: &Digest) -> Result<Served> {
+async fn ask(connection: &Connection, processor: &AccountId, receipt: &Receipt) -> Result<Served> {
     let found = connection.ledger.state(&[keys::processor(processor)]).await?.value;
     let endpoint =
         found.iter().flatten().filter_map(Processor::of).next().and_then(|of| of.endpoints.first());
