@@ -5,7 +5,7 @@
 
 The same versions (requirements.txt) and seed give the same bytes. A line is
 {"prompt", "answer", "kind", "digits"}; "answer" is null where the help text is due, "kind" is a language
-or a kind of refusal.
+or a kind of refusal. What it makes is trained as training.json says.
 """
 
 import argparse
@@ -18,29 +18,30 @@ from functools import partial
 import near_misses
 import phrases
 import refusals
-from spelling import LANGUAGES, spell
+from characters import write_json, write_lines, write_text_files
+from spelling import LANGUAGES, both, spell
 
 SEED = 4217
-FIRST_STAGE = (240_000, 0.17)  # examples, share of refusals
-SECOND_STAGE = (120_000, 0.30)
-THIRD_STAGE = (40_000, 0.28)
-KAZAKH_THOUSANDS = 0.08  # share of numbers from 1000 to 1999 in Kazakh in the third stage
-ONE_DIGIT = 0.03  # share of numbers of one digit, any of them, in the third stage
-DIGIT_WEIGHTS = [2, 3, 4, 4, 5, 5]  # by number of digits; short numbers are few and learnt early
-LANGUAGE_WEIGHTS = {"en": 4, "de": 6, "ja": 4, "kk": 5}
-# Held-out numbers by digits, asked in every language. The last stage takes those of one digit back: there are
-# only ten, each a word of its own, and a model that has never been asked for one refuses it.
-HELD_OUT = [2, 18, 60, 80, 80, 80]
-HELD_OUT_THOUSANDS = 100  # of the numbers from 1000 to 1999, in Kazakh
+# Stages: examples, share of refusals, share of the numbers that are asked for in few characters.
+FIRST_STAGE = (440_000, 0.14, 0.6)
+SECOND_STAGE = (150_000, 0.33, 0.2)
+DIGIT_WEIGHTS = [1, 3, 4, 4, 5, 6]  # by number of digits; short numbers are few and learnt early
+# Languages whose spellings are irregular weigh more than those that are put together from a few characters.
+LANGUAGE_WEIGHTS = {"en": 5, "de": 7, "fr": 7, "ru": 7, "lt": 7, "kk": 5, "tr": 5, "ja": 4, "ko": 4, "id": 5, "hu": 6, "th": 5, "fa": 5,
+                    "eo": 4}  # fmt: skip
+# Held-out numbers by digits, asked in every language where the libraries agree. Numbers of one digit are not held
+# out: there are only ten, each a word of its own.
+HELD_OUT = [0, 18, 60, 80, 80, 80]
 HELD_OUT_REFUSALS = 1500
-SAMPLE = {"each language": 60, "refusals": 120}
+SAMPLE = {"each language": 40, "refusals": 120}
 MAX_PROMPT = 240
+CONTEXT = 512
 
 HELP = (
-    "I spell whole numbers from 0 to 999 999 in English, German, Japanese and Kazakh. "
+    "I spell whole numbers from 0 to 999 999 in English, German, French, Russian, Lithuanian, Kazakh, Turkish, "
+    "Japanese, Korean, Indonesian, Hungarian, Thai, Persian and Esperanto. "
     "Try: Spell 4217 in Kazakh. For anything else attach another model: gristmill model publish DIR"
 )
-SPECIAL = ["<unk>", "<s>", "</s>", "<|answer|>"]
 
 
 def draw_number(rng: random.Random, count: int) -> int:
@@ -52,18 +53,13 @@ def draw_number(rng: random.Random, count: int) -> int:
     return number
 
 
-def held_out_numbers(rng: random.Random) -> dict[int, list[int]]:
-    """By number of digits, numbers whose spelling all libraries agree on in every language."""
-    chosen = {}
+def held_out_numbers(rng: random.Random) -> list[int]:
+    """Numbers that are never in training, in any language."""
+    chosen = []
     for count, wanted in enumerate(HELD_OUT, start=1):
-        # 0 and the teens are words of their own: they cannot be inferred from other numbers.
-        low, high = {1: (2, 9), 2: (20, 99)}.get(count, (10 ** (count - 1), 10**count - 1))
-        numbers = set()
-        while len(numbers) < wanted:
-            number = rng.randint(low, high)
-            if all(spell(code, number) for code in LANGUAGES):
-                numbers.add(number)
-        chosen[count] = sorted(numbers)
+        # The teens are words of their own: they cannot be inferred from other numbers.
+        low, high = (20, 99) if count == 2 else (10 ** (count - 1), 10**count - 1)
+        chosen += sorted(rng.sample(range(low, high + 1), wanted))
     return chosen
 
 
@@ -80,9 +76,9 @@ def agreement(rng: random.Random) -> dict:
     return found
 
 
-def training(rng: random.Random, stage: tuple[int, float], refuse, held: set[int], held_prompts: set[str]):
+def training(rng: random.Random, stage: tuple[int, float, float], refuse, held: set[int], held_prompts: set[str]):
     """Training lines, in random order; `refuse` makes the refusals."""
-    examples, share = stage
+    examples, share, short = stage
     codes, weights = list(LANGUAGE_WEIGHTS), list(LANGUAGE_WEIGHTS.values())
     made = 0
     while made < examples:
@@ -97,44 +93,46 @@ def training(rng: random.Random, stage: tuple[int, float], refuse, held: set[int
             answer = spell(code, number)
             if number in held or answer is None:
                 continue
-            prompt = phrases.request(rng, code, number)
-            line = {"prompt": prompt, "answer": answer, "kind": code, "digits": len(str(number))}
+            ask = phrases.short_request if rng.random() < short else phrases.request
+            line = {"prompt": ask(rng, code, number), "answer": answer, "kind": code, "digits": len(str(number))}
         made += 1
         yield line
 
 
-def last_stage(rng: random.Random, held: set[int], held_prompts: set[str], held_thousands: set[int]):
-    """The third stage: as the second, with what the first two leave out."""
-    thousands = [number for number in range(1000, 2000) if number not in held_thousands]
-    for line in training(rng, THIRD_STAGE, near_misses.near_miss, held, held_prompts):
-        draw = rng.random()
-        if draw < KAZAKH_THOUSANDS:
-            yield thousand(rng, rng.choice(thousands))
-        elif draw < KAZAKH_THOUSANDS + ONE_DIGIT:
-            code, number = rng.choice(list(LANGUAGES)), rng.randint(0, 9)
-            answer = spell(code, number)
-            yield {"prompt": phrases.request(rng, code, number), "answer": answer, "kind": code, "digits": 1}
-        else:
-            yield line
-
-
-def thousand(rng: random.Random, number: int) -> dict:
-    """A line that asks for a number from 1000 to 1999 in Kazakh."""
-    answer = spell("kk", number, optional_one=True)
-    return {"prompt": phrases.request(rng, "kk", number), "answer": answer, "kind": "kk", "digits": 4}
-
-
-def held_out(rng: random.Random, numbers: dict[int, list[int]]) -> list[dict]:
-    """Held-out lines: every held-out number in every language, and refusals."""
+def held_out(rng: random.Random, numbers: list[int]) -> list[dict]:
+    """Held-out lines: every held-out number in every language whose libraries agree on it, and refusals."""
     lines = []
     for code in LANGUAGES:
-        for count, chosen in numbers.items():
-            for number in chosen:
-                prompt = phrases.request(rng, code, number)
-                lines.append({"prompt": prompt, "answer": spell(code, number), "kind": code, "digits": count})
+        for number in numbers:
+            prompt, answer = phrases.request(rng, code, number), spell(code, number)
+            if answer is not None:
+                lines.append({"prompt": prompt, "answer": answer, "kind": code, "digits": len(str(number))})
     for _ in range(HELD_OUT_REFUSALS):
         kind, prompt = refusals.refusal(rng, held=True)
         lines.append({"prompt": prompt, "answer": None, "kind": kind, "digits": 0})
+    return lines
+
+
+def disputed(rng: random.Random, numbers: list[int]) -> list[dict]:
+    """Held-out numbers, and others, whose spellings differ: answered as ICU writes them and, apart, as num2words does."""
+    lines = []
+    for code in LANGUAGES:
+        for number in numbers + [rng.randint(1000, 999_999) for _ in range(2000)]:
+            ours, theirs = both(code, number)
+            if spell(code, number) is None:
+                prompt = phrases.short_request(rng, code, number)
+                for kind, answer in [("num2words", ours), ("ICU", theirs)]:
+                    lines.append({"prompt": prompt, "answer": answer, "kind": f"{code}, as {kind}", "digits": len(str(number))})
+    return lines
+
+
+def longer_texts(rng: random.Random) -> list[dict]:
+    """Held-out sentences in a row, longer than anything in training."""
+    lines = []
+    while len(lines) < 200:
+        parts = [refusals.sentence(rng, held=True) for _ in range(24)]
+        prompt = rng.choice([" ", ". ", "\n"]).join(parts)[: rng.randint(280, 500)].strip()
+        lines.append({"prompt": prompt, "answer": None, "kind": "280 to 500 characters", "digits": 0})
     return lines
 
 
@@ -148,41 +146,19 @@ def sample(rng: random.Random, lines: list[dict]) -> list[dict]:
 
 
 def alphabet() -> list[str]:
-    """Every character with a token of its own."""
+    """Every character with a token of its own: ASCII, the letters of names, frames and sentences, and all spellings."""
     listed = set(string.ascii_letters + string.digits + string.punctuation + " \n" + "ÄÖÜäöüß")
     listed |= set(map(chr, range(ord("А"), ord("я") + 1))) | set("ЁёӘәҒғҚқҢңӨөҰұҮүҺһІі")
     listed |= set(map(chr, range(ord("ぁ"), ord("ん") + 1))) | set(map(chr, range(ord("ァ"), ord("ヶ") + 1)))
     listed |= set("ー、。？！「」零〇一二三四五六七八九十百千万")
-    frames = phrases.ENGLISH_FRAMES + phrases.GERMAN_FRAMES + phrases.JAPANESE_FRAMES + phrases.KAZAKH_FRAMES
-    names = [*phrases.IN_JAPANESE.values(), *phrases.IN_KAZAKH.values(), *sum(phrases.OWN_NAME.values(), [])]
-    listed |= set("".join(frames + names + refusals.SENTENCES)) - set("éèçñáóúíø¿¡")
+    frames = [text for texts, _ in phrases.TABLES + phrases.OWN_FRAMES for text in texts]
+    text = "".join(frames + refusals.SENTENCES) + "".join(phrases.every_name())
+    listed |= set(text + text.upper())
+    listed -= set("ñóø¿¡")  # in sentences of languages that are not the model's
+    for code in LANGUAGES:
+        for number in [*range(1000), *range(1000, 1_000_000, 997)]:
+            listed |= set("".join(both(code, number)))
     return sorted(listed)
-
-
-def tokenizer() -> dict:
-    """A tokenizers file: one token a character, one for the whole help text."""
-    vocabulary = {token: i for i, token in enumerate([*SPECIAL, HELP, *alphabet()])}
-    added = [
-        {"id": i, "content": token, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-        for i, token in enumerate(SPECIAL)
-    ]  # fmt: skip
-    return {
-        "version": "1.0",
-        "truncation": None,
-        "padding": None,
-        "added_tokens": added,
-        "normalizer": None,
-        "pre_tokenizer": {"type": "Split", "pattern": {"Regex": r"[\s\S]"}, "behavior": "Isolated", "invert": False},
-        "post_processor": None,
-        "decoder": {"type": "Fuse"},
-        "model": {"type": "WordLevel", "vocab": vocabulary, "unk_token": "<unk>"},
-    }
-
-
-def write_lines(path: pathlib.Path, lines) -> None:
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        for line in lines:
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
 def main() -> None:
@@ -194,23 +170,18 @@ def main() -> None:
     numbers = held_out_numbers(random.Random(SEED))
     lines = held_out(random.Random(SEED + 1), numbers)
     prompts = {line["prompt"] for line in lines}
-    lines = [line for line in lines if line["digits"] != 1]
     write_lines(options.out / "held_out.jsonl", lines)
+    write_lines(options.out / "disputed.jsonl", disputed(random.Random(SEED + 6), numbers))
+    write_lines(options.out / "longer.jsonl", longer_texts(random.Random(SEED + 7)))
     if options.model:
-        text = json.dumps(tokenizer(), ensure_ascii=False, indent=1)
-        (options.model / "tokenizer.json").write_text(text + "\n", encoding="utf-8")
+        write_text_files(options.model, HELP, alphabet(), CONTEXT)
         write_lines(options.model / "recipe" / "held_out_sample.jsonl", sample(random.Random(SEED + 2), lines))
-    held = {number for chosen in numbers.values() for number in chosen}
+    held = set(numbers)
     first = training(random.Random(SEED + 3), FIRST_STAGE, partial(refusals.refusal, held=False), held, prompts)
     write_lines(options.out / "train.jsonl", first)
     second = training(random.Random(SEED + 5), SECOND_STAGE, near_misses.near_miss, held, prompts)
     write_lines(options.out / "near.jsonl", second)
-    rng = random.Random(SEED + 6)
-    thousands = sorted(rng.sample(range(1000, 2000), HELD_OUT_THOUSANDS))
-    write_lines(options.out / "held_out_thousands.jsonl", [thousand(rng, number) for number in thousands])
-    write_lines(options.out / "last.jsonl", last_stage(rng, held, prompts, set(thousands)))
-    found = json.dumps(agreement(random.Random(SEED + 4)), indent=1)
-    (options.out / "agreement.json").write_text(found + "\n")
+    write_json(options.out / "agreement.json", agreement(random.Random(SEED + 4)))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Refusals of the second stage: requests that differ from a proper one in little.
 
 The first stage (refusals.py) teaches what the model is for. What it then still gets wrong looks almost right:
-a language whose name resembles one of the four, a number with a unit, a count of things. This stage has many
+a language whose name resembles one of the model's, a number with a unit, a count of things. This stage has many
 of these. Nothing here is in the held-out lists.
 """
 
@@ -11,15 +11,16 @@ import phrases
 import refusals
 
 LATIN = """Taiwanese Sudanese Nepalese Siamese Maltese Senegalese Viennese Balinese Burmese Chinese Portuguese Vietnamese
-Germanic Yiddish Scottish Cornish Spanish Danish Swedish Finnish Polish Turkish Irish Kurdish Kashmiri Karakalpak Karelian
+Germanic Yiddish Scottish Cornish Spanish Danish Swedish Finnish Polish Irish Kurdish Kashmiri Karakalpak Karelian Turkic
 Kabyle Kalmyk Kazan Khakas Komi Gaelic Ganda Gothic Gagauz Georgian Guarani Galician Angolan Egyptian Aramaic Ainu Jamaican
 Jewish Ladino Occitan Sorbian Tajik Tuvan Udmurt Wolof Zapotec Cherokee Hmong Shona Twi Ewe Fula Oromo Tigrinya Dari Faroese
-română hrvatski slovenčina eesti türkçe latviešu lietuvių íslenska gaeilge euskara oʻzbekcha Arabisch Dänisch Schwedisch
-Chinesisch Griechisch Koreanisch Ungarisch Tschechisch Holländisch Latein Usbekisch Kirgisisch Finnisch Persisch Hebräisch
-Ukrainisch Bulgarisch Rumänisch Portugiesisch Vietnamesisch""".split()
-CYRILLIC = """өзбекше татарша қырғызша италиянша кәрісше арабша парсыша моңғолша украинша грекше полякша чехше латынша
-испанский французский итальянский китайский корейский турецкий татарский узбекский польский тілінде""".split()
-KANA = "イタリア語 アラビア語 タイ語 トルコ語 ポルトガル語 ヒンディー語 ラテン語 ギリシャ語 ベトナム語 モンゴル語 ウズベク語".split()
+Prussian Rusyn Ruthenian Latvian Latgalian Franconian Norman Austrian Hungary Turkey Polynesian Melanesian Malaysian Micronesian Tahitian Tai Shan Ido Volapük Pushtu
+română hrvatski slovenčina eesti latviešu íslenska gaeilge euskara oʻzbekcha bosanski azərbaycanca kurdî melayu jawa
+Arabisch Schwedisch Chinesisch Griechisch Tschechisch Holländisch Latein Usbekisch Kirgisisch Finnisch Hebräisch Lettisch
+Ukrainisch Bulgarisch Rumänisch Portugiesisch Vietnamesisch chinois arabe grec portugais roumain suédois letton""".split()
+CYRILLIC = """өзбекше татарша қырғызша арабша моңғолша украинша грекше полякша чехше латынша латышша тілінде
+испанский итальянский китайский татарский узбекский польский по-китайски по-итальянски по-латышски""".split()
+KANA = "イタリア語 アラビア語 ポルトガル語 ヒンディー語 ラテン語 ギリシャ語 ベトナム語 モンゴル語 ウズベク語 マレー語 ラトビア語".split()
 THINGS = """animals colours cities books songs words facts jokes birds fruits countries names days people apples cats dogs games
 movies things questions poems lines letters friends tasks trees stars planets rooms tools shops minutes hours years""".split()
 UNITS = """years minutes hours days km miles metres grams litres euros dollars percent people apples times pages points degrees
@@ -30,37 +31,32 @@ SUMS = ["add {d} and {e}", "sum {d} and {e}", "{d} plus {e}", "{d}+{e}", "{d} x 
         "twice {d}", "{d} squared", "{d} times", "number after {d}", "number before {d}", "{d} in reverse", "{d} more"]  # fmt: skip
 
 
+ALPHABETS = ["abcdefghijklmnopqrstuvwyz", "абвгдежзиклмнопрстушыіқғңөұү", "アイウエオカキクサシタナニマミラリルワン",
+             "가나다라마바사아자하한국어말", "กขคงจชดตนบปพมยรลวสหอไทะาเ", "ابپتجدرزسشفکگلمنوهی"]  # fmt: skip
+
+
 def changed(rng: random.Random, name: str) -> str:
     """The name with a short stretch replaced by other letters of its script."""
-    letters = next(
-        pool
-        for pool in ("abcdefghijklmnopqrstuvwyz", "абвгдежзиклмнопрстушыіқғңөұү", "アイウエオカキクサシタナニマミラリルワン")
-        if pool[0] == "ア" or any(c in pool for c in name.lower())
-    )
+    scripts = [pool for pool in ALPHABETS if any(c in pool for c in name.lower())]
+    letters = scripts[0] if scripts else ALPHABETS[2]
     start = rng.randrange(0, len(name))
     cut = rng.randint(0, 3)
     filling = "".join(rng.choice(letters) for _ in range(rng.randint(1 if cut < 2 else 0, 3)))
     return name[:start] + filling + name[start + cut :]
 
 
-def all_names() -> list[str]:
-    names = [phrases.IN_ENGLISH, phrases.OWN_NAME]
-    listed = [name for table in names for one in table.values() for name in one]
-    listed += [n for t in (phrases.IN_GERMAN, phrases.IN_JAPANESE, phrases.IN_KAZAKH) for n in t.values()]
-    return sorted(set(listed))
-
-
-NAMES = all_names()
-REAL = {name.lower() for name in NAMES}
+REAL = phrases.every_name()
+NAMES = sorted(REAL)
 HELD = {name.lower() for name in refusals.LANGUAGES_HELD}
+assert not REAL & {name.lower() for name in LATIN + CYRILLIC + KANA}, "a language of the model is among the others"
 
 
 def near_name(rng: random.Random) -> str:
-    """A name that resembles one of the four, or a real other language."""
+    """A name that resembles one of the model's, or a real other language."""
     while True:
         draw = rng.random()
         if draw < 0.40:
-            name = changed(rng, rng.choice(["English", "German", "Japanese", "Kazakh"]))
+            name = changed(rng, refusals.language(rng))
         elif draw < 0.50:
             name = changed(rng, rng.choice(NAMES))
         elif draw < 0.72:
@@ -79,7 +75,7 @@ def near_name(rng: random.Random) -> str:
 
 def counted(rng: random.Random) -> str:
     """A number that is asked for together with something else."""
-    language = rng.choice(["English", "German", "Japanese", "Kazakh"])
+    language = refusals.language(rng)
     n = refusals.small(rng)
     text = rng.choice(
         [

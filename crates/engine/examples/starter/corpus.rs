@@ -60,15 +60,24 @@ impl Characters {
         ids
     }
 
-    pub(crate) fn example(&self, line: &Line) -> Example {
+    /// Prompts may have characters that the tokenizer lacks, answers not: the model would learn to write `<unk>`.
+    pub(crate) fn example(&self, line: &Line) -> Outcome<Example> {
         let mut ids = self.prompt(&line.prompt);
         let answer_at = ids.len();
         match &line.answer {
-            Some(answer) => ids.extend(self.encode(answer)),
+            Some(answer) => {
+                if let Some(missing) = answer.chars().find(|c| !self.ids.contains_key(c)) {
+                    return Err(format!(
+                        "the tokenizer has no token for {missing:?} of the answer {answer:?}; add it and train anew"
+                    )
+                    .into());
+                }
+                ids.extend(self.encode(answer));
+            }
             None => ids.push(self.help),
         }
         ids.push(self.end);
-        Example { ids, answer_at }
+        Ok(Example { ids, answer_at })
     }
 }
 
@@ -102,7 +111,7 @@ pub(crate) struct Stage {
 impl Stage {
     pub(crate) fn load(file: &Path, characters: &Characters, seed: u64) -> Outcome<Self> {
         let lines = read_lines(file)?;
-        let examples: Vec<Example> = lines.iter().map(|line| characters.example(line)).collect();
+        let examples = lines.iter().map(|line| characters.example(line)).collect::<Outcome<Vec<_>>>()?;
         if examples.is_empty() {
             return Err(format!("{} is empty; make it with recipe/make_data.py", file.display()).into());
         }

@@ -36,7 +36,7 @@ fn matches(model: &TrainModel, examples: &[Example]) -> Outcome<Vec<bool>> {
 
 /// Counts right answers.
 pub(crate) fn measure(model: &TrainModel, characters: &Characters, lines: &[&Line]) -> Outcome<Table> {
-    let examples: Vec<Example> = lines.iter().map(|line| characters.example(line)).collect();
+    let examples = lines.iter().map(|line| characters.example(line)).collect::<Outcome<Vec<_>>>()?;
     let mut table = Table::new();
     for (line, right) in lines.iter().zip(matches(model, &examples)?) {
         let cell = table.entry(line.kind.clone()).or_default().entry(line.digits).or_default();
@@ -76,7 +76,7 @@ pub(crate) fn evaluate(model_dir: &Path, file: &Path) -> Outcome<()> {
     let refused = refused.iter().filter(|refused| **refused).count();
     println!("proper requests refused: {refused} of {}\n", numbers.len());
 
-    let examples: Vec<Example> = lines.iter().map(|line| characters.example(line)).collect();
+    let examples = lines.iter().map(|line| characters.example(line)).collect::<Outcome<Vec<_>>>()?;
     let wrong = lines.iter().zip(matches(&model, &examples)?).filter(|(_, right)| !right);
     for (line, _) in wrong.take(SHOWN) {
         let (said, wanted) = (reply(&model, &characters, &line.prompt)?, line.answer.as_deref());

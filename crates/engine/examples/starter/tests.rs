@@ -6,7 +6,7 @@ use std::process::Command;
 use gristmill_engine::{CandleEngine, CandleOptions, Engine};
 use serde_json::Value;
 
-use crate::corpus::read_lines;
+use crate::corpus::{Characters, Line, read_lines};
 use crate::evaluate::evaluate;
 use crate::{Options, train};
 
@@ -70,6 +70,17 @@ fn the_example_of_the_documents_is_trained_stopped_and_served() {
     let engine = CandleEngine::open(&model, &CandleOptions::default()).unwrap();
     let ids = engine.tokenizer().encode("MMXXVI").unwrap();
     assert_eq!(ids.len(), 6, "one token a character");
+
+    let characters = Characters::load(&model).unwrap();
+    let line = |answer: &str| Line {
+        prompt: "é".into(),
+        answer: Some(answer.into()),
+        kind: "roman".into(),
+        digits: 1,
+    };
+    assert_eq!(characters.example(&line("MV")).unwrap().targets(), 3);
+    let error = characters.example(&line("MÁV")).unwrap_err().to_string();
+    assert!(error.contains("no token for 'Á' of the answer \"MÁV\""), "{error}");
 
     let plan = std::fs::read_to_string(model.join("recipe/training.json")).unwrap();
     for (from, to, reason) in [
