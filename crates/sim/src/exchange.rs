@@ -11,10 +11,15 @@ use anyhow::{Context as _, Result, ensure};
 use gristmill_chain::{Node, NodeHandle};
 use gristmill_client::{Client, Sender};
 use gristmill_gateway::Handle as Gateway;
-use gristmill_ledger::{Genesis, GenesisBalance, GenesisIssuer, GenesisValidator, tx::PublishModel};
+use gristmill_ledger::{
+    Genesis, GenesisBalance, GenesisIssuer, GenesisValidator,
+    tx::{PublishModel, RegisterForeign},
+};
 use gristmill_processor::{Compute, Handle as Processor, ServedModel};
 use gristmill_proof::Trust;
-use gristmill_types::{AccountId, Amount, Manifest, ManifestFile, ModelId, SecretKey, sha256};
+use gristmill_types::{
+    AccountId, Amount, Manifest, ManifestFile, ModelId, SecretKey, UPSTREAM_CLASS, sha256,
+};
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -92,6 +97,20 @@ impl Exchange {
         let modeler = self.sender(&self.keys.modeler);
         for model in &self.options.models {
             let manifest = manifest(model);
+            let info = model.engine.info();
+            if info.class.starts_with(UPSTREAM_CLASS) {
+                let register = |salt| RegisterForeign {
+                    model: manifest.id(),
+                    name: model.name.clone(),
+                    licence: "MIT".to_owned(),
+                    tokenizer: manifest.tokenizer(),
+                    engine: "upstream-openai".to_owned(),
+                    size_bytes: manifest.bytes(),
+                    salt,
+                };
+                modeler.publish(register).await.with_context(|| format!("registering {}", model.name))?;
+                continue;
+            }
             let publish = |salt| PublishModel {
                 model: manifest.id(),
                 name: model.name.clone(),
@@ -99,7 +118,7 @@ impl Exchange {
                 royalty_bps: model.royalty_bps,
                 parents: Vec::new(),
                 tokenizer: manifest.tokenizer(),
-                engine: model.engine.info().class.clone(),
+                engine: info.class.clone(),
                 size_bytes: manifest.bytes(),
                 salt,
             };

@@ -11,6 +11,7 @@ mod machine;
 mod model;
 mod paying;
 mod postgres;
+mod proxy;
 mod report;
 mod streams;
 mod unpaid;
@@ -25,6 +26,8 @@ use report::Report;
 enum Part {
     /// Paid answers against unpaid ones.
     Paying,
+    /// A server that answers at once, sold; against a plain hop and LiteLLM's proxy.
+    Proxy,
     /// Vouchers and settlements without a network, against the bare signature.
     Vouchers,
     /// Transfers and settlements, against PostgreSQL.
@@ -68,6 +71,9 @@ fn main() -> Result<()> {
         .build()?;
     if wanted(Part::Paying) {
         runtime.block_on(paying::measure(&mut report, folder.path())).context("measuring the paying")?;
+    }
+    if wanted(Part::Proxy) {
+        runtime.block_on(proxy::measure(&mut report, folder.path())).context("measuring the proxy")?;
     }
     if wanted(Part::Vouchers) {
         vouchers::measure(&mut report, folder.path()).context("measuring the vouchers")?;
