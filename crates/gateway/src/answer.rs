@@ -25,9 +25,6 @@ use tracing::Instrument as _;
 /// processor, and nothing more is paid.
 const STREAM_BUFFER: usize = 16;
 
-/// How long a client may take to read what is on its way to it.
-const READER_PATIENCE: Duration = Duration::from_secs(30);
-
 /// The choices of one request: each was placed, or was not.
 pub(crate) type Placed = Vec<Result<Purchase, BuyError>>;
 
@@ -195,32 +192,40 @@ pub(crate) async fn whole(
     Ok(answer)
 }
 
-/// The answer as a stream.
-pub(crate) fn stream(placed: Placed, heading: Heading) -> axum::response::Response {
+/// The answer as a stream. `patience` is how long a client may take to read what is on its way to it.
+pub(crate) fn stream(placed: Placed, heading: Heading, patience: Duration) -> axum::response::Response {
     let (events, stream) = mpsc::channel(STREAM_BUFFER);
-    tokio::spawn(pump(placed, heading, events).in_current_span());
+    tokio::spawn(pump(placed, heading, Reader { events, patience }).in_current_span());
     sse::response(ReceiverStream::new(stream), sse::KEEP_ALIVE)
 }
 
-/// A client that stands still is one that went away.
-async fn send(events: &mpsc::Sender<Bytes>, event: Bytes) -> Option<()> {
-    tokio::time::timeout(READER_PATIENCE, events.send(event)).await.ok()?.ok()
+/// The client of a stream.
+struct Reader {
+    events: mpsc::Sender<Bytes>,
+    patience: Duration,
+}
+
+impl Reader {
+    /// A client that stands still is one that went away.
+    async fn send(&self, event: Bytes) -> Option<()> {
+        tokio::time::timeout(self.patience, self.events.send(event)).await.ok()?.ok()
+    }
 }
 
 /// Sends until the end; none where the client went away. The purchases notice then.
-async fn pump(placed: Placed, heading: Heading, events: mpsc::Sender<Bytes>) -> Option<()> {
+async fn pump(placed: Placed, heading: Heading, reader: Reader) -> Option<()> {
     let mut sum = Sum::of(&placed);
     if heading.shape == Shape::Chat {
         for index in 0..sum.choices {
             let role = Delta { role: Some("assistant".to_owned()), content: Some(String::new()) };
-            send(&events, heading.chunk(index, role, None).to_event()).await?;
+            reader.send(heading.chunk(index, role, None).to_event()).await?;
         }
     }
     let mut steps = steps(placed);
     while !sum.is_over() {
         let (index, step) = tokio::select! {
             step = steps.recv() => step?,
-            () = events.closed() => return None,
+            () = reader.events.closed() => return None,
         };
         let finish = match step {
             Ok(Step::Text(text, tokens)) => {
@@ -228,7 +233,7 @@ async fn pump(placed: Placed, heading: Heading, events: mpsc::Sender<Bytes>) -> 
                 if let Some(choice) = chunk.choices.first_mut() {
                     choice.logprobs = written(heading.shape, &tokens);
                 }
-                send(&events, chunk.to_event()).await?;
+                reader.send(chunk.to_event()).await?;
                 continue;
             }
             Ok(Step::End(bought)) => {
@@ -245,13 +250,13 @@ async fn pump(placed: Placed, heading: Heading, events: mpsc::Sender<Bytes>) -> 
             break;
         }
         for event in end(&heading, index, finish, &sum) {
-            send(&events, event).await?;
+            reader.send(event).await?;
         }
     }
     if let Some(error) = sum.failed() {
-        send(&events, sse::format("", &ApiError::from(error).body())).await?;
+        reader.send(sse::format("", &ApiError::from(error).body())).await?;
     }
-    send(&events, sse::done()).await
+    reader.send(sse::done()).await
 }
 
 /// The chunk that ends a choice; behind the last of them, the usage. With `include_usage` it comes in a

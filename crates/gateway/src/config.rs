@@ -1,7 +1,7 @@
 //! What a gateway is told when it starts.
 
 use gristmill_types::{AccountId, Amount, SecretKey};
-use std::{net::SocketAddr, path::PathBuf};
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 /// A gateway's settings.
 #[derive(Clone, Debug)]
@@ -31,6 +31,8 @@ pub struct Config {
     pub max_window_tokens: u32,
     /// What is reserved beyond a request for those that follow, so that they wait for no disk.
     pub ahead: Amount,
+    /// How long a client may take to read what is on its way to it.
+    pub reader_patience: Duration,
 }
 
 impl Config {
@@ -55,6 +57,7 @@ impl Config {
             max_request: Amount::from_credits(1),
             max_window_tokens: 64,
             ahead: Amount::from_grains(20_000_000),
+            reader_patience: Duration::from_secs(30),
         }
     }
 }

@@ -233,7 +233,7 @@ async fn answer(
         let purchases = buy(&app, key, &request, &seller, &progress).await?;
         let heading = Heading::new(&app, id, &request, seller.processor);
         if request.stream {
-            return Ok::<_, BuyError>(stream(purchases, heading));
+            return Ok::<_, BuyError>(stream(purchases, heading, app.config.reader_patience));
         }
         let gone = async move { drop(gone.await) };
         if let Prompt::Inputs(inputs) = &request.prompt {

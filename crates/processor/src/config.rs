@@ -26,6 +26,8 @@ pub struct Config {
     pub quote_validity: Duration,
     /// How long a request waits for the next voucher before it ends.
     pub voucher_patience: Duration,
+    /// How long a consumer may take to read what is on its way to it.
+    pub reader_patience: Duration,
     /// How long a channel with something to settle stays quiet before its claims go to the ledger.
     pub settle_after: Duration,
     /// How long approved claims wait at most on a channel that is never quiet.
@@ -53,6 +55,7 @@ impl Config {
             data_policy: DataPolicy::NotStored,
             quote_validity: Duration::from_secs(24 * 60 * 60),
             voucher_patience: Duration::from_secs(10),
+            reader_patience: Duration::from_secs(30),
             settle_after: Duration::from_millis(500),
             settle_at_latest: Duration::from_secs(30),
             approval_patience: Duration::from_secs(60),

@@ -23,14 +23,8 @@ use gristmill_net::{
 use gristmill_types::{
     Amount, AuditCommitment, Digest, Finish, ProcessorNonce, Receipt, Sampling, Signable as _, Signed, Usage,
 };
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 use tokio::sync::mpsc;
-
-/// How long a consumer may take to read what is on its way to it.
-const READER_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A request whose voucher and order are durable.
 pub(crate) struct Delivery {
@@ -126,7 +120,7 @@ impl Delivery {
     async fn send(&self, events: &mpsc::Sender<Bytes>, item: Item) -> Result<(), Ended> {
         let bytes = item.to_event().map_err(|error| Ended::Failed(ApiError::internal(error.to_string())))?;
         // A reader that stands still gives its place free.
-        match tokio::time::timeout(READER_PATIENCE, events.send(bytes)).await {
+        match tokio::time::timeout(self.app.config.reader_patience, events.send(bytes)).await {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) | Err(_) => Err(Ended::Gone),
         }
