@@ -133,6 +133,8 @@ pub(crate) fn record_of(accepted: Accepted) -> Option<Pending<PayeeRecord>> {
 pub(crate) struct Books {
     store: Store,
     open: RwLock<HashMap<ChannelId, Arc<Book>>>,
+    /// How many there may be.
+    most: usize,
 }
 
 impl Books {
@@ -150,7 +152,7 @@ impl Books {
             payee.verify().map_err(|error| broken(error.to_string()))?;
             open.insert(payee.id(), Arc::new(Book::new(payee, records, store.clone())));
         }
-        Ok(Self { store, open: RwLock::new(open) })
+        Ok(Self { store, open: RwLock::new(open), most: MAX_CHANNELS })
     }
 
     /// The book of a channel.
@@ -166,7 +168,7 @@ impl Books {
             if let Some(book) = open.get(&payee.id()) {
                 return Ok(Arc::clone(book));
             }
-            if open.len() >= MAX_CHANNELS {
+            if open.len() >= self.most {
                 return Err(Refusal::Internal("this processor keeps no more channels".to_owned()).into());
             }
             let book = Arc::new(Book::new(payee, 1, self.store.clone()));
@@ -208,3 +210,6 @@ const LOG_PREFIX: &str = "channel/";
 fn log_of(channel: &ChannelId) -> String {
     format!("{LOG_PREFIX}{channel}")
 }
+
+#[cfg(test)]
+mod tests;
