@@ -183,7 +183,8 @@ impl Exchange {
             self.issuer(),
         );
         (self.options.gateway)(&mut config);
-        let (client, genesis) = (self.client()?, self.genesis.clone());
+        let client = Client::new(&(self.options.ledger)(self.ledger.url()), self.ledger.trust().clone())?;
+        let genesis = self.genesis.clone();
         let journal = self.journal.clone();
         let start = async move {
             let gateway = gristmill_gateway::start(config, client, genesis).await?;

@@ -22,6 +22,8 @@ pub struct Options {
     pub processor: Box<dyn Fn(&mut gristmill_processor::Config) + Send + Sync>,
     /// Changes the gateway's settings, at each of its starts.
     pub gateway: Box<dyn Fn(&mut gristmill_gateway::Config) + Send + Sync>,
+    /// Where the gateway finds the ledger, given the URL of its node.
+    pub ledger: Box<dyn Fn(&str) -> String + Send + Sync>,
     /// What the API key may spend.
     pub budget: Amount,
     /// Worker threads of each side's runtime.
@@ -64,6 +66,7 @@ impl Options {
             models,
             processor: Box::new(|_| {}),
             gateway: Box::new(|_| {}),
+            ledger: Box::new(str::to_owned),
             budget: ISSUED,
             workers: 2,
             parent: None,

@@ -1,0 +1,97 @@
+//! A ledger whose answers get lost on the way.
+
+use anyhow::{Context as _, Result};
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request, State},
+    http::StatusCode,
+    response::{IntoResponse as _, Response},
+};
+use gristmill_sim::{Answers, Exchange, Options, Script};
+use std::{
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A way to the ledger on which the answers to transactions can be lost.
+#[derive(Default)]
+struct Way {
+    node: OnceLock<String>,
+    loses: AtomicBool,
+}
+
+impl Way {
+    async fn pass(State(way): State<Arc<Self>>, request: Request) -> Response {
+        way.try_pass(request).await.unwrap_or_else(|_| StatusCode::BAD_GATEWAY.into_response())
+    }
+
+    async fn try_pass(&self, request: Request) -> Result<Response> {
+        let (parts, body) = request.into_parts();
+        let url = format!("{}{}", self.node.get().context("a node")?, parts.uri);
+        let body = axum::body::to_bytes(body, 1 << 20).await?;
+        let http = gristmill_net::http::client()?;
+        let sent = http.request(parts.method.clone(), url).headers(parts.headers).body(body).send().await?;
+        let lost = parts.method == "POST" && self.loses.load(Ordering::SeqCst);
+        if lost {
+            // The ledger has it; the sender does not hear of it.
+            return Ok(StatusCode::BAD_GATEWAY.into_response());
+        }
+        let mut answer = Response::builder().status(sent.status());
+        for (name, value) in sent.headers().iter().filter(|(name, _)| *name != "transfer-encoding") {
+            answer = answer.header(name, value);
+        }
+        Ok(answer.body(Body::from_stream(sent.bytes_stream()))?)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_whose_answer_was_lost_opens_one_channel() -> Result<()> {
+    let way = Arc::new(Way::default());
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+    let url = format!("http://{}", listener.local_addr()?);
+    let router = Router::new().fallback(Way::pass).with_state(Arc::clone(&way));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    let mut options =
+        Options::instant(Script { answers: Answers::Text("forty-two".to_owned()), ..Script::default() })?;
+    let of = Arc::clone(&way);
+    options.ledger = Box::new(move |node| {
+        of.node.get_or_init(|| node.to_owned());
+        url.clone()
+    });
+    let mut exchange = Exchange::start(options).await?;
+    let consumer = exchange.consumer()?;
+    let account = exchange.keys().consumer.account();
+    let balance = exchange.ledger().balance(&account, &exchange.issuer()).await?.value;
+    let nonce = exchange.ledger().nonce(&account).await?.value;
+    way.loses.store(true, Ordering::SeqCst);
+    let asking = tokio::spawn({
+        let consumer = consumer.clone();
+        async move { consumer.ask("Spell 42").await }
+    });
+    // The channel is open, and the gateway does not know it when it dies.
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while exchange.ledger().nonce(&account).await?.value == nonce {
+        anyhow::ensure!(tokio::time::Instant::now() < end, "nothing was sent");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    exchange.kill_gateway().await?;
+    assert!(asking.await?.is_err());
+    way.loses.store(false, Ordering::SeqCst);
+    exchange.start_gateway().await?;
+    let answer = consumer.ask("Spell 42").await?;
+    assert_eq!(answer["choices"][0]["message"]["content"], "forty-two");
+    let channels = consumer.get("/channels").await?;
+    assert_eq!(channels["channels"].as_array().map(Vec::len), Some(1), "{channels}");
+    // One deposit and one fee have left the account.
+    let deposit: u128 = channels["channels"][0]["deposit"].as_str().context("an amount")?.parse()?;
+    let fee = exchange.genesis().params.fees.open_channel.grains();
+    let after = exchange.ledger().balance(&account, &exchange.issuer()).await?.value;
+    assert_eq!(after.grains() + deposit + fee, balance.grains());
+    exchange.stop().await
+}
