@@ -123,6 +123,22 @@ mod tests {
     }
 
     #[test]
+    fn a_signature_with_a_point_of_small_order_is_refused() {
+        // R is the neutral point and s = k·a. The plain equation holds; the strict one knows such points.
+        let key = SecretKey::from_seed(&[7; 32]).public();
+        let bytes: [u8; 64] = hex::decode(
+            "0100000000000000000000000000000000000000000000000000000000000000\
+             c76d1f3212ecf8da373e21a5de7bcc9145598fd06a18f0723f121fb05d5b9106",
+        )
+        .unwrap()
+        .try_into()
+        .unwrap();
+        let plain = ed25519_dalek::Signature::from_bytes(&bytes);
+        assert!(ed25519_dalek::Verifier::verify(&key.0, b"a message", &plain).is_ok());
+        assert_eq!(key.verify_strict(b"a message", &Signature::new(bytes)), Err(BadSignature));
+    }
+
+    #[test]
     fn rfc_8032_test_1() {
         let seed: [u8; 32] = hex::decode("9d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60")
             .unwrap()

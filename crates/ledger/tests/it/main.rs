@@ -3,6 +3,7 @@
 
 #![allow(missing_docs, reason = "a test binary")]
 
+mod attacks;
 mod codec;
 mod executor;
 mod model;
