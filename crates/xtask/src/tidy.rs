@@ -7,7 +7,9 @@
 //! - [`source`]: every module opens with its documentation, no file outgrows its reader.
 //! - [`links`]: links between documents lead somewhere.
 //! - [`glossary`]: one word for each concept.
+//! - [`attacks`]: the tests that `docs/attacks.md` names exist.
 
+mod attacks;
 mod dependencies;
 mod glossary;
 mod layers;
@@ -20,8 +22,15 @@ use anyhow::{Result, bail};
 
 type Rule = fn(&Workspace) -> Result<Vec<String>>;
 
-const RULES: &[Rule] =
-    &[layers::check, table::check, dependencies::check, source::check, links::check, glossary::check];
+const RULES: &[Rule] = &[
+    layers::check,
+    table::check,
+    dependencies::check,
+    source::check,
+    links::check,
+    glossary::check,
+    attacks::check,
+];
 
 /// Checks every rule.
 pub(crate) fn run() -> Result<()> {
