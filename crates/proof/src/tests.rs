@@ -14,6 +14,7 @@ use commonware_storage::mmr::Location;
 use commonware_utils::{non_empty, non_empty_range};
 use gristmill_types::{AccountId, ChainId, SecretKey, TxHash};
 use proptest::prelude::*;
+use std::process::Command;
 
 const CHAIN: ChainId = ChainId::new([1; 32]);
 
@@ -171,4 +172,78 @@ proptest! {
         let believed = changed.ok().filter(|changed| changed.verify(&trust).is_ok());
         prop_assert!(believed.is_none(), "byte {position} of {} was changed unnoticed", bytes.len());
     }
+}
+
+/// Says of each finality proof in a file whether the verifier in Python takes it.
+const JUDGE: &str = "
+import importlib.util, json, sys
+specification = importlib.util.spec_from_file_location('verify_proof', sys.argv[1])
+verifier = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(verifier)
+def holds(chain, committee, finality):
+    try:
+        verifier.final_header(finality, bytes.fromhex(chain), [bytes.fromhex(key) for key in committee])
+        return True
+    except Exception:
+        return False
+print(json.dumps([holds(*vector) for vector in json.load(open(sys.argv[2]))]))
+";
+
+/// The verifier that shares no code with us says what we say of committees of several sizes, of any quorum
+/// of theirs, and of proofs that were changed.
+#[test]
+fn python_and_rust_agree_on_certificates() {
+    let installed = Command::new("python3").arg("--version").output();
+    if !installed.is_ok_and(|found| found.status.success()) {
+        assert!(std::env::var_os("GRISTMILL_E2E_REQUIRED").is_none(), "python3 is required here");
+        eprintln!("skipped: python3 is not installed");
+        return;
+    }
+    let (mut vectors, mut ours) = (Vec::new(), Vec::new());
+    let mut judge = |trust: &Trust, committee: &Committee, bytes: &[u8]| {
+        let keys: Vec<String> = committee.keys().iter().map(|key| hex::encode(key.as_ref())).collect();
+        vectors.push((hex::encode(trust.chain().as_bytes()), keys, hex::encode(bytes)));
+        ours.push(Finality::from_bytes(bytes).is_ok_and(|finality| finality.verify(trust).is_ok()));
+    };
+    let made = |chain, members: &Committee, signers: &[u8], descendants| {
+        let mut headers = chain_of(members, descendants + 1);
+        let certificate = certify(chain, members, signers, headers.last().unwrap());
+        Finality { header: headers.remove(0), descendants: headers, certificate }.to_bytes()
+    };
+    let mut good = 0;
+    for (size, signers) in [
+        (1, vec![vec![1]]),
+        (4, vec![vec![1, 2, 3], vec![4, 2, 1], vec![1, 2, 3, 4]]),
+        (7, vec![vec![1, 2, 3, 4, 5], vec![3, 4, 5, 6, 7]]),
+        (10, vec![vec![2, 3, 4, 5, 6, 7, 8], vec![10, 9, 8, 7, 6, 5, 4, 3, 2, 1]]),
+    ] {
+        let members = committee(&(1..=size).collect::<Vec<u8>>());
+        let trust = Trust::new(CHAIN, members.clone());
+        for signers in signers {
+            for descendants in [0, 2] {
+                let bytes = made(CHAIN, &members, &signers, descendants);
+                judge(&trust, &members, &bytes);
+                good += 1;
+                // One byte in twenty, wherever it is.
+                for at in (usize::from(size)..bytes.len()).step_by(20) {
+                    let mut changed = bytes.to_vec();
+                    changed[at] ^= 1 << (at % 8);
+                    judge(&trust, &members, &changed);
+                }
+            }
+        }
+        // Another ledger's certificate, and one of strangers of the same number.
+        judge(&trust, &members, &made(ChainId::new([2; 32]), &members, &(1..=size).collect::<Vec<u8>>(), 0));
+        let strangers: Vec<u8> = (101..101 + size).collect();
+        judge(&trust, &members, &made(CHAIN, &committee(&strangers), &strangers, 0));
+    }
+    assert_eq!(ours.iter().filter(|held| **held).count(), good, "a changed proof held");
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), serde_json::to_vec(&vectors).unwrap()).unwrap();
+    let verifier = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tools/verify_proof.py");
+    let output =
+        Command::new("python3").args(["-B", "-c", JUDGE, verifier]).arg(file.path()).output().unwrap();
+    let theirs: Vec<bool> = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    assert_eq!(theirs, ours);
 }

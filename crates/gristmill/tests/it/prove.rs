@@ -191,6 +191,19 @@ async fn whatever_is_changed_in_the_file_is_noticed() {
     let (_, file) = prove(&exchange, folder.path(), &id);
     exchange.stop();
     no_change_passes(&file);
+
+    // As where the lane was given up: what remains is that the claim is final.
+    let whole = std::fs::read_to_string(&file).unwrap();
+    let at = whole.find("\"lane\":{").unwrap();
+    let end = at + whole[at..].find('}').unwrap() + 1;
+    std::fs::write(&file, format!("{}\"lane\":null{}", &whole[..at], &whole[end..])).unwrap();
+    let refused = python(&[VERIFIER, &file]);
+    assert!(!refused.status.success() && text(&refused).contains("--claim-only"), "{}", text(&refused));
+    let enough = text(&python(&[VERIFIER, &file, "--claim-only"]));
+    assert!(
+        enough.contains("not proven: that the ledger paid") && enough.ends_with("the claim is proven\n"),
+        "{enough}"
+    );
 }
 
 fn no_change_passes(file: &str) {
