@@ -50,7 +50,7 @@ async fn requests() {
         assert!(answer["error"]["type"].is_string(), "{answer}");
     }
     assert_eq!(exchange.json(&["receipt", "list"])["total"], 0);
-    let spent = exchange.json(&["status"])["key"]["spent"].clone();
+    let spent = exchange.status()["key"]["spent"].clone();
     assert_eq!(spent, "0");
     // And after all of that it still works.
     let (status, answer) = send(key, good.to_string()).await;
@@ -68,7 +68,7 @@ fn homes_and_ports() {
     let exchange = Exchange::start(&home);
     // A second one on the same home.
     let error = error_of(&run(&home, &["up"]));
-    let pid = exchange.json(&["status"])["pid"].to_string();
+    let pid = exchange.status()["pid"].to_string();
     for part in ["in use", "next:", &pid, exchange.base_url()] {
         assert!(error.contains(part), "{part}: {error}");
     }

@@ -49,7 +49,7 @@ async fn vectors_are_sold_and_made_again() {
     let exchange = Exchange::start(home.path());
     let version = publish(&exchange);
     let golden = golden();
-    let before = grains(&exchange.json(&["status"])["key"]["spent"]);
+    let before = grains(&exchange.status()["key"]["spent"]);
     let (status, text) =
         post(&exchange, "/embeddings", json!({"model": NAME, "input": golden["texts"]})).await;
     let answer: Value = serde_json::from_str(&text).unwrap();
@@ -60,7 +60,7 @@ async fn vectors_are_sold_and_made_again() {
 
     // Paid by the tokens of the texts alone.
     let cost = u128::from(golden["tokens"].as_u64().unwrap()) * 10_000;
-    assert_eq!(grains(&exchange.json(&["status"])["key"]["spent"]) - before, cost);
+    assert_eq!(grains(&exchange.status()["key"]["spent"]) - before, cost);
     let settled = exchange.wait_for("settled");
     assert_eq!(grains(&settled["earned"]) + grains(&settled["royalty"]), cost);
     assert_eq!(grains(&settled["royalty"]), cost / 10);
@@ -85,7 +85,7 @@ async fn vectors_are_sold_and_made_again() {
     assert!(!exchange.run(&["receipt", "verify", file]).status.success());
 
     // What is not for it, or too long, costs nothing.
-    let spent = exchange.json(&["status"])["key"]["spent"].clone();
+    let spent = exchange.status()["key"]["spent"].clone();
     for (path, body, about) in [
         ("/embeddings", json!({"model": NAME, "input": "mill ".repeat(500)}), "tokens"),
         ("/embeddings", json!({"model": NAME, "input": "a", "dimensions": 3}), "dimensions"),
@@ -100,7 +100,7 @@ async fn vectors_are_sold_and_made_again() {
         let (status, text) = post(&exchange, path, body).await;
         assert!(status == 400 && text.contains(about), "{path} {about}: {status} {text}");
     }
-    assert_eq!(exchange.json(&["status"])["key"]["spent"], spent);
+    assert_eq!(exchange.status()["key"]["spent"], spent);
     assert_eq!(exchange.json(&["ledger", "supply"])["adds_up"], true);
     exchange.stop();
 }

@@ -209,6 +209,19 @@ pub(crate) fn run(home: &Path, arguments: &[&str]) -> Output {
     output
 }
 
+/// The lines of `gristmill status` that are not `ok`, and their states. How full this machine's disk is
+/// says nothing of the exchange.
+pub(crate) fn unwell(status: &Value) -> Vec<(String, String)> {
+    let checks = status["checks"].as_array().expect("a list").iter();
+    checks
+        .filter(|check| check["state"] != "ok" && check["name"] != "disk")
+        .map(|check| {
+            assert!(check["next"].is_string(), "{check}");
+            (check["name"].as_str().unwrap().to_owned(), check["state"].as_str().unwrap().to_owned())
+        })
+        .collect()
+}
+
 /// An amount as JSON carries it.
 pub(crate) fn grains(value: &Value) -> u128 {
     value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no amount: {value}"))

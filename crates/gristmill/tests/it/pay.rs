@@ -1,6 +1,6 @@
 //! The main job: a prompt goes in, an answer comes out, everyone is paid.
 
-use crate::exchange::{Exchange, MODEL, grains};
+use crate::exchange::{Exchange, MODEL, grains, unwell};
 
 #[test]
 fn a_prompt_is_answered_and_everyone_is_paid() {
@@ -74,7 +74,7 @@ fn a_prompt_is_answered_and_everyone_is_paid() {
     assert_eq!(transaction["verified"], true);
     let height = transaction["height"].as_u64().unwrap().to_string();
     assert_eq!(exchange.json(&["ledger", "block", &height])["verified"], true);
-    assert_eq!(exchange.json(&["status"])["well"], true);
+    assert_eq!(unwell(&exchange.status()), []);
     exchange.stop();
 }
 
