@@ -55,7 +55,7 @@ pub enum StoreError {
     /// The database is behind what was acknowledged.
     #[error(
         "{path} lost acknowledged commits: it ends at {found}, {acknowledged} were acknowledged; restore \
-         its -wal file, or accept the loss explicitly and reconcile"
+         it with its -wal and -mark files from a backup, and reconcile"
     )]
     RolledBack {
         /// The file.
@@ -72,7 +72,9 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// Cannot be written.
-    #[error("{path} cannot be written: {reason}; check the folder and its permissions")]
+    #[error(
+        "{path} cannot be written: {reason}; check the disk, its free space, and the folder's permissions"
+    )]
     Unwritable {
         /// The file.
         path: PathBuf,
@@ -101,6 +103,19 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the file is not as it was left: what helps is a backup.
+    pub const fn is_damage(&self) -> bool {
+        matches!(
+            self,
+            Self::Foreign { .. } | Self::Corrupt { .. } | Self::Damaged { .. } | Self::RolledBack { .. }
+        )
+    }
+
+    /// Whether there is no space left.
+    pub const fn is_full(&self) -> bool {
+        matches!(self, Self::Full { .. })
+    }
+
     pub(crate) fn io(path: &Path, error: &std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {

@@ -42,6 +42,7 @@ pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
 
 pub(crate) fn open(path: &Path, schema: &[Migration], options: Options) -> Result<Opened, StoreError> {
     let lock = lock(path)?;
+    check_not_emptied(path)?;
     create_private(path)?;
     let sqlite = |error: rusqlite::Error| StoreError::sqlite(path, &error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -53,10 +54,30 @@ pub(crate) fn open(path: &Path, schema: &[Migration], options: Options) -> Resul
     let commits = if version > 0 { commits(&connection).map_err(sqlite)? } else { 0 };
     let mark = check_mark(path, commits, options)?;
     check_pages(path, &connection)?;
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map_err(sqlite)?;
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, options.look).map_err(sqlite)?;
     configure(&connection, options).map_err(sqlite)?;
     migrate(path, &mut connection, schema, version)?;
     Ok(Opened { connection, mark, commits, lock })
+}
+
+/// Refuses a file that was emptied: SQLite would take it for a new one and remove the write-ahead log, which
+/// whoever repairs it may need.
+fn check_not_emptied(path: &Path) -> Result<(), StoreError> {
+    let bytes = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    let before = bytes(&beside(path, "-wal")) > 0 || bytes(&beside(path, "-mark")) > 0;
+    if before && bytes(path) == 0 && !starting(path) {
+        return Err(StoreError::Damaged {
+            path: path.into(),
+            reason: "the file is empty or missing, and there are files beside it that belong to one".into(),
+        });
+    }
+    Ok(())
+}
+
+/// Whether nothing was ever committed: a crash while the file was made leaves such files.
+fn starting(path: &Path) -> bool {
+    let mark = Mark::open(&beside(path, "-mark"));
+    mark.is_ok_and(|(_, acknowledged)| acknowledged == 0)
 }
 
 /// The number of the last commit in the file.
@@ -150,7 +171,7 @@ fn check_pages(path: &Path, connection: &Connection) -> Result<(), StoreError> {
         return Ok(());
     }
     let verdict: String = connection
-        .query_row("PRAGMA quick_check(1)", [], |row| row.get(0))
+        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
         .map_err(|error| StoreError::sqlite(path, &error))?;
     match verdict.as_str() {
         "ok" => Ok(()),
@@ -189,7 +210,11 @@ fn migrate(
     let steps = std::iter::once(log::TABLES).chain(schema.iter().map(|step| step.sql));
     for (version, sql) in (1u32..).zip(steps).skip(found as usize) {
         let step = connection.transaction().map_err(sqlite)?;
-        step.execute_batch(sql).map_err(sqlite)?;
+        // A step that was made before: the version in the file's head is not what it was.
+        step.execute_batch(sql).map_err(|error| match sqlite(error) {
+            StoreError::Refused { reason } => StoreError::Damaged { path: path.into(), reason },
+            error => error,
+        })?;
         step.pragma_update(None, "application_id", APPLICATION).map_err(sqlite)?;
         step.pragma_update(None, "user_version", version).map_err(sqlite)?;
         step.commit().map_err(sqlite)?;

@@ -54,6 +54,8 @@
 
 mod batch;
 mod error;
+#[cfg(debug_assertions)]
+pub mod fault;
 mod file;
 mod log;
 mod mark;
@@ -91,6 +93,8 @@ pub struct Options {
     /// Go on with a database that is behind its mark. For a person who restored a backup on purpose;
     /// reconcile with every counterparty after it.
     pub accept_rollback: bool,
+    /// Open to look: whatever is in the write-ahead log stays there.
+    pub look: bool,
 }
 
 /// A store. Clones share it; the file is closed when the last is dropped.
@@ -151,7 +155,7 @@ impl Store {
         let opened = file::open(&path, schema, options)?;
         let shared = Arc::new(Shared::default());
         let (queue, jobs) = mpsc::channel(QUEUE);
-        let writer = Writer::new(path.clone(), opened, Arc::clone(&shared))?;
+        let writer = Writer::new(path.clone(), opened, Arc::clone(&shared), options.look)?;
         let thread = std::thread::Builder::new()
             .name(writer_name(&path))
             .spawn(move || writer.run(jobs))
@@ -221,6 +225,13 @@ impl Store {
     /// Shows in the registry how long commits take and how many callers share one.
     pub fn register(&self, registry: &mut prometheus_client::registry::Registry) {
         self.inner.shared.metrics.register(registry);
+    }
+
+    /// Resolves if a commit fails, with the reason: the store refuses everything from then on, and its
+    /// process has to start again. It does not keep the store open.
+    pub fn failed(&self) -> impl Future<Output = StoreError> + Send + use<> {
+        let shared = Arc::clone(&self.inner.shared);
+        async move { shared.failed().await }
     }
 
     /// What the writer has done so far.

@@ -19,7 +19,7 @@ use std::{
     },
     time::Instant,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 /// Batches in one commit.
 const GROUP: usize = 512;
@@ -52,6 +52,8 @@ pub struct Stats {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     failure: OnceLock<StoreError>,
+    /// Tells of the failure.
+    failed: watch::Sender<bool>,
     commits: AtomicU64,
     batches: AtomicU64,
     records: AtomicU64,
@@ -62,6 +64,14 @@ impl Shared {
     /// Why the store writes no more.
     pub(crate) fn failure(&self) -> Option<StoreError> {
         self.failure.get().cloned()
+    }
+
+    /// Resolves when the store writes no more because a commit failed.
+    pub(crate) async fn failed(&self) -> StoreError {
+        let mut failed = self.failed.subscribe();
+        // The sender is ours and lives as long as this.
+        let _seen = failed.wait_for(|failed| *failed).await;
+        self.failure().unwrap_or(StoreError::Closed)
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -81,8 +91,54 @@ pub(crate) struct Writer {
     since_checkpoint: u64,
     heads: HashMap<String, Log>,
     shared: Arc<Shared>,
+    /// Whether the write-ahead log stays as it is at the end.
+    look: bool,
     /// Dropped last, when the connection is closed.
     _lock: File,
+}
+
+/// A group that was not acknowledged: why, unless the writer was stopped for a test, and who waits for it.
+struct Failed {
+    error: Option<StoreError>,
+    waiting: Vec<oneshot::Sender<Result<(), StoreError>>>,
+}
+
+/// Where a test may stop the writer within a commit. Nowhere in a release build.
+#[cfg(debug_assertions)]
+use crate::fault::Moment;
+#[cfg(not(debug_assertions))]
+#[derive(Clone, Copy)]
+enum Moment {
+    Before,
+    Unmarked,
+    Unacknowledged,
+}
+
+/// A commit that a test may stop.
+struct Watched(#[cfg(debug_assertions)] crate::fault::Watched);
+
+impl Watched {
+    #[cfg(debug_assertions)]
+    fn begin(path: &std::path::Path, group: &[Job]) -> Self {
+        Self(crate::fault::begin(path, group.iter().map(|job| &job.batch)))
+    }
+
+    #[cfg(not(debug_assertions))]
+    const fn begin(_: &std::path::Path, _: &[Job]) -> Self {
+        Self()
+    }
+
+    /// Fails without an error where the writer is to stand still.
+    #[cfg(debug_assertions)]
+    fn pass(&self, moment: Moment) -> Result<(), Option<StoreError>> {
+        if self.0.stops(moment) { Err(None) } else { Ok(()) }
+    }
+
+    #[cfg(not(debug_assertions))]
+    #[allow(clippy::unnecessary_wraps, clippy::unused_self)]
+    const fn pass(&self, _: Moment) -> Result<(), Option<StoreError>> {
+        Ok(())
+    }
 }
 
 /// What one batch came to within an open transaction.
@@ -93,7 +149,12 @@ struct Written {
 }
 
 impl Writer {
-    pub(crate) fn new(path: PathBuf, opened: Opened, shared: Arc<Shared>) -> Result<Self, StoreError> {
+    pub(crate) fn new(
+        path: PathBuf,
+        opened: Opened,
+        shared: Arc<Shared>,
+        look: bool,
+    ) -> Result<Self, StoreError> {
         let Opened { connection, mark, commits, lock } = opened;
         Ok(Self {
             path,
@@ -103,6 +164,7 @@ impl Writer {
             since_checkpoint: 0,
             heads: HashMap::new(),
             shared,
+            look,
             _lock: lock,
         })
     }
@@ -117,11 +179,24 @@ impl Writer {
                 bytes = bytes.saturating_add(job.batch.bytes());
                 group.push(job);
             }
-            if let Err((error, waiting)) = self.commit(group) {
+            let failed = match self.commit(group) {
+                Ok(()) => None,
+                Err(Failed { error: None, waiting }) => {
+                    // Stopped for a test: nobody is told anything any more.
+                    let mut held = waiting;
+                    while let Some(job) = jobs.blocking_recv() {
+                        held.push(job.done);
+                    }
+                    return;
+                }
+                Err(Failed { error: Some(error), waiting }) => Some((error, waiting)),
+            };
+            if let Some((error, waiting)) = failed {
                 tracing::error!(path = %self.path.display(), %error, "the store stops: a commit failed");
                 // Set before anybody is told, so that nobody sees the store closed without a reason.
                 let _already = self.shared.failure.set(error.clone());
                 self.shared.metrics.failed.set(1);
+                self.shared.failed.send_replace(true);
                 jobs.close();
                 for done in waiting {
                     let _gone = done.send(Err(error.clone()));
@@ -135,25 +210,24 @@ impl Writer {
                 self.checkpoint();
             }
         }
-        self.checkpoint();
+        if !self.look {
+            self.checkpoint();
+        }
     }
 
     /// Writes a group in one transaction, then acknowledges it. On an error nothing is durable, and
     /// those who wait for it come back with it.
-    #[allow(clippy::type_complexity)]
-    fn commit(
-        &mut self,
-        group: Vec<Job>,
-    ) -> Result<(), (StoreError, Vec<oneshot::Sender<Result<(), StoreError>>>)> {
+    fn commit(&mut self, group: Vec<Job>) -> Result<(), Failed> {
         let mut accepted = Vec::with_capacity(group.len());
         let mut records = 0u64;
+        let watched = Watched::begin(&self.path, &group);
         let mut jobs = group.into_iter();
         let began = Instant::now();
-        let result = self.transaction(&mut jobs, &mut accepted, &mut records);
+        let result = self.transaction(&mut jobs, &mut accepted, &mut records, &watched);
         if let Err(error) = result {
             // Heads may be ahead of the file now; the store writes no more, so they do not matter.
             accepted.extend(jobs.map(|job| job.done));
-            return Err((error, accepted));
+            return Err(Failed { error, waiting: accepted });
         }
         self.shared.metrics.commit.observe(began.elapsed().as_secs_f64());
         self.shared.metrics.group.observe(accepted.len() as f64);
@@ -172,7 +246,8 @@ impl Writer {
         jobs: &mut impl Iterator<Item = Job>,
         accepted: &mut Vec<oneshot::Sender<Result<(), StoreError>>>,
         records: &mut u64,
-    ) -> Result<(), StoreError> {
+        watched: &Watched,
+    ) -> Result<(), Option<StoreError>> {
         self.execute("BEGIN IMMEDIATE")?;
         for Job { batch, done } in jobs.by_ref() {
             self.execute("SAVEPOINT batch")?;
@@ -195,15 +270,18 @@ impl Writer {
                 }
                 Err(error) => {
                     accepted.push(done);
-                    return Err(error);
+                    return Err(Some(error));
                 }
             }
         }
         self.commits = self.commits.saturating_add(1);
         let number = i64::try_from(self.commits).unwrap_or(i64::MAX);
         self.statement("UPDATE gristmill_commit SET number = ?1", params![number])?;
+        watched.pass(Moment::Before)?;
         self.execute("COMMIT")?;
+        watched.pass(Moment::Unmarked)?;
         self.mark.set(self.commits).map_err(|error| StoreError::io(&self.path, &error))?;
+        watched.pass(Moment::Unacknowledged)?;
         if self.heads.len() > HEADS {
             self.heads.clear();
         }

@@ -185,7 +185,7 @@ async fn an_older_database_beside_a_newer_mark_is_noticed() {
     fs::write(folder.path(), backup).unwrap();
     let error = Store::open(folder.path(), SCHEMA).unwrap_err();
     assert_eq!(error, StoreError::RolledBack { path: folder.path(), acknowledged: 2, found: 1 });
-    assert!(error.to_string().contains("accept the loss explicitly"), "{error}");
+    assert!(error.to_string().contains("from a backup"), "{error}");
     // Without the mark nothing here can tell: only the counterparty's copy.
     fs::remove_file(folder.beside("-mark")).unwrap();
     assert_eq!(load(&folder, "log"), Ok(1));

@@ -130,7 +130,7 @@ fn a_folder_that_cannot_be_written_is_named() {
     let below = folder.path().join("records.db");
     let error = Store::open(&below, SCHEMA).unwrap_err();
     assert!(matches!(&error, StoreError::Unwritable { .. }), "{error}");
-    assert!(error.to_string().contains("check the folder"), "{error}");
+    assert!(error.to_string().contains("the folder's permissions"), "{error}");
 }
 
 #[tokio::test]
