@@ -6,6 +6,8 @@
 
 use crate::{
     admission::Admission,
+    app::block_hash,
+    damage::{self, HeadMark, Reported},
     metrics::Metrics,
     pool::{Limits, Pool, Refusal},
     query::Reader,
@@ -15,8 +17,8 @@ use crate::{
     wiring::{self, CHANNELS, QUOTA, Setup, Timing, Validator, max_message_bytes},
 };
 use commonware_codec::{Copying, DecodeExt as _};
-use commonware_consensus::marshal::Identifier;
-use commonware_cryptography::{ChaCha20Poly1305, Signer as _, ed25519};
+use commonware_consensus::{marshal::Identifier, types::Height};
+use commonware_cryptography::{ChaCha20Poly1305, Digestible as _, Signer as _, ed25519};
 use commonware_p2p::{Address, AddressableManager as _, authenticated::lookup};
 use commonware_runtime::{Runner as _, Supervisor as _, tokio as runtime};
 use commonware_stream::{
@@ -121,7 +123,7 @@ pub enum NodeError {
         error: std::io::Error,
     },
     /// The validator ended by itself.
-    #[error("the validator stopped: {0}; see the log above, then start the node again")]
+    #[error("the validator stopped: {0}")]
     Stopped(String),
 }
 
@@ -136,6 +138,7 @@ pub struct NodeHandle {
     view: View,
     pool: Pool,
     audit: Audit,
+    recomputed: u64,
     stop_validator: oneshot::Sender<()>,
     stop_rpc: watch::Sender<bool>,
     stopped: watch::Receiver<Option<String>>,
@@ -148,6 +151,7 @@ struct Started {
     reader: Reader,
     view: View,
     audit: Audit,
+    recomputed: u64,
 }
 
 impl Node {
@@ -160,6 +164,9 @@ impl Node {
         }
         let addresses = addresses(&genesis)?;
         let lock = lock(&config.data_dir, trust.chain())?;
+        let path = config.data_dir.join("head");
+        let (head_mark, reported) =
+            HeadMark::open(&path).map_err(|error| NodeError::Folder { path, error })?;
         let listener = tokio::net::TcpListener::bind(config.rpc)
             .await
             .map_err(|error| NodeError::Listen { address: config.rpc, error })?;
@@ -181,6 +188,7 @@ impl Node {
             addresses,
             pool: pool.clone(),
             metrics: metrics.clone(),
+            reported,
         };
         let (started_sender, started) = oneshot::channel();
         let (stop_validator, stop) = oneshot::channel();
@@ -189,7 +197,7 @@ impl Node {
             .name(THREAD.into())
             .spawn(move || run(plan, lock, started_sender, stop, &stopped_sender))
             .map_err(|error| NodeError::Stopped(error.to_string()))?;
-        let Ok(Started { reader, view, audit }) = started.await else {
+        let Ok(Started { reader, view, audit, recomputed }) = started.await else {
             let _ = stopped.wait_for(Option::is_some).await;
             return Err(stopped_error(&stopped));
         };
@@ -206,6 +214,7 @@ impl Node {
             stopping.clone(),
         );
         let server = tokio::spawn(rpc::serve(listener, app, stopping));
+        tokio::spawn(head_mark.keep(view.follow()));
         Ok(NodeHandle {
             address,
             admission,
@@ -213,6 +222,7 @@ impl Node {
             view,
             pool,
             audit,
+            recomputed,
             stop_validator,
             stop_rpc,
             stopped,
@@ -265,10 +275,17 @@ impl NodeHandle {
     }
 
     /// Resolves if the validator ends by itself, with the reason.
-    pub async fn failed(&self) -> NodeError {
+    pub fn failed(&self) -> impl Future<Output = NodeError> + Send + use<> {
         let mut stopped = self.stopped.clone();
-        let _ = stopped.wait_for(Option::is_some).await;
-        stopped_error(&stopped)
+        async move {
+            let _ = stopped.wait_for(Option::is_some).await;
+            stopped_error(&stopped)
+        }
+    }
+
+    /// Blocks of which it was missing what they did, and was computed again, when the node started.
+    pub const fn recomputed(&self) -> u64 {
+        self.recomputed
     }
 
     /// Stops the node. Everything that was reported as final is durable already.
@@ -352,6 +369,8 @@ struct Plan {
     addresses: Vec<(ed25519::PublicKey, SocketAddr)>,
     pool: Pool,
     metrics: Metrics,
+    /// The last block that the node noted as reported.
+    reported: Option<Reported>,
 }
 
 /// The validator's thread. The lock lives as long as the validator.
@@ -377,7 +396,7 @@ fn run(
             .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
             .unwrap_or_else(|| "a task failed".to_owned()),
     };
-    stopped.send_replace(Some(reason));
+    stopped.send_replace(Some(damage::reason(&reason)));
 }
 
 async fn validate(
@@ -386,7 +405,7 @@ async fn validate(
     started: oneshot::Sender<Started>,
     stop: oneshot::Receiver<()>,
 ) {
-    let Plan { config, genesis, trust, key, addresses, pool, metrics } = plan;
+    let Plan { config, genesis, trust, key, addresses, pool, metrics, reported } = plan;
     let count = u32::try_from(addresses.len()).expect("a committee is bounded");
     let alone = addresses.len() == 1;
     let mine =
@@ -428,7 +447,7 @@ async fn validate(
         metrics,
         cores: config.cores,
     };
-    let Validator { engine, sources, reader, view, audit } =
+    let Validator { engine, sources, reader, view, audit, recomputed } =
         wiring::start(env.child("validator"), setup, channels, |tee| tee).await;
     tokio::pin!(stop);
     let mut engine = engine;
@@ -439,13 +458,24 @@ async fn validate(
     if alone {
         let tip = sources.marshal.get_info(Identifier::Latest).await;
         let tip = tip.map_or(0, |(height, _)| height.get()).max(1);
+        if let Some(reported) = reported {
+            // Nobody else could give the missing blocks back.
+            let block = sources.marshal.get_block(Height::new(reported.height)).await;
+            let found = block.map(|block| block_hash(&block.inner().digest()));
+            assert!(
+                found == Some(reported.hash),
+                "block {} with the hash {} was reported as final, and is missing: the files are damaged or older",
+                reported.height,
+                reported.hash
+            );
+        }
         tokio::select! {
             _ = head.wait_for(|head| head.height >= tip) => {}
             _ = &mut stop => return,
             ended = &mut engine => panic!("consensus ended: {ended:?}"),
         }
     }
-    if started.send(Started { reader, view, audit }).is_err() {
+    if started.send(Started { reader, view, audit, recomputed }).is_err() {
         return;
     }
     tokio::select! {

@@ -124,6 +124,9 @@ pub(crate) struct Validator<E: Env> {
     pub reader: Reader,
     /// What the scan at start found.
     pub audit: Audit,
+    /// Blocks whose outcomes were missing and were computed again.
+    #[cfg_attr(test, allow(dead_code))]
+    pub recomputed: u64,
 }
 
 /// Most bytes of a message between validators.
@@ -197,7 +200,7 @@ where
     let (applied_sender, applied) = mpsc::channel(BACKLOG);
     let (delivery_sender, deliveries) = mpsc::channel(BACKLOG);
     let app = App::new(
-        genesis,
+        genesis.clone(),
         genesis_block.clone(),
         headers.clone(),
         (pool.clone(), metrics.clone()),
@@ -217,7 +220,7 @@ where
         .expect("the index of outcomes cannot be opened");
     let databases = stateful.subscribe_databases().await;
     let sources = Sources { databases, marshal: marshal.clone(), index: index.clone(), headers };
-    let (view, audit) = restore(&sources, &genesis_block).await;
+    let (view, audit, recomputed) = restore(&sources, &genesis_block, &genesis).await;
     metrics.scanned(view.head().height, &audit);
     let publisher = Publisher { index, view: view.clone(), pool: pool.clone(), metrics, deliveries, applied };
     let reader = attend(&env, publisher, sources.clone());
@@ -237,7 +240,7 @@ where
         settings.engine(scheme, genesis_digest, timing, blocker, (gate, deferred, reporter));
     // The engine owns the root context: aborting its handle aborts every child started above.
     let engine = simplex::Engine::new(env, engine_settings).start(votes, certificates, fetch);
-    Validator { engine, sources, view, reader, audit }
+    Validator { engine, sources, view, reader, audit, recomputed }
 }
 
 type Finalizations<E> = prunable::Archive<EightCap, E, Digest, Certificate>;
