@@ -56,9 +56,18 @@ impl Accounts {
         let budgets =
             Budgets::replay_bytes(load(BUDGETS)?).map_err(|error| broken(BUDGETS, error.to_string()))?;
         let mut payers = BTreeMap::new();
-        for log in store.logs(CHANNEL_PREFIX)? {
+        for log in store.logs("")? {
+            if log == BUDGETS {
+                continue;
+            }
+            if !log.starts_with(CHANNEL_PREFIX) {
+                return Err(broken(&log, "nothing here has that name".to_owned()));
+            }
             let payer = Payer::replay_bytes(load(&log)?, voucher_key.clone())
                 .map_err(|error| broken(&log, error.to_string()))?;
+            if log != log_of(&payer.id()) {
+                return Err(broken(&log, "it is another channel's".to_owned()));
+            }
             payer.verify().map_err(|error| broken(&log, error.to_string()))?;
             payers.insert(payer.id(), payer);
         }

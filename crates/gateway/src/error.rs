@@ -40,6 +40,22 @@ pub enum StartError {
     Key(#[from] BuyError),
 }
 
+impl StartError {
+    /// Whether there is no space left.
+    pub const fn is_full(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_full())
+    }
+
+    /// Whether the records are not as they were left: what helps is a backup.
+    pub const fn is_damage(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_damage(),
+            Self::Records { .. } => true,
+            Self::Listen { .. } | Self::Http(_) | Self::Key(_) => false,
+        }
+    }
+}
+
 /// Why a request was not bought, or not to its end.
 #[derive(Debug, thiserror::Error)]
 pub enum BuyError {

@@ -3,7 +3,11 @@
 //! A transaction is written down before it is sent, and the same bytes are sent again after a
 //! crash: the ledger applies it at most once.
 
-use crate::{app::App, error::BuyError, event::Event};
+use crate::{
+    app::App,
+    error::{BuyError, StartError},
+    event::Event,
+};
 use gristmill_channel::{LedgerView, Payer, PayerError, Phase};
 use gristmill_client::{ClientError, ledger_view};
 use gristmill_ledger::{
@@ -244,6 +248,23 @@ impl App {
             }
         }
         Ok(())
+    }
+}
+
+/// Whether what was sent is as it was written.
+pub(crate) fn check(store: &Store) -> Result<(), StartError> {
+    let rows: Vec<(String, Vec<u8>)> = store.read_blocking(|connection| {
+        let mut query = connection.prepare("SELECT hash, tx FROM sent")?;
+        query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect()
+    })?;
+    let right =
+        |(hash, tx): &(String, Vec<u8>)| decode_tx(tx).is_ok_and(|tx| hash.parse() == Ok(tx_hash(&tx)));
+    match rows.iter().find(|row| !right(row)) {
+        None => Ok(()),
+        Some((hash, _)) => {
+            let reason = format!("the transaction {hash} is damaged");
+            Err(StartError::Records { log: "sent".to_owned(), reason })
+        }
     }
 }
 

@@ -36,4 +36,4 @@ pub use config::Config;
 pub use error::StartError;
 pub use event::Event;
 pub use receipts::{Checked, Entry as ReceiptEntry, Kept, VerifyError, verify};
-pub use routes::{Handle, start};
+pub use routes::{Handle, check, start};

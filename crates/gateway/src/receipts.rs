@@ -1,15 +1,20 @@
 //! Receipts that are kept, and what anybody can check of one without asking anyone.
 
-use crate::{accounts::State, error::BuyError, event::Event, traces};
+use crate::{
+    accounts::State,
+    error::{BuyError, StartError},
+    event::Event,
+    traces,
+};
 use gristmill_audit::{Seed, ids_digest, salted_digest, salted_ids_digest, verify_nonce};
 use gristmill_net::trace::Trace;
 use gristmill_store::{
     Migration, Store, StoreError,
-    rusqlite::{OptionalExtension as _, types::Value},
+    rusqlite::{self, OptionalExtension as _, types::Value},
 };
 use gristmill_types::{
     AccountId, Amount, ChannelTerms, Digest, PublicKey, Quote, Receipt, Signable as _, Signed, Unit, Usage,
-    Voucher,
+    Voucher, sha256,
 };
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +27,12 @@ pub(crate) const SCHEMA: Migration = Migration {
     ) STRICT;
     CREATE INDEX receipts_by_time ON receipts (created_ms);",
 };
+
+/// A checksum beside each entry. Those of earlier versions have none.
+pub(crate) const SUMS: Migration = Migration { sql: "ALTER TABLE receipts ADD COLUMN sum BLOB;" };
+
+/// Entries that are checked at each start at most, the newest. All others are when they are read.
+const CHECKED: u32 = 20_000;
 
 /// How much of an exchange is kept beside what both sides signed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,12 +91,15 @@ impl Entry {
     pub(crate) fn insert(&self, state: &mut State, trace: Option<&Trace>) {
         let text = serde_json::to_string(self).unwrap_or_default();
         let created = i64::try_from(self.created_ms).unwrap_or(i64::MAX);
+        let id = self.id.to_string();
+        let sum = sum(&id, created, &text);
         state.sql(
-            "INSERT OR IGNORE INTO receipts (id, created_ms, entry, trace) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT OR IGNORE INTO receipts (id, created_ms, entry, sum, trace) VALUES (?1, ?2, ?3, ?4, ?5)",
             vec![
-                Value::Text(self.id.to_string()),
+                Value::Text(id),
                 Value::Integer(created),
                 Value::Text(text),
+                Value::Blob(sum),
                 traces::column(trace),
             ],
         );
@@ -127,14 +141,61 @@ impl Entry {
 
 /// The newest receipts, newest first.
 pub(crate) async fn list(store: &Store, limit: u32) -> Result<Vec<Entry>, BuyError> {
-    let texts: Vec<String> = store
+    let rows: Vec<Row> = store
         .read(move |connection| {
-            let mut query = connection
-                .prepare("SELECT entry FROM receipts ORDER BY created_ms DESC, rowid DESC LIMIT ?1")?;
-            query.query_map([limit], |row| row.get(0))?.collect()
+            let mut query = connection.prepare(NEWEST)?;
+            query.query_map([limit], row)?.collect()
         })
         .await?;
-    texts.iter().map(|text| parse(text)).collect()
+    rows.iter().map(parse).collect()
+}
+
+const NEWEST: &str =
+    "SELECT id, created_ms, entry, sum FROM receipts ORDER BY created_ms DESC, rowid DESC LIMIT ?1";
+
+/// Whether the newest entries are as they were written.
+pub(crate) fn check(store: &Store) -> Result<(), StartError> {
+    let damaged = store.read_blocking(|connection| {
+        let mut query = connection.prepare(NEWEST)?;
+        let mut rows = query.query([CHECKED])?;
+        while let Some(found) = rows.next()? {
+            // A row that is no row any more is damaged as well.
+            match row(found) {
+                Ok(row) if row.is_right() => {}
+                Ok(row) => return Ok(Some(row.id)),
+                Err(_) => return Ok(Some("one of them".to_owned())),
+            }
+        }
+        Ok(None)
+    })?;
+    damaged.map_or(Ok(()), |id| {
+        Err(StartError::Records { log: "receipts".to_owned(), reason: format!("{id} is damaged") })
+    })
+}
+
+/// An entry as it is stored.
+struct Row {
+    id: String,
+    created_ms: i64,
+    text: String,
+    sum: Option<Vec<u8>>,
+}
+
+impl Row {
+    fn is_right(&self) -> bool {
+        self.sum.as_ref().is_none_or(|found| *found == sum(&self.id, self.created_ms, &self.text))
+    }
+}
+
+fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    Ok(Row { id: row.get(0)?, created_ms: row.get(1)?, text: row.get(2)?, sum: row.get(3)? })
+}
+
+/// The checksum of a stored entry.
+fn sum(id: &str, created_ms: i64, text: &str) -> Vec<u8> {
+    let sum =
+        sha256(&[b"gristmill/receipt-entry/v1", id.as_bytes(), &created_ms.to_le_bytes(), text.as_bytes()]);
+    sum.as_bytes()[..16].to_vec()
 }
 
 /// A receipt by its id, or by the beginning of it where that is unique.
@@ -144,13 +205,14 @@ pub(crate) async fn find(store: &Store, id: &str) -> Result<Option<Entry>, BuyEr
         return Ok(None);
     }
     let pattern = format!("{id}%");
-    let found = store.read(move |connection| -> Result<Option<String>, _> {
-        let mut query = connection.prepare("SELECT entry FROM receipts WHERE id LIKE ?1 LIMIT 2")?;
+    let found = store.read(move |connection| -> Result<Option<Row>, _> {
+        let mut query =
+            connection.prepare("SELECT id, created_ms, entry, sum FROM receipts WHERE id LIKE ?1 LIMIT 2")?;
         let mut rows = query.query([pattern])?;
-        let first: Option<String> = rows.next()?.map(|row| row.get(0)).transpose()?;
+        let first: Option<Row> = rows.next()?.map(row).transpose()?;
         Ok(if rows.next().optional()?.flatten().is_some() { None } else { first })
     });
-    found.await?.map(|text| parse(&text)).transpose()
+    found.await?.map(|row| parse(&row)).transpose()
 }
 
 /// How many there are.
@@ -161,8 +223,11 @@ pub(crate) async fn count(store: &Store) -> Result<u64, StoreError> {
     Ok(u64::try_from(count).unwrap_or_default())
 }
 
-fn parse(text: &str) -> Result<Entry, BuyError> {
-    serde_json::from_str(text).map_err(|error| BuyError::Damaged(format!("a receipt ({error})")))
+fn parse(row: &Row) -> Result<Entry, BuyError> {
+    if !row.is_right() {
+        return Err(BuyError::Damaged(format!("the receipt {}", row.id)));
+    }
+    serde_json::from_str(&row.text).map_err(|error| BuyError::Damaged(format!("a receipt ({error})")))
 }
 
 /// Why a receipt does not hold.

@@ -32,8 +32,8 @@ use gristmill_net::{
     http::{RequestId, identify, read_body},
     openai::{ApiError, MAX_REQUEST_BYTES, Model, ModelList, Prompt, PromptRequest, Shape},
 };
-use gristmill_store::Store;
-use gristmill_types::{Amount, Digest};
+use gristmill_store::{Options, Store};
+use gristmill_types::{Amount, Digest, SecretKey};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
@@ -51,6 +51,8 @@ const EVENTS: usize = 1024;
 const SEND_PATIENCE: Duration = Duration::from_secs(3);
 /// Requests that wait for a lane at most.
 const MAX_WAITING: usize = 256;
+/// The file with all records.
+const RECORDS: &str = "gateway.db";
 /// Receipts in one listing at most.
 const MAX_RECEIPTS: u32 = 1_000;
 
@@ -62,11 +64,35 @@ pub struct Handle {
     watch: JoinHandle<()>,
 }
 
+/// Opens the records and checks them.
+fn open(
+    folder: &std::path::Path,
+    voucher_key: &SecretKey,
+    look: bool,
+) -> Result<(Store, Arc<Accounts>), StartError> {
+    let schema = [receipts::SCHEMA, crate::fund::SCHEMA, traces::SCHEMA, receipts::SUMS];
+    let options = Options { look, ..Options::default() };
+    let store = Store::open_with(folder.join(RECORDS), &schema, options)?;
+    let accounts = Accounts::load(store.clone(), voucher_key.clone())?;
+    receipts::check(&store)?;
+    crate::fund::check(&store)?;
+    Ok((store, accounts))
+}
+
+/// Whether a gateway could start on the records in the folder, and whether it would know this API key.
+/// Changes nothing.
+pub fn check(
+    folder: &std::path::Path,
+    voucher_key: &SecretKey,
+    api_key: Option<&str>,
+) -> Result<bool, StartError> {
+    let (_, accounts) = open(folder, voucher_key, true)?;
+    Ok(api_key.is_none_or(|key| accounts.lock().key(&keys::id(key)).is_some()))
+}
+
 /// Starts a gateway on a ledger.
 pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<Handle, StartError> {
-    let schema = [receipts::SCHEMA, crate::fund::SCHEMA, traces::SCHEMA];
-    let store = Store::open(config.folder.join("gateway.db"), &schema)?;
-    let accounts = Accounts::load(store.clone(), config.voucher_key.clone())?;
+    let (store, accounts) = open(&config.folder, &config.voucher_key, false)?;
     let http = gristmill_net::http::client()?;
     let listener = TcpListener::bind(config.listen)
         .await
@@ -114,6 +140,12 @@ impl Handle {
     /// Where it listens.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Resolves if the records cannot be written any more: the gateway refuses everything from then on.
+    pub fn failed(&self) -> impl Future<Output = StartError> + Send + use<> {
+        let failed = self.app.store.failed();
+        async move { failed.await.into() }
     }
 
     /// What happens from now on.

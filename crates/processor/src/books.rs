@@ -1,6 +1,9 @@
 //! The books: the payee's side of every channel, durable before it counts.
 
-use crate::error::{Refused, StartError};
+use crate::{
+    error::{Refused, StartError},
+    routes::OTHER_LOGS,
+};
 use gristmill_channel::{Accepted, Payee, PayeeError, PayeeRecord, Pending, Phase};
 use gristmill_net::pay::Refusal;
 use gristmill_store::{Batch, Store, Ticket, rusqlite::types::Value};
@@ -141,8 +144,14 @@ impl Books {
     /// Rebuilds every book from its log.
     pub(crate) fn load(store: Store) -> Result<Self, StartError> {
         let mut open = HashMap::new();
-        for log in store.logs(LOG_PREFIX)? {
-            let broken = |reason: String| StartError::Records { channel: log.clone(), reason };
+        for log in store.logs("")? {
+            if OTHER_LOGS.contains(&log.as_str()) {
+                continue;
+            }
+            let broken = |reason: String| StartError::Records { log: log.clone(), reason };
+            if !log.starts_with(LOG_PREFIX) {
+                return Err(broken("nothing here has that name".to_owned()));
+            }
             let rows = store.load(&log)?;
             let records = rows.len();
             let payee = Payee::replay_bytes(rows).map_err(|error| broken(error.to_string()))?;

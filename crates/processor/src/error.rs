@@ -23,12 +23,10 @@ pub enum StartError {
     #[error("the processor's records cannot be used: {0}")]
     Store(#[from] gristmill_store::StoreError),
     /// The records do not make sense.
-    #[error(
-        "the processor's records of channel {channel} cannot be used: {reason}; restore them from a backup"
-    )]
+    #[error("the processor's log {log} cannot be used: {reason}; restore it from a backup")]
     Records {
-        /// The channel.
-        channel: String,
+        /// Which log.
+        log: String,
         /// Why.
         reason: String,
     },
@@ -38,6 +36,22 @@ pub enum StartError {
     /// The system gives no random bytes, or the realm is unusable.
     #[error("the processor cannot make quotes: {0}")]
     Quotes(String),
+}
+
+impl StartError {
+    /// Whether there is no space left.
+    pub const fn is_full(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_full())
+    }
+
+    /// Whether the records are not as they were left: what helps is a backup.
+    pub const fn is_damage(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_damage(),
+            Self::Records { .. } => true,
+            Self::Listen { .. } | Self::Ledger(_) | Self::Quotes(_) => false,
+        }
+    }
 }
 
 /// Why a paid request is not served.

@@ -27,7 +27,7 @@ mod vectors;
 pub use config::{Compute, Config, ServedModel};
 pub use error::StartError;
 pub use event::Event;
-pub use routes::{Handle, start};
+pub use routes::{Handle, check, start};
 
 /// What `processor.db` holds beside its logs, for who opens it while no processor does.
 pub const SCHEMA: &[gristmill_store::Migration] = &[traces::SCHEMA];

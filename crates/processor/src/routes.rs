@@ -33,7 +33,7 @@ use gristmill_net::{
     peer::{ChannelState, LaneState, Quotes as QuoteList, UNKNOWN_CHANNEL},
     trace::Place,
 };
-use gristmill_store::{Batch, Store};
+use gristmill_store::{Batch, Options, Store};
 use gristmill_types::{AccountId, ChannelId, Digest, LineId, ModelId, QuoteHash, Signed};
 use serde_json::json;
 use std::{
@@ -60,6 +60,9 @@ const STOP_PATIENCE: Duration = Duration::from_secs(5);
 const SECRET_LOG: &str = "cashier";
 /// The log of quotes.
 const QUOTES_LOG: &str = "quotes";
+
+/// The logs that are no channel's.
+pub(crate) const OTHER_LOGS: [&str; 2] = [SECRET_LOG, QUOTES_LOG];
 
 fn unix_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -96,11 +99,24 @@ pub struct Handle {
     tasks: Vec<JoinHandle<()>>,
 }
 
+/// Opens the records and checks them.
+fn open(folder: &std::path::Path, look: bool) -> Result<(Store, Books), StartError> {
+    let store =
+        Store::open_with(folder.join("processor.db"), crate::SCHEMA, Options { look, ..Options::default() })?;
+    OTHER_LOGS.iter().try_for_each(|log| store.load(log).map(drop))?;
+    let books = Books::load(store.clone())?;
+    Ok((store, books))
+}
+
+/// Whether a processor could start on the records in the folder. Changes nothing.
+pub fn check(folder: &std::path::Path) -> Result<(), StartError> {
+    open(folder, true).map(drop)
+}
+
 /// Starts a processor on a ledger. It serves nothing until a model is put on its shelf.
 pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<Handle, StartError> {
-    let store = Store::open(config.folder.join("processor.db"), crate::SCHEMA)?;
+    let (store, books) = open(&config.folder, false)?;
     let secret = cashier_secret(&store).await?;
-    let books = Books::load(store.clone())?;
     let quotes = earlier_quotes(&store).await?;
     let quotes_error = |error: &dyn std::fmt::Display| StartError::Quotes(error.to_string());
     let cashier =
@@ -231,6 +247,12 @@ impl Handle {
     /// Where it listens.
     pub const fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Resolves if the records cannot be written any more: the processor refuses everything from then on.
+    pub fn failed(&self) -> impl Future<Output = StartError> + Send + use<> {
+        let failed = self.app.store.failed();
+        async move { failed.await.into() }
     }
 
     /// What happens from now on.
