@@ -15,7 +15,10 @@ mod wallet;
 
 use crate::{home::Home, output::Output};
 use clap::{Parser, Subcommand};
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
+
+/// How long work that was left behind may take when the program ends.
+const LAST_WORK: Duration = Duration::from_secs(5);
 
 /// An open exchange for AI processing.
 ///
@@ -83,8 +86,9 @@ impl Cli {
 /// Runs the command.
 pub(crate) fn run(cli: Cli, output: Output) -> anyhow::Result<ExitCode> {
     let home = Home::locate(cli.home)?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().thread_name("gristmill").enable_all().build()?;
+    let result = runtime.block_on(async {
         match cli.command {
             Command::Status(command) => return command.run(&home, output).await,
             Command::Up(command) => command.run(&home, output).await,
@@ -100,5 +104,8 @@ pub(crate) fn run(cli: Cli, output: Output) -> anyhow::Result<ExitCode> {
             Command::Credits(command) => command.run(&home, output).await,
         }?;
         Ok(ExitCode::SUCCESS)
-    })
+    });
+    // What hangs after a failure must not keep the program from ending.
+    runtime.shutdown_timeout(LAST_WORK);
+    result
 }

@@ -8,8 +8,9 @@ use clap::{Args, ValueEnum};
 use std::io::IsTerminal as _;
 use tracing_subscriber::EnvFilter;
 
-/// What is logged unless it is said otherwise. The resolver calls a clean stop an error.
-const QUIET: &str = "error,commonware_resolver=off";
+/// What is logged unless it is said otherwise. The engine of the ledger calls a clean stop an error, and of
+/// one that is none the reason comes out as ours.
+const QUIET: &str = "error,commonware=off,commonware_resolver=off";
 /// The parts that have a level of their own, and the crates behind them.
 const PARTS: &[(&str, &[&str])] = &[
     ("ledger", &["gristmill_chain", "gristmill_ledger"]),

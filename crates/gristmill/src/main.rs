@@ -15,10 +15,16 @@ mod up;
 mod wallet;
 
 use clap::Parser as _;
-use std::{os::unix::process::CommandExt as _, process::ExitCode};
+use std::{os::unix::process::CommandExt as _, process::ExitCode, sync::OnceLock};
 
 /// How candle is told the size of its pool of threads. It reads it once, and only from here.
 const ENGINE_THREADS: &str = "CANDLE_NUM_THREADS";
+
+/// The threads of the ledger's engine, which takes its runtime's name as it is. Ours have another.
+const ENGINE_OF_LEDGER: &str = "tokio-rt-worker";
+
+/// The first panic of the ledger's threads: the later ones only follow from it.
+static LEDGER_PANIC: OnceLock<String> = OnceLock::new();
 
 fn main() -> ExitCode {
     let cli = match commands::Cli::try_parse() {
@@ -45,8 +51,10 @@ fn main() -> ExitCode {
     }
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
-        // The ledger's thread panics where its files are damaged; why comes out as an error.
-        if std::thread::current().name() == Some(gristmill_chain::THREAD) {
+        // The ledger's threads panic where its files are damaged; why comes out as an error.
+        if matches!(std::thread::current().name(), Some(gristmill_chain::THREAD | ENGINE_OF_LEDGER)) {
+            let reason = panic.payload_as_str().unwrap_or("a task failed");
+            let _later = LEDGER_PANIC.set(gristmill_chain::reason(reason));
             tracing::debug!("{panic}");
         } else {
             usual(panic);

@@ -91,17 +91,20 @@ impl Sell {
             _ = terminated.recv() => return Ok(()),
         };
         let mut events = started.processor.events();
-        loop {
+        let failed = started.processor.failed();
+        tokio::pin!(failed);
+        let result = loop {
             tokio::select! {
                 event = events.recv() => match event {
                     Ok(event) => output.show(&event, || processor_line(&event))?,
                     Err(RecvError::Lagged(_)) => {}
-                    Err(RecvError::Closed) => break,
+                    Err(RecvError::Closed) => break Ok(()),
                 },
-                _ = interrupted.recv() => break,
-                _ = terminated.recv() => break,
+                error = &mut failed => break Err(seller::failure(home, &wallet, &error)),
+                _ = interrupted.recv() => break Ok(()),
+                _ = terminated.recv() => break Ok(()),
             }
-        }
+        };
         output.say("stopping: the offer is withdrawn, requests end, what was approved is settled");
         if let Err(error) = started.processor.withdraw(&started.model).await {
             let message =
@@ -115,7 +118,8 @@ impl Sell {
         }
         output.show(&json!({"event": "stopped"}), || {
             format!("stopped; what it earned is in the wallet `{wallet}`: gristmill wallet show {wallet}")
-        })
+        })?;
+        result
     }
 
     async fn start(self, home: &Home, output: Output) -> Result<Seller> {

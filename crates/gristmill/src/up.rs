@@ -1,5 +1,6 @@
 //! `gristmill up`: a whole exchange on this machine, and what it says while it runs.
 
+pub(crate) mod damage;
 pub(crate) mod exchange;
 mod neighbours;
 pub(crate) mod steps;
@@ -21,6 +22,9 @@ use std::{
 };
 use steps::Steps;
 use tokio::signal::unix::{SignalKind, signal};
+
+/// How long a stop may take after something has failed.
+const FAILED_STOP: Duration = Duration::from_secs(10);
 
 /// Arguments of `up`.
 #[derive(Debug, Args)]
@@ -101,7 +105,13 @@ impl Up {
         };
         home.retract();
         output.say("stopping: requests end, what was approved is settled");
-        exchange.stop(|occurrence| drop(self.tell(occurrence, output))).await;
+        let stop = exchange.stop(|occurrence| drop(self.tell(occurrence, output)));
+        if result.is_ok() {
+            stop.await;
+        } else {
+            // What still works may end well, and is not waited for: whatever counts is on the disk.
+            drop(tokio::time::timeout(FAILED_STOP, stop).await);
+        }
         output
             .show(&json!({"event": "stopped"}), || "stopped; `gristmill up` goes on from here".to_owned())?;
         result

@@ -2,7 +2,12 @@
 //! an upstream.
 
 use crate::{
-    connection::Connection, failure::Failure, home::Home, output::Output, up::exchange::find, wallet,
+    connection::Connection,
+    failure::Failure,
+    home::Home,
+    output::Output,
+    up::{damage::records_failure, exchange::find},
+    wallet,
 };
 use anyhow::{Context as _, Result};
 use gristmill_client::{ClientError, Sender};
@@ -25,6 +30,8 @@ use std::{
     time::Duration,
 };
 
+/// Where the sellers' folders are.
+const SELLERS: &str = "sellers";
 /// What an engine must be, in the model's record: any server that claims the name.
 const ENGINE: &str = "upstream-openai";
 /// Starts that a gift for fees lasts for, with the settlements between.
@@ -72,7 +79,7 @@ impl Seller {
         offer: &Offer<'_>,
         output: Output,
     ) -> Result<Self> {
-        let place = format!("sellers/{wallet}");
+        let place = format!("{SELLERS}/{wallet}");
         let known = home.path(&place).join("processor.db").exists();
         let key = |name: &str| {
             // Once there are books, a key that is missing was lost.
@@ -96,7 +103,7 @@ impl Seller {
                         .next("choose another port: --port PORT")
                         .into()
                 }
-                error => anyhow::Error::from(error),
+                error => failure(home, wallet, &error),
             })?;
         home.write_secret(&port_file, processor.address().port().to_string().as_bytes())?;
         let tokenizer = Arc::clone(engine.tokenizer());
@@ -107,6 +114,12 @@ impl Seller {
         processor.serve(ServedModel { id: model, name, compute, tokenizer, prices: offer.prices }).await?;
         Ok(Self { processor, account: account.account(), model, _lock: lock })
     }
+}
+
+/// Why the seller does not start, or stopped.
+pub(super) fn failure(home: &Home, wallet: &str, error: &StartError) -> anyhow::Error {
+    let folder = home.path(&format!("{SELLERS}/{wallet}"));
+    records_failure(&folder, error, error.is_damage(), error.is_full())
 }
 
 /// One process for one wallet: its books are not shared.

@@ -1,5 +1,9 @@
 //! The exchange on one machine: which parts it has, and in which order they start and stop.
 
+use super::damage::{
+    check_records, check_whole, gateway_failure, ledger_failure, processor_failure, stored_api_key,
+    unknown_api_key,
+};
 use crate::{
     failure::Failure,
     home::{Home, Running},
@@ -46,17 +50,27 @@ pub(super) struct Ports {
 
 /// Where the ports of the last run are kept: an endpoint that stays is an endpoint that clients can
 /// be set up with, and that need not be registered again.
-const PORTS: &str = "ports.json";
+pub(super) const PORTS: &str = "ports.json";
 /// Is there once the gateway spends with a key that has a limit. It never goes back to the wallet's own key by
 /// itself: whoever revokes the key wants less to be spent, not more.
 pub(crate) const LIMITED: &str = "gateway-limited";
 /// Where the ledger's first state is.
 pub(super) const GENESIS: &str = "genesis.json";
+/// Where the local API key is.
+pub(super) const API_KEY: &str = "api-key";
 
 impl Ports {
     fn or_last(self, home: &Home) -> Self {
-        let last = std::fs::read(home.path(PORTS)).ok().and_then(|text| serde_json::from_slice(&text).ok());
-        let last: Self = last.unwrap_or_default();
+        let last = std::fs::read(home.path(PORTS)).ok().map(|text| serde_json::from_slice(&text));
+        let last: Self = last.and_then(Result::ok).unwrap_or_else(|| {
+            if home.path(PORTS).exists() {
+                eprintln!(
+                    "warning: {} is damaged; the endpoints may get other ports",
+                    home.path(PORTS).display()
+                );
+            }
+            Self::default()
+        });
         let choose = |wanted: u16, last: u16| match wanted {
             0 if std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, last)).is_ok() => last,
             wanted => wanted,
@@ -141,19 +155,42 @@ impl Exchange {
         check_whole(home)?;
         let keys = Keys::load(home)?;
         let genesis = genesis(home, &keys)?;
-        let issuer = keys.issuer.account();
+        // What is damaged is refused before anything is changed.
+        check_records(home, &keys.vouchers)?;
+        let manifest = starter::install(home)?;
         let ports = ports.or_last(home);
-        let local = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
 
         steps.begin("ledger", "starting the ledger");
         let mut config = gristmill_chain::Config::new(home.folder("ledger")?);
         config.rpc = local(ports.ledger);
-        let node =
-            Node::start(config, genesis.clone(), keys.validator.clone()).await.map_err(ledger_failure)?;
+        let node = Node::start(config, genesis.clone(), keys.validator.clone()).await;
+        let node = node.map_err(|error| ledger_failure(home, &error))?;
+        if node.recomputed() > 0 {
+            eprintln!(
+                "warning: of {} blocks it was missing what they did; it was computed again from the blocks",
+                node.recomputed()
+            );
+        }
+        let failed = node.failed();
+        tokio::select! {
+            exchange = Self::start_on(node, home, &ports, (keys, genesis, manifest), prices, steps) => exchange,
+            error = failed => Err(ledger_failure(home, &error)),
+        }
+    }
+
+    /// Starts the other parts on the running ledger.
+    async fn start_on(
+        node: NodeHandle,
+        home: &Home,
+        ports: &Ports,
+        (keys, genesis, manifest): (Keys, Genesis, Manifest),
+        prices: Prices,
+        steps: Arc<Steps>,
+    ) -> Result<Self> {
+        let issuer = keys.issuer.account();
         let ledger = Client::new(&node.url(), Trust::from_genesis(&genesis)?)?;
 
         steps.begin("model", "publishing the starter model");
-        let manifest = starter::install(home)?;
         let modeler = Sender::new(ledger.clone(), keys.modeler.clone(), issuer);
         let publication = Publication {
             name: starter::NAME,
@@ -173,12 +210,7 @@ impl Exchange {
             issuer,
         );
         let started = gristmill_processor::start(config, ledger.clone(), genesis.clone()).await;
-        let processor = started.map_err(|error| match error {
-            gristmill_processor::StartError::Listen { address, source } => {
-                port_in_use("processor", "--processor-port", address, &source)
-            }
-            error => error.into(),
-        })?;
+        let processor = started.map_err(|error| processor_failure(home, &error))?;
         let processor_events = processor.events();
         steps.begin("engine", &format!("loading {}", starter::NAME));
         serve(home, &ledger, &processor, &manifest.id(), prices, Some(Arc::clone(&steps))).await?;
@@ -201,12 +233,7 @@ impl Exchange {
         );
         config.guard = keys.consumer;
         let started = gristmill_gateway::start(config, ledger.clone(), genesis).await;
-        let gateway = started.map_err(|error| match error {
-            gristmill_gateway::StartError::Listen { address, source } => {
-                port_in_use("gateway", "--port", address, &source)
-            }
-            error => error.into(),
-        })?;
+        let gateway = started.map_err(|error| gateway_failure(home, &error))?;
         let gateway_events = gateway.events();
         let api_key = api_key(home, &gateway).await?;
         gateway.resume().await?;
@@ -263,6 +290,8 @@ impl Exchange {
 
     /// Waits for the next thing that happens. An error ends the exchange.
     pub(super) async fn next(&mut self) -> Result<Occurrence> {
+        let (gateway_failed, processor_failed) = (self.gateway.failed(), self.processor.failed());
+        tokio::pin!(gateway_failed, processor_failed);
         loop {
             tokio::select! {
                 event = self.gateway_events.recv() => if let Ok(event) = event {
@@ -271,7 +300,9 @@ impl Exchange {
                 event = self.processor_events.recv() => if let Ok(event) = event {
                     return Ok(Occurrence::Processor(event));
                 },
-                error = self.node.failed() => return Err(error).context("the ledger stopped"),
+                error = self.node.failed() => return Err(ledger_failure(&self.home, &error)),
+                error = &mut gateway_failed => return Err(gateway_failure(&self.home, &error)),
+                error = &mut processor_failed => return Err(processor_failure(&self.home, &error)),
                 _ = self.watch.tick() => if let Some(occurrence) = self.look_for_models().await {
                     return Ok(occurrence);
                 },
@@ -315,7 +346,13 @@ impl Exchange {
     }
 }
 
-fn port_in_use(role: &str, flag: &str, address: SocketAddr, error: &std::io::Error) -> anyhow::Error {
+/// What to do where another program has the port.
+pub(super) fn port_in_use(
+    role: &str,
+    flag: &str,
+    address: SocketAddr,
+    error: &std::io::Error,
+) -> anyhow::Error {
     let port = address.port();
     Failure::new(format!("the {role} cannot listen on {address}: {error}"))
         .next(format!(
@@ -325,37 +362,8 @@ fn port_in_use(role: &str, flag: &str, address: SocketAddr, error: &std::io::Err
         .into()
 }
 
-fn ledger_failure(error: gristmill_chain::NodeError) -> anyhow::Error {
-    if let gristmill_chain::NodeError::Listen { address, error } = &error {
-        return port_in_use("ledger", "--ledger-port", *address, error);
-    }
-    Failure::new(format!("the ledger does not start: {error}"))
-        .next("check the disk; if files were damaged, restore the home from a backup (RUST_LOG=debug tells more)")
-        .into()
-}
-
-/// Refuses a home that ran before and has lost a part since: to make that anew would lose money without a
-/// word.
-fn check_whole(home: &Home) -> Result<()> {
-    // Written at the end of every start.
-    if !home.path(PORTS).exists() {
-        return Ok(());
-    }
-    for (part, loss) in [
-        ("ledger", "all accounts and balances"),
-        ("processor", "what it is owed"),
-        ("gateway", "what is in its channels"),
-    ] {
-        if !home.path(part).exists() {
-            return Err(Failure::new(format!(
-                "the folder {} is missing; a new one would not know {loss}",
-                home.path(part).display()
-            ))
-            .next("restore it from a backup, or start a new exchange in another folder: --home DIR")
-            .into());
-        }
-    }
-    Ok(())
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
 }
 
 /// The ledger's genesis: written once, then read.
@@ -493,13 +501,13 @@ async fn serve(
 
 /// The local API key: made once, kept in the home.
 async fn api_key(home: &Home, gateway: &gristmill_gateway::Handle) -> Result<String> {
-    if let Ok(key) = std::fs::read_to_string(home.path("api-key")) {
-        let key = key.trim().to_owned();
-        if gateway.knows_key(&key) {
-            return Ok(key);
+    match stored_api_key(home)? {
+        Some(key) if gateway.knows_key(&key) => Ok(key),
+        Some(_) => Err(unknown_api_key(home)),
+        None => {
+            let key = gateway.create_key(KEY_BUDGET).await?;
+            home.write_secret(API_KEY, format!("{key}\n").as_bytes())?;
+            Ok(key)
         }
     }
-    let key = gateway.create_key(KEY_BUDGET).await?;
-    home.write_secret("api-key", format!("{key}\n").as_bytes())?;
-    Ok(key)
 }

@@ -75,7 +75,9 @@ fn hasty_home(folder: &Path) {
         genesis["params"][grace] = json!(1_000);
     }
     std::fs::write(&path, genesis.to_string()).unwrap();
-    std::fs::remove_file(folder.join("ports.json")).unwrap();
+    for file in ["ports.json", "api-key"] {
+        std::fs::remove_file(folder.join(file)).unwrap();
+    }
     for part in ["ledger", "processor", "gateway"] {
         std::fs::remove_dir_all(folder.join(part)).unwrap();
     }
