@@ -1,6 +1,8 @@
 //! The exchange in one process, and what it is for.
 
+mod alone;
 mod budgets;
+mod business;
 mod choices;
 mod disputes;
 mod lost;
@@ -8,3 +10,5 @@ mod model;
 mod outages;
 mod readers;
 mod smoke;
+#[cfg(debug_assertions)]
+mod steps;
