@@ -4,6 +4,7 @@
 
 mod bench;
 mod check;
+mod crash;
 mod tidy;
 mod workspace;
 
@@ -31,6 +32,11 @@ const TASKS: &[Task] = &[
         name: "tidy",
         about: "the rules of this repository that no other tool knows",
         run: Run::Plain(tidy::run),
+    },
+    Task {
+        name: "crash",
+        about: "kills under load, and the books after each: [--minutes N | --seconds N | --damage] [--seed N] [--release]",
+        run: Run::With(crash::run),
     },
     Task {
         name: "bench",

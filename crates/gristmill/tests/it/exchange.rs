@@ -57,6 +57,18 @@ impl Exchange {
 
     /// Starts a command that runs until it is stopped, and waits until it is ready.
     pub(crate) fn start_command(home: &Path, name: &str, arguments: &[&str], program: &mut Command) -> Self {
+        let mut exchange = Self::spawn_command(home, name, arguments, program);
+        exchange.ready = exchange.event("ready", READY);
+        exchange
+    }
+
+    /// Starts one and does not wait for it.
+    pub(crate) fn spawn(home: &Path, arguments: &[&str]) -> Self {
+        Self::spawn_command(home, "up", arguments, &mut program())
+    }
+
+    /// Starts a command and does not wait for it.
+    pub(crate) fn spawn_command(home: &Path, name: &str, arguments: &[&str], program: &mut Command) -> Self {
         let mut child = program
             .args(["--json", "--home"])
             .arg(home)
@@ -85,9 +97,47 @@ impl Exchange {
                 copy.lock().unwrap().push_str(&format!("{line}\n"));
             }
         });
-        let mut exchange = Self { child, events, stderr, home: home.to_owned(), ready: Value::Null };
-        exchange.ready = exchange.event("ready", READY);
-        exchange
+        Self { child, events, stderr, home: home.to_owned(), ready: Value::Null }
+    }
+
+    /// The events that came since the last look.
+    pub(crate) fn events(&self) -> Vec<Value> {
+        self.events.try_iter().collect()
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn ended(&mut self, patience: Duration) -> std::process::ExitStatus {
+        let deadline = Instant::now() + patience;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the child can be asked") {
+                std::thread::sleep(Duration::from_millis(100));
+                return status;
+            }
+            assert!(Instant::now() < deadline, "it goes on; stderr: {}", self.stderr());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// Waits until it ends by itself or is ready. Its exit code, if it ended.
+    pub(crate) fn outcome(&mut self) -> Option<std::process::ExitStatus> {
+        let deadline = Instant::now() + READY;
+        loop {
+            match self.events.recv_timeout(Duration::from_millis(50)) {
+                Ok(event) if event["event"] == "ready" => {
+                    self.ready = event;
+                    return None;
+                }
+                Ok(_) => {}
+                Err(_) => {
+                    if let Some(status) = self.child.try_wait().expect("the child can be asked") {
+                        // What it said last comes through the pipe after its end.
+                        std::thread::sleep(Duration::from_millis(100));
+                        return Some(status);
+                    }
+                }
+            }
+            assert!(Instant::now() < deadline, "neither ready nor ended; stderr: {}", self.stderr());
+        }
     }
 
     fn event(&self, name: &str, patience: Duration) -> Value {
@@ -97,7 +147,7 @@ impl Exchange {
             match self.events.recv_timeout(left) {
                 Ok(event) if event["event"] == name => return event,
                 Ok(_) => {}
-                Err(_) => panic!("no event `{name}` came; stderr: {}", self.stderr.lock().unwrap()),
+                Err(_) => panic!("no event `{name}` came; stderr: {}", self.stderr()),
             }
         }
     }
@@ -166,6 +216,14 @@ impl Exchange {
     pub(crate) fn kill(mut self) {
         self.signal("-KILL");
         self.child.wait().expect("it ends");
+    }
+
+    /// Kills it at once, unless it has ended; how it ended, and what it wrote on standard error.
+    pub(crate) fn kill_or_ended(mut self) -> (std::process::ExitStatus, String) {
+        drop(self.child.kill());
+        let status = self.child.wait().expect("it ends");
+        std::thread::sleep(Duration::from_millis(20));
+        (status, self.stderr())
     }
 
     /// Grains of a wallet's one balance, proven.

@@ -2,9 +2,11 @@
 
 mod bad_input;
 mod clients;
+mod corruption;
 mod crash;
 mod embeddings;
 mod exchange;
+mod full_disk;
 mod members;
 mod observe;
 mod pay;
@@ -16,3 +18,4 @@ mod peers;
 mod prove;
 mod sell;
 mod start;
+mod storm;

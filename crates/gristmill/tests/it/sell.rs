@@ -14,7 +14,7 @@ const ANSWER: &str = "Жақсы, thank you.";
 const LIST: &str = r#"{"object":"list","data":[{"id":"tiny","max_model_len":512}]}"#;
 
 /// A server with one model; `chat` gives its answers.
-async fn server(chat: impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static) -> Peer {
+pub(crate) async fn server(chat: impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static) -> Peer {
     Peer::start(move |asked| match asked.line.as_str() {
         "GET /v1/models" => vec![json("200 OK", LIST)],
         "POST /v1/chat/completions" => chat(asked),
@@ -23,7 +23,7 @@ async fn server(chat: impl Fn(&Asked) -> Vec<Step> + Send + Sync + 'static) -> P
     .await
 }
 
-fn good(_: &Asked) -> Vec<Step> {
+pub(crate) fn good(_: &Asked) -> Vec<Step> {
     let (one, two) = ANSWER.split_at(11);
     vec![events(&[": hello\n\n", &text(one), &text(two), &end("stop"), DONE])]
 }
