@@ -205,7 +205,7 @@ fn python_and_rust_agree_on_certificates() {
         vectors.push((hex::encode(trust.chain().as_bytes()), keys, hex::encode(bytes)));
         ours.push(Finality::from_bytes(bytes).is_ok_and(|finality| finality.verify(trust).is_ok()));
     };
-    let made = |chain, members: &Committee, signers: &[u8], descendants| {
+    let made = |chain, members: &Committee, signers: &[u8], descendants: u64| {
         let mut headers = chain_of(members, descendants + 1);
         let certificate = certify(chain, members, signers, headers.last().unwrap());
         Finality { header: headers.remove(0), descendants: headers, certificate }.to_bytes()
