@@ -19,6 +19,7 @@ mod bundle;
 mod bytes;
 mod error;
 mod folder;
+mod growth;
 mod pieces;
 mod stop;
 mod stream;

@@ -52,7 +52,7 @@ impl StreamDecoder {
         let full = self.held.len() >= MAX_HELD;
         let end = match unfinished(&fresh) {
             0 => fresh.len(),
-            _ if full => fresh.len(),
+            _ if full || self.is_whole()? => fresh.len(),
             tail if self.held.len() >= HELD_WHOLE => fresh.len() - tail,
             // Byte fallback shows every byte of a run as a replacement character until the run is
             // valid, so nothing in front of an unfinished character is final either.
@@ -76,6 +76,12 @@ impl StreamDecoder {
         let piece = fresh.get(self.sent..).unwrap_or_default().to_string();
         *self = Self::new(Arc::clone(&self.tokenizer));
         Ok(piece)
+    }
+
+    /// Whether the held ids are whole characters: a replacement character may be what was said.
+    fn is_whole(&self) -> Result<bool, TextError> {
+        let bytes = self.held.iter().map(|id| self.tokenizer.token_bytes(*id));
+        Ok(std::str::from_utf8(&bytes.collect::<Result<Vec<_>, _>>()?.concat()).is_ok())
     }
 
     /// What the held ids add to the context's text.

@@ -1,12 +1,13 @@
 //! The tokenizer at work.
 
-use crate::{ChatMessage, StreamDecoder, TextBundle, TextError, template::Template};
+use crate::{ChatMessage, StreamDecoder, TextBundle, TextError, growth::Growth, template::Template};
 use gristmill_types::Digest;
 use std::{
     collections::BTreeSet,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
+use tokenizers::ModelWrapper;
 
 /// The longest text that is encoded.
 pub const MAX_TEXT_BYTES: usize = 4 << 20;
@@ -14,6 +15,7 @@ pub const MAX_TEXT_BYTES: usize = 4 << 20;
 /// A bundle, compiled. Cheap to share: [`Tokenizer::new`] gives an `Arc`.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    growth: Growth,
     template: Option<Template>,
     special_ids: BTreeSet<u32>,
     bos_id: Option<u32>,
@@ -24,8 +26,9 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Compiles the bundle.
     pub fn new(bundle: TextBundle) -> Result<Arc<Self>, TextError> {
+        let growth = Growth::of(&bundle.tokenizer_json)?;
         let inner = guarded(|| tokenizers::Tokenizer::from_bytes(&bundle.tokenizer_json))?;
-        let inner = without_truncation(inner)?;
+        let inner = without_training(inner)?;
         let template = bundle.chat_template.as_deref().map(Template::new).transpose()?;
         let special_ids = inner
             .get_added_tokens_decoder()
@@ -35,7 +38,7 @@ impl Tokenizer {
             .collect();
         let bos_id = bundle.special.bos.as_deref().and_then(|bos| inner.token_to_id(bos));
         let digest = bundle.digest();
-        Ok(Arc::new(Self { inner, template, special_ids, bos_id, bundle, digest }))
+        Ok(Arc::new(Self { inner, growth, template, special_ids, bos_id, bundle, digest }))
     }
 
     /// The bundle.
@@ -113,6 +116,7 @@ impl Tokenizer {
 
     fn encode_bare(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TextError> {
         check_length(text.len())?;
+        self.growth.check(text.len())?;
         let encoding = guarded(|| self.inner.encode_fast(text, add_special_tokens))?;
         Ok(encoding.get_ids().to_vec())
     }
@@ -131,11 +135,19 @@ fn check_length(bytes: usize) -> Result<(), TextError> {
     Ok(())
 }
 
-/// A published tokenizer may ask for truncation or padding, made for training; a prompt that is cut
-/// in silence would be answered wrongly.
-fn without_truncation(mut inner: tokenizers::Tokenizer) -> Result<tokenizers::Tokenizer, TextError> {
+/// A published tokenizer may ask for truncation, padding or dropout, made for training. A prompt that is
+/// cut in silence would be answered wrongly, and one that is split by chance would be counted otherwise by
+/// each side.
+fn without_training(mut inner: tokenizers::Tokenizer) -> Result<tokenizers::Tokenizer, TextError> {
     inner.with_padding(None);
     inner.with_truncation(None).map_err(|error| TextError::Tokenizer(error.to_string()))?;
+    if let ModelWrapper::BPE(model) = inner.get_model()
+        && model.dropout.is_some()
+    {
+        let mut model = model.clone();
+        model.dropout = None;
+        inner.with_model(model);
+    }
     Ok(inner)
 }
 

@@ -148,6 +148,28 @@ fn long_texts_are_refused() {
 }
 
 #[test]
+fn replacement_characters_that_were_said_are_not_waited_for() {
+    for (name, tokenizer) in &ALL[..2] {
+        for count in [1, 5, 21, 22, 64] {
+            let text = "\u{fffd}".repeat(count) + "Î";
+            let ids = tokenizer.encode(&text).unwrap();
+            assert_eq!(stream(tokenizer, &ids).concat(), text, "{name}, {count}");
+        }
+    }
+}
+
+#[test]
+fn a_published_dropout_does_not_apply() {
+    let mut json = fixtures::byte_level_json();
+    let text = "the three ".repeat(20);
+    let ids =
+        |json: &serde_json::Value| Tokenizer::new(fixtures::bundle(json)).unwrap().encode(&text).unwrap();
+    let expected = ids(&json);
+    json["model"]["dropout"] = serde_json::json!(0.5);
+    assert_eq!(ids(&json), expected);
+}
+
+#[test]
 fn published_truncation_and_padding_do_not_apply() {
     let mut json = fixtures::character_json();
     json["truncation"] =
