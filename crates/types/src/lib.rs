@@ -61,7 +61,7 @@ pub fn encode<T: borsh::BorshSerialize>(value: &T) -> Vec<u8> {
     borsh::to_vec(value).unwrap_or_default()
 }
 
-/// Decodes the canonical form; trailing bytes are an error.
+/// Decodes the canonical form; trailing bytes are an error, and so is a map in another order.
 pub fn decode<T: borsh::BorshDeserialize>(bytes: &[u8]) -> Result<T, DecodeError> {
     borsh::from_slice(bytes).map_err(|error| DecodeError(error.to_string()))
 }
@@ -70,3 +70,18 @@ pub fn decode<T: borsh::BorshDeserialize>(bytes: &[u8]) -> Result<T, DecodeError
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("these bytes do not decode: {0}")]
 pub struct DecodeError(pub String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn a_map_has_one_encoding() {
+        let bytes = |keys: [u8; 2]| [&2_u32.to_le_bytes()[..], &[keys[0], 7, keys[1], 8]].concat();
+        for (keys, fits) in [([1, 2], true), ([2, 1], false), ([1, 1], false)] {
+            assert_eq!(decode::<BTreeMap<u8, u8>>(&bytes(keys)).is_ok(), fits, "{keys:?}");
+        }
+        assert!(decode::<u8>(&[1, 2]).is_err());
+    }
+}

@@ -2,7 +2,7 @@
 
 use crate::{Digest, ModelId, Signable};
 use borsh::{BorshDeserialize, BorshSerialize};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// One file of a model version.
 #[derive(
@@ -21,6 +21,8 @@ pub struct ManifestFile {
 /// whoever holds the files can check that they are what the ledger names.
 #[derive(Clone, Debug, PartialEq, Eq, BorshSerialize, BorshDeserialize, Serialize, Deserialize)]
 pub struct Manifest {
+    #[borsh(deserialize_with = "sorted_bytes")]
+    #[serde(deserialize_with = "sorted_json")]
     files: Vec<ManifestFile>,
     /// Digest of the text bundle: tokenizer, chat template and special tokens.
     tokenizer: Digest,
@@ -54,6 +56,20 @@ impl Manifest {
     }
 }
 
+const UNSORTED: &str = "the files of a manifest are sorted by path";
+
+/// Files in another order would make another id of the same version.
+fn sorted_bytes<R: borsh::io::Read>(reader: &mut R) -> borsh::io::Result<Vec<ManifestFile>> {
+    let files = Vec::<ManifestFile>::deserialize_reader(reader)?;
+    let unsorted = || borsh::io::Error::new(borsh::io::ErrorKind::InvalidData, UNSORTED);
+    files.is_sorted().then_some(files).ok_or_else(unsorted)
+}
+
+fn sorted_json<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ManifestFile>, D::Error> {
+    let files = <Vec<ManifestFile> as Deserialize>::deserialize(deserializer)?;
+    files.is_sorted().then_some(files).ok_or_else(|| serde::de::Error::custom(UNSORTED))
+}
+
 impl Signable for Manifest {
     const DOMAIN: &'static str = "gristmill/manifest/v1";
 }
@@ -61,7 +77,7 @@ impl Signable for Manifest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sha256;
+    use crate::{decode, encode, sha256};
 
     #[test]
     fn the_id_depends_on_content_and_not_on_order() {
@@ -78,5 +94,18 @@ mod tests {
         assert_ne!(one.id(), other.id());
         assert_ne!(one.id(), Manifest::new(one.files.clone(), sha256(&[b"u"])).id());
         assert_eq!(one.bytes(), 2);
+    }
+
+    #[test]
+    fn files_in_another_order_are_refused() {
+        let file = |path: &str| ManifestFile { path: path.into(), bytes: 1, sha256: sha256(&[b"1"]) };
+        let good = Manifest::new(vec![file("a"), file("b")], sha256(&[b"t"]));
+        let mut bad = good.clone();
+        bad.files.swap(0, 1);
+        for (manifest, fits) in [(&good, true), (&bad, false)] {
+            assert_eq!(decode::<Manifest>(&encode(manifest)).is_ok(), fits);
+            let json = serde_json::to_string(manifest).unwrap();
+            assert_eq!(serde_json::from_str::<Manifest>(&json).is_ok(), fits);
+        }
     }
 }
