@@ -1,8 +1,7 @@
 //! Following what final blocks do.
 //!
-//! The node sends one server-sent event per block. This reads the stream, puts lines together, and
-//! resumes after the last block when the connection is lost, so that a caller sees every block once
-//! and in order.
+//! The node sends one server-sent event per block. This reads the stream, and resumes after the last block
+//! when the connection is lost, so that a caller sees every block once and in order.
 
 use crate::{
     client::{Client, reason, refusal},
@@ -10,6 +9,7 @@ use crate::{
     schema::BlockEvents,
 };
 use futures::{Stream, StreamExt as _, stream};
+use gristmill_net::sse::Reader;
 use reqwest::{Method, Response};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ struct Follower {
 
 struct Connection {
     response: Response,
-    buffer: Vec<u8>,
+    events: Reader,
 }
 
 impl Client {
@@ -89,25 +89,20 @@ impl Follower {
             None => self.connect().await?,
         };
         loop {
-            while let Some(event) = connection.take_event() {
-                if let Some(data) = data(&event) {
-                    let event = serde_json::from_str(&data)
-                        .map_err(|error| ClientError::Answer(error.to_string()))?;
-                    self.connection = Some(connection);
-                    return Ok(event);
-                }
+            let wrong = |error: &dyn std::fmt::Display| ClientError::Answer(error.to_string());
+            if let Some(event) = connection.events.next_event() {
+                let event = serde_json::from_str(&event.data).map_err(|error| wrong(&error))?;
+                self.connection = Some(connection);
+                return Ok(event);
             }
             let chunk = tokio::time::timeout(SILENCE, connection.response.chunk()).await;
             let lost =
                 |reason: String| ClientError::Unreachable { url: self.client.url().to_owned(), reason };
             match chunk {
-                Ok(Ok(Some(chunk))) => connection.buffer.extend_from_slice(&chunk),
+                Ok(Ok(Some(chunk))) => connection.events.feed(&chunk).map_err(|error| wrong(&error))?,
                 Ok(Ok(None)) => return Err(lost("the node ended the stream".into())),
                 Ok(Err(error)) => return Err(lost(reason(&error))),
                 Err(_) => return Err(lost("nothing arrived for a minute".into())),
-            }
-            if connection.buffer.len() > MAX_EVENT {
-                return Err(ClientError::Answer("an event is too long".into()));
             }
         }
     }
@@ -125,42 +120,6 @@ impl Follower {
             let body = response.bytes().await.map_err(unreachable)?;
             return Err(refusal(status, &body));
         }
-        Ok(Connection { response, buffer: Vec::new() })
-    }
-}
-
-impl Connection {
-    /// Takes one whole event off the buffer: everything up to an empty line.
-    fn take_event(&mut self) -> Option<String> {
-        let end = self.buffer.windows(2).position(|window| window == b"\n\n")?;
-        let event: Vec<u8> = self.buffer.drain(..end + 2).collect();
-        Some(String::from_utf8_lossy(&event).into_owned())
-    }
-}
-
-/// The data lines of an event; `None` for a comment.
-fn data(event: &str) -> Option<String> {
-    let lines: Vec<&str> = event
-        .lines()
-        .filter_map(|line| line.strip_prefix("data:"))
-        .map(|line| line.strip_prefix(' ').unwrap_or(line))
-        .collect();
-    (!lines.is_empty()).then(|| lines.join("\n"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::data;
-
-    #[test]
-    fn events_are_put_together() {
-        for (event, expected) in [
-            (": keep-alive\n\n", None),
-            ("id: 7\nevent: block\ndata: {\"a\":1}\n\n", Some("{\"a\":1}")),
-            ("data:x\ndata: y\n\n", Some("x\ny")),
-            ("event: block\n\n", None),
-        ] {
-            assert_eq!(data(event).as_deref(), expected, "{event:?}");
-        }
+        Ok(Connection { response, events: Reader::with_limit(MAX_EVENT) })
     }
 }

@@ -140,7 +140,7 @@ impl Reader {
             }
             self.push(line)?;
             self.after_cr = terminator == b'\r';
-            self.end_line();
+            self.end_line()?;
         }
         if !rest.is_empty() {
             self.push(rest)?;
@@ -165,14 +165,19 @@ impl Reader {
         Ok(())
     }
 
-    fn end_line(&mut self) {
+    fn end_line(&mut self) -> Result<(), TooLong> {
         let bytes = std::mem::take(&mut self.line);
         let first = std::mem::replace(&mut self.first_line, false);
         let bytes = if first { bytes.strip_prefix(BOM).unwrap_or(&bytes) } else { &bytes };
         if bytes.is_empty() {
-            return self.dispatch();
+            self.dispatch();
+            return Ok(());
         }
         let line = String::from_utf8_lossy(bytes);
+        // What stands for a byte that is no text is longer than the byte.
+        if self.event.data.len().saturating_add(line.len()) > self.limit {
+            return Err(TooLong { limit: self.limit });
+        }
         let (field, value) = line.split_once(':').unwrap_or((&line, ""));
         let value = value.strip_prefix(' ').unwrap_or(value);
         match field {
@@ -186,6 +191,7 @@ impl Reader {
             // Comments, ids and retry times have no use here: a paid stream is never resumed blindly.
             _ => {}
         }
+        Ok(())
     }
 
     fn dispatch(&mut self) {

@@ -44,7 +44,9 @@ fn an_event_over_the_limit_is_refused_however_it_comes() {
     let limit = 32;
     let one_line = [b"data: ".to_vec(), vec![b'x'; 100]].concat();
     let many_lines = b"data: xxxx\n".repeat(10);
-    for bytes in [one_line, many_lines, vec![b'x'; 33]] {
+    // Each of these bytes is shown as a character of three.
+    let no_text = [b"data: ", &[0xff; 20][..], b"\n\n"].concat();
+    for bytes in [one_line, many_lines, vec![b'x'; 33], no_text] {
         for step in [1, 7, bytes.len()] {
             let mut reader = Reader::with_limit(limit);
             let result = bytes.chunks(step).try_for_each(|chunk| reader.feed(chunk));
