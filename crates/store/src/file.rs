@@ -165,6 +165,8 @@ fn configure(connection: &Connection, options: Options) -> rusqlite::Result<()> 
     Ok(())
 }
 
+/// Looks at every page, and that indexes say what their tables say: a log whose name is changed in one of
+/// the two would look like one that was never written.
 fn check_pages(path: &Path, connection: &Connection) -> Result<(), StoreError> {
     let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
     if bytes > CHECKED_BYTES {

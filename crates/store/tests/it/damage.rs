@@ -121,6 +121,26 @@ async fn flipped_bytes_anywhere_are_never_used_silently() {
     }
 }
 
+#[tokio::test]
+async fn a_log_whose_name_changed_in_one_place_is_noticed() {
+    const NAME: &str = "a log with a name";
+    let folder = Folder::new();
+    let store = folder.open();
+    store.write(Batch::new().append(NAME, b"record".to_vec())).await.unwrap();
+    drop(store);
+    let original = fs::read(folder.path()).unwrap();
+    let places = original.windows(NAME.len()).enumerate().filter(|(_, bytes)| *bytes == NAME.as_bytes());
+    let places: Vec<usize> = places.map(|(place, _)| place).collect();
+    assert!(places.len() >= 2, "in the table and in its index: {places:?}");
+    for place in places {
+        let mut damaged = original.clone();
+        damaged[place] = b'b';
+        fs::write(folder.path(), &damaged).unwrap();
+        let found = Store::open(folder.path(), SCHEMA).and_then(|store| store.load(NAME));
+        assert!(found.is_err(), "a name changed at {place} gives {found:?}");
+    }
+}
+
 /// Copies the files of a store that is running, as a crash leaves them.
 fn crashed_copy(folder: &Folder) -> Folder {
     let copy = Folder::new();
