@@ -40,8 +40,11 @@ impl FromStr for Address {
         }
         let mut url = url;
         url.set_fragment(None);
-        let text = url.as_str().trim_end_matches('/');
-        Ok(Self(text.strip_suffix("/v1").unwrap_or(text).trim_end_matches('/').to_owned()))
+        // Of the path alone: a host may be called v1, too.
+        let path = url.path().trim_end_matches('/');
+        let path = path.strip_suffix("/v1").unwrap_or(path).trim_end_matches('/').to_owned();
+        url.set_path(&path);
+        Ok(Self(url.as_str().trim_end_matches('/').to_owned()))
     }
 }
 
@@ -63,6 +66,8 @@ mod tests {
             ("http://127.0.0.1:8080/v1", Some("http://127.0.0.1:8080")),
             (" https://host/llm/v1/ ", Some("https://host/llm")),
             ("http://[::1]:8080/v1#top", Some("http://[::1]:8080")),
+            ("http://v1", Some("http://v1")),
+            ("https://v1/v1/", Some("https://v1")),
             ("127.0.0.1:8080", None),
             ("localhost:8080", None),
             ("ftp://host", None),

@@ -167,15 +167,6 @@ pub(crate) fn said(http: &Http, answer: reqwest::Response) -> Events {
             gristmill_net::http::BodyError::Transport(error) => http.reason(error),
             error => error.to_string(),
         })?;
-        let value: Value =
-            serde_json::from_slice(&body).map_err(|_| "its answer is neither events nor JSON".to_owned())?;
-        let mut whole = chunk::read(&value);
-        if whole.failed.is_none() && !value["choices"][0].is_object() {
-            return Err("its answer holds no choice".to_owned());
-        }
-        // It is all there is.
-        whole.done = true;
-        whole.finish = whole.finish.or(Some(Finish::Stop));
-        Ok(whole)
+        chunk::read_whole(&body)
     }))
 }

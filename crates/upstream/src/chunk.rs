@@ -10,23 +10,23 @@ use serde_json::Value;
 
 /// One thing said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Said {
+pub struct Said {
     /// More of the answer.
-    pub(crate) text: String,
+    pub text: String,
     /// Whether it thought aloud, apart from the answer.
-    pub(crate) reasoned: bool,
+    pub reasoned: bool,
     /// Whether it counted tokens.
-    pub(crate) usage: bool,
+    pub usage: bool,
     /// Why the answer ends here.
-    pub(crate) finish: Option<Finish>,
+    pub finish: Option<Finish>,
     /// The stream's own mark of its end.
-    pub(crate) done: bool,
+    pub done: bool,
     /// The error that it is.
-    pub(crate) failed: Option<String>,
+    pub failed: Option<String>,
 }
 
 /// Reads the data of an event.
-pub(crate) fn read_event(data: &str) -> Said {
+pub fn read_event(data: &str) -> Said {
     let data = data.trim();
     if data == DONE {
         return Said { done: true, ..Said::default() };
@@ -37,8 +37,22 @@ pub(crate) fn read_event(data: &str) -> Said {
     }
 }
 
+/// Reads an answer that came whole.
+pub fn read_whole(body: &[u8]) -> Result<Said, String> {
+    let value: Value =
+        serde_json::from_slice(body).map_err(|_| "its answer is neither events nor JSON".to_owned())?;
+    let mut whole = read(&value);
+    if whole.failed.is_none() && !value["choices"][0].is_object() {
+        return Err("its answer holds no choice".to_owned());
+    }
+    // It is all there is.
+    whole.done = true;
+    whole.finish = whole.finish.or(Some(Finish::Stop));
+    Ok(whole)
+}
+
 /// Reads a chunk, or an answer that came whole.
-pub(crate) fn read(value: &Value) -> Said {
+fn read(value: &Value) -> Said {
     if let Some(words) = error_words(value) {
         return Said { failed: Some(words), ..Said::default() };
     }

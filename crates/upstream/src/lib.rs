@@ -3,7 +3,7 @@
 //!
 //! - [`Address`]: where it is. [`ApiKey`]: what opens it, and never shows.
 //! - [`probe`](fn@probe): what it can do, asked before anything is offered.
-//! - [`Upstream`]: the engine.
+//! - [`Upstream`]: the engine. What it makes of an answer: [`read_event`], [`read_whole`], [`Pieces`].
 //!
 //! # What is counted
 //! A server gives text and not token ids, and nobody here knows its tokenizer. So its model has the
@@ -34,7 +34,9 @@ mod pieces;
 mod probe;
 
 pub use address::Address;
+pub use chunk::{Said, read_event, read_whole};
 pub use engine::{CLASS, Options, Patience, Upstream};
 pub use error::UpstreamError;
 pub use key::ApiKey;
+pub use pieces::Pieces;
 pub use probe::{Limit, Report, list_models, probe};

@@ -5,7 +5,7 @@ use gristmill_tokenizer::{TextError, Transcript};
 use gristmill_types::Finish;
 
 /// What one answer has come to.
-pub(crate) struct Pieces {
+pub struct Pieces {
     transcript: Transcript,
     /// Bytes at most.
     limit: usize,
@@ -17,18 +17,19 @@ pub(crate) struct Pieces {
 }
 
 impl Pieces {
-    pub(crate) fn new(transcript: Transcript, limit: usize, width: usize) -> Self {
+    /// For an answer of at most `limit` bytes, in pieces of at most `width`.
+    pub fn new(transcript: Transcript, limit: usize, width: usize) -> Self {
         Self { transcript, limit, taken: 0, width: width.max(1) }
     }
 
     /// Bytes so far.
-    pub(crate) fn taken(&self) -> u32 {
+    pub fn taken(&self) -> u32 {
         u32::try_from(self.taken).unwrap_or(u32::MAX)
     }
 
     /// Takes more text; gives its pieces, and why the answer ends with them, if it does. It is cut at
     /// the limit, between two characters.
-    pub(crate) fn push(&mut self, text: &str) -> Result<(Vec<Event>, Option<Finish>), TextError> {
+    pub fn push(&mut self, text: &str) -> Result<(Vec<Event>, Option<Finish>), TextError> {
         let room = self.limit.saturating_sub(self.taken);
         let fits = &text[..text.floor_char_boundary(room)];
         let mut pieces = Vec::new();
@@ -56,7 +57,7 @@ impl Pieces {
     }
 
     /// Ends the answer; gives the text that was held, and why it ended if that shows only now.
-    pub(crate) fn finish(&mut self, finish: Finish) -> Result<(Option<Event>, Finish), TextError> {
+    pub fn finish(&mut self, finish: Finish) -> Result<(Option<Event>, Finish), TextError> {
         let rest = self.transcript.finish()?;
         let piece = (!rest.text.is_empty()).then(|| Event::Piece {
             ids: Vec::new(),
