@@ -42,6 +42,7 @@ pub struct ErrorDetail {
 #[serde(deny_unknown_fields)]
 pub struct Submission {
     /// The signed transaction's canonical bytes in hexadecimal.
+    #[schema(pattern = "^([0-9a-f]{2})*$")]
     pub tx: String,
 }
 
@@ -169,6 +170,7 @@ pub struct BlockInfo {
 #[serde(deny_unknown_fields)]
 pub struct StateQuestion {
     /// Keys in hexadecimal, separated by commas; at most 65.
+    #[param(pattern = "^[0-9a-f]{64}(,[0-9a-f]{64}){0,64}$")]
     pub key: String,
 }
 
@@ -318,7 +320,7 @@ pub struct Page {
 pub struct OffersQuestion {
     /// Only offers of this model version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[param(value_type = Option<String>)]
+    #[param(value_type = Option<String>, pattern = "^[0-9a-f]{64}$")]
     pub model: Option<ModelId>,
     /// How many items to skip.
     #[serde(default)]
@@ -393,6 +395,19 @@ pub struct EventsQuestion {
     /// `Last-Event-ID` takes precedence and resumes after that height.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<u64>,
+}
+
+/// A server-sent event.
+#[derive(ToSchema)]
+#[allow(dead_code, reason = "described here, written and read as lines of text")]
+pub struct BlockEvent {
+    /// Always `block`.
+    event: String,
+    /// The block's height.
+    id: String,
+    /// A `BlockEvents` in JSON.
+    #[schema(content_media_type = "application/json")]
+    data: String,
 }
 
 /// What a final block did. One server-sent event `block`, whose id is the height.

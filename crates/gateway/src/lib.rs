@@ -22,6 +22,7 @@ mod keys;
 mod logprobs;
 mod market;
 mod metrics;
+mod openapi;
 mod peer;
 mod prepare;
 mod progress;

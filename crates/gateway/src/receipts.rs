@@ -17,6 +17,7 @@ use gristmill_types::{
     Voucher, sha256,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The gateway's own tables.
 pub(crate) const SCHEMA: Migration = Migration {
@@ -35,7 +36,7 @@ pub(crate) const SUMS: Migration = Migration { sql: "ALTER TABLE receipts ADD CO
 const CHECKED: u32 = 20_000;
 
 /// How much of an exchange is kept beside what both sides signed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Kept {
     /// The request and the answer that the receipt commits to.
@@ -124,19 +125,46 @@ impl Entry {
     }
 
     /// A line of a listing.
-    pub(crate) fn summary(&self) -> serde_json::Value {
-        serde_json::json!({
-            "id": self.id,
-            "created_ms": self.created_ms,
-            "kept": self.kept,
-            "model": self.model,
-            "processor": self.terms.payee,
-            "prompt_tokens": self.prompt_tokens,
-            "completion_tokens": self.completion_tokens,
-            "unit": self.unit(),
-            "cost": self.cost,
-        })
+    pub(crate) fn summary(&self) -> Summary {
+        Summary {
+            id: self.id,
+            created_ms: self.created_ms,
+            kept: self.kept,
+            model: self.model.clone(),
+            processor: self.terms.payee,
+            prompt_tokens: self.prompt_tokens,
+            completion_tokens: self.completion_tokens,
+            unit: self.unit(),
+            cost: self.cost,
+        }
     }
+}
+
+/// A receipt in a listing.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Summary {
+    /// The digest of the receipt.
+    #[schema(value_type = String)]
+    id: Digest,
+    /// Unix time in milliseconds.
+    created_ms: u64,
+    /// How much of request and answer is kept.
+    kept: Kept,
+    /// The model's name as it was asked for.
+    model: String,
+    /// Who answered.
+    #[schema(value_type = String)]
+    processor: AccountId,
+    /// Tokens of the prompt.
+    prompt_tokens: u64,
+    /// Tokens of the answer.
+    completion_tokens: u64,
+    /// What these tokens are.
+    #[schema(value_type = String)]
+    unit: Unit,
+    /// What the request cost, in grains.
+    #[schema(value_type = String)]
+    cost: Amount,
 }
 
 /// The newest receipts, newest first.

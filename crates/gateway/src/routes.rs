@@ -12,13 +12,14 @@ use crate::{
     keys,
     market::Market,
     metrics::Metrics,
+    openapi::{self, ChannelInfo, ChannelState, Channels, Failed, Health, KeyInfo, Receipts},
     progress::Progress,
     receipts, traces,
 };
 use axum::{
     Extension, Json, Router,
     body::Body,
-    extract::{Path, Query, Request, State},
+    extract::{Request, State},
     http::{HeaderMap, Method, StatusCode},
     middleware,
     response::{IntoResponse as _, Response},
@@ -29,13 +30,18 @@ use gristmill_client::{Client, Sender};
 use gristmill_ledger::Genesis;
 use gristmill_metrics::Answers;
 use gristmill_net::{
+    extract::{Path, Query},
     http::{RequestId, identify, read_body},
-    openai::{ApiError, MAX_REQUEST_BYTES, Model, ModelList, Prompt, PromptRequest, Shape},
+    openai::{
+        Answer, ApiError, EmbeddingList, ErrorBody, MAX_REQUEST_BYTES, Model, ModelList, Prompt,
+        PromptRequest, Shape,
+        schema::{ChatBody, EmbeddingsBody, StreamEvent, TextBody},
+    },
+    trace::Trace,
 };
 use gristmill_store::{Options, Store};
 use gristmill_types::{Amount, Digest, SecretKey};
 use serde::Deserialize;
-use serde_json::{Value, json};
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
@@ -44,6 +50,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::Instrument as _;
+use utoipa::IntoParams;
 
 /// Events that wait for a slow listener at most.
 const EVENTS: usize = 1024;
@@ -199,12 +206,13 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/receipts/{id}", get(show_receipt))
         .route("/v1/receipts/{id}/trace", get(show_trace))
         .route("/metrics", get(metrics))
-        .route("/health", get(|| async { Json(json!({"status": "ok"})) }))
+        .route("/health", get(health))
+        .route("/openapi.json", get(openapi::serve))
         .fallback(|method: Method, request: Request| async move {
             ApiError::unknown_route(&method, request.uri().path())
         })
         .method_not_allowed_fallback(|method: Method, request: Request| async move {
-            ApiError::unknown_route(&method, request.uri().path())
+            ApiError::wrong_method(&method, request.uri().path())
         })
         .layer(middleware::from_fn(identify))
         .layer(middleware::from_fn_with_state(answers, Answers::count))
@@ -217,7 +225,23 @@ fn authenticate(app: &App, headers: &HeaderMap) -> Result<KeyId, ApiError> {
     app.accounts.lock().key(&id).map(|_| id).ok_or_else(ApiError::wrong_key)
 }
 
-async fn chat(
+/// Whether the gateway answers.
+#[utoipa::path(get, path = "/health", tag = "gateway", responses((status = 200, description = "It does", body = Health)))]
+pub(crate) async fn health() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+/// Ask a model, and pay for the answer.
+///
+/// The answer is whole, or a stream of chunks that ends with `[DONE]`.
+#[utoipa::path(
+    post, path = "/v1/chat/completions", tag = "openai", request_body = ChatBody, security(("key" = [])),
+    responses(
+        (status = 200, description = "The answer", content((Answer = "application/json"), (StreamEvent = "text/event-stream"))),
+        Failed,
+    )
+)]
+pub(crate) async fn chat(
     State(app): State<Arc<App>>,
     Extension(id): Extension<RequestId>,
     headers: HeaderMap,
@@ -226,7 +250,17 @@ async fn chat(
     answer(app, id, Shape::Chat, headers, body).await
 }
 
-async fn text(
+/// Ask a model to go on from a text, and pay for it.
+///
+/// The answer is whole, or a stream of chunks that ends with `[DONE]`.
+#[utoipa::path(
+    post, path = "/v1/completions", tag = "openai", request_body = TextBody, security(("key" = [])),
+    responses(
+        (status = 200, description = "The answer", content((Answer = "application/json"), (StreamEvent = "text/event-stream"))),
+        Failed,
+    )
+)]
+pub(crate) async fn text(
     State(app): State<Arc<App>>,
     Extension(id): Extension<RequestId>,
     headers: HeaderMap,
@@ -235,7 +269,12 @@ async fn text(
     answer(app, id, Shape::Text, headers, body).await
 }
 
-async fn embeddings(
+/// Ask a model for vectors of texts, and pay for them.
+#[utoipa::path(
+    post, path = "/v1/embeddings", tag = "openai", request_body = EmbeddingsBody, security(("key" = [])),
+    responses((status = 200, description = "The vectors", body = EmbeddingList), Failed)
+)]
+pub(crate) async fn embeddings(
     State(app): State<Arc<App>>,
     Extension(id): Extension<RequestId>,
     headers: HeaderMap,
@@ -280,12 +319,36 @@ async fn answer(
     Ok(answer?)
 }
 
-async fn models(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<ModelList>, ApiError> {
+/// List the models that are offered.
+#[utoipa::path(
+    get, path = "/v1/models", tag = "openai", security(("key" = [])),
+    responses(
+        (status = 200, description = "The models", body = ModelList),
+        (status = 401, description = "No API key, or one that is not known", body = ErrorBody),
+        (status = 503, description = "The ledger does not answer", body = ErrorBody),
+    )
+)]
+pub(crate) async fn models(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<Json<ModelList>, ApiError> {
     authenticate(&app, &headers)?;
     Ok(Json(ModelList::new(list_models(&app).await?)))
 }
 
-async fn model(
+/// Look a model up by its name, which may hold slashes.
+#[utoipa::path(
+    get, path = "/v1/models/{id}", tag = "openai", security(("key" = [])),
+    params(("id" = String, Path, description = "The model's name", example = "gristmill/numbers")),
+    responses(
+        (status = 200, description = "The model", body = Model),
+        (status = 400, description = "Not a name", body = ErrorBody),
+        (status = 401, description = "No API key, or one that is not known", body = ErrorBody),
+        (status = 404, description = "Nobody offers it", body = ErrorBody),
+        (status = 503, description = "The ledger does not answer", body = ErrorBody),
+    )
+)]
+pub(crate) async fn model(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     Path(id): Path<String>,
@@ -322,68 +385,109 @@ async fn list_models(app: &App) -> Result<Vec<Model>, BuyError> {
     Ok(list)
 }
 
-/// What the key may still spend.
-async fn key(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<Value>, ApiError> {
+/// See what the key may still spend.
+#[utoipa::path(
+    get, path = "/v1/key", tag = "gateway", security(("key" = [])),
+    responses(
+        (status = 200, description = "Where the key stands", body = KeyInfo),
+        (status = 401, description = "No API key, or one that is not known", body = ErrorBody),
+    )
+)]
+pub(crate) async fn key(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<KeyInfo>, ApiError> {
     let id = authenticate(&app, &headers)?;
     let of = app.accounts.lock().key(&id).ok_or_else(ApiError::wrong_key)?;
-    Ok(Json(json!({
-        "limit": of.limit, "spent": of.spent, "held": of.held, "remaining": of.room(),
-        "account": app.config.payer, "issuer": app.config.issuer,
-    })))
+    Ok(Json(KeyInfo {
+        limit: of.limit,
+        spent: of.spent,
+        held: of.held,
+        remaining: of.room(),
+        account: app.config.payer,
+        issuer: app.config.issuer,
+    }))
 }
 
-async fn channels(State(app): State<Arc<App>>, headers: HeaderMap) -> Result<Json<Value>, ApiError> {
+/// List the gateway's payment channels.
+#[utoipa::path(
+    get, path = "/v1/channels", tag = "gateway", security(("key" = [])),
+    responses(
+        (status = 200, description = "The channels", body = Channels),
+        (status = 401, description = "No API key, or one that is not known", body = ErrorBody),
+    )
+)]
+pub(crate) async fn channels(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+) -> Result<Json<Channels>, ApiError> {
     authenticate(&app, &headers)?;
     let accounts = app.accounts.lock();
-    let list: Vec<Value> = accounts
-        .payers()
-        .map(|payer| {
-            let (view, uses) = (payer.view(), payer.lane_uses());
-            let state = match view.phase {
-                Phase::Open => "open",
-                Phase::Closing { .. } => "closing",
-                Phase::Closed => "closed",
-            };
-            let spent = uses.iter().map(|lane| lane.spent).chain(view.retired());
-            let spent = spent.fold(Amount::ZERO, |sum, of| sum.checked_add(of).unwrap_or(sum));
-            let free = payer.room();
-            json!({
-                "id": payer.id(),
-                "processor": payer.terms().payee,
-                "issuer": payer.terms().issuer,
-                "state": state,
-                "deposit": view.deposit,
-                "settled": view.settled,
-                "spent": spent,
-                "held": view.deposit.saturating_sub(spent).saturating_sub(free),
-                "free": free,
-                "lanes": uses.len(),
-                "in_doubt": payer.in_doubt().len(),
-            })
-        })
-        .collect();
-    Ok(Json(json!({"channels": list})))
+    let channels = accounts.payers().map(|payer| {
+        let (view, uses) = (payer.view(), payer.lane_uses());
+        let state = match view.phase {
+            Phase::Open => ChannelState::Open,
+            Phase::Closing { .. } => ChannelState::Closing,
+            Phase::Closed => ChannelState::Closed,
+        };
+        let spent = uses.iter().map(|lane| lane.spent).chain(view.retired());
+        let spent = spent.fold(Amount::ZERO, |sum, of| sum.checked_add(of).unwrap_or(sum));
+        let free = payer.room();
+        ChannelInfo {
+            id: payer.id(),
+            processor: payer.terms().payee,
+            issuer: payer.terms().issuer,
+            state,
+            deposit: view.deposit,
+            settled: view.settled,
+            spent,
+            held: view.deposit.saturating_sub(spent).saturating_sub(free),
+            free,
+            lanes: uses.len(),
+            in_doubt: payer.in_doubt().len(),
+        }
+    });
+    Ok(Json(Channels { channels: channels.collect() }))
 }
 
-#[derive(Deserialize)]
-struct Limit {
+/// How many receipts to list.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Limit {
+    /// At most 1000; 20 without it.
     limit: Option<u32>,
 }
 
-async fn list_receipts(
+/// List the newest receipts.
+#[utoipa::path(
+    get, path = "/v1/receipts", tag = "gateway", params(Limit), security(("key" = [])),
+    responses(
+        (status = 200, description = "The receipts", body = Receipts),
+        (status = 400, description = "Not a number", body = ErrorBody),
+        (status = 401, description = "No API key, or one that is not known", body = ErrorBody),
+    )
+)]
+pub(crate) async fn list_receipts(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     Query(query): Query<Limit>,
-) -> Result<Json<Value>, ApiError> {
+) -> Result<Json<Receipts>, ApiError> {
     authenticate(&app, &headers)?;
     let limit = query.limit.unwrap_or(20).min(MAX_RECEIPTS);
     let entries = receipts::list(&app.store, limit).await?;
     let total = receipts::count(&app.store).await.map_err(BuyError::from)?;
-    let list: Vec<Value> = entries.iter().map(receipts::Entry::summary).collect();
-    Ok(Json(json!({"receipts": list, "total": total})))
+    Ok(Json(Receipts { receipts: entries.iter().map(receipts::Entry::summary).collect(), total }))
 }
 
-async fn show_receipt(
+/// Read a receipt with all that it is checked against.
+#[utoipa::path(
+    get, path = "/v1/receipts/{id}", tag = "gateway", security(("key" = [])),
+    params(("id" = String, Path, description = "The receipt's id, or its beginning of eight digits or more")),
+    responses(
+        (status = 200, description = "The receipt", body = Object),
+        (status = 400, description = "Not an id", body = ErrorBody),
+        (status = 401, description = "No API key, or one that is not known", body = ErrorBody),
+        (status = 404, description = "No such receipt", body = ErrorBody),
+    )
+)]
+pub(crate) async fn show_receipt(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     Path(id): Path<String>,
@@ -400,8 +504,18 @@ async fn show_receipt(
     }
 }
 
-/// The times at which the request of a receipt passed its stages here.
-async fn show_trace(
+/// See at which times the request of a receipt passed its stages here.
+#[utoipa::path(
+    get, path = "/v1/receipts/{id}/trace", tag = "gateway", security(("key" = [])),
+    params(("id" = String, Path, description = "The receipt's id")),
+    responses(
+        (status = 200, description = "The stages", body = Trace),
+        (status = 400, description = "Not an id", body = ErrorBody),
+        (status = 401, description = "No API key, or one that is not known", body = ErrorBody),
+        (status = 404, description = "No trace of such a receipt", body = ErrorBody),
+    )
+)]
+pub(crate) async fn show_trace(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
     Path(id): Path<String>,

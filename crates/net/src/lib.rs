@@ -9,6 +9,7 @@
 //! - [`sse`]: server-sent events, written and read.
 //! - [`pay`]: the payment headers and events. The only module that knows the `mpp` crate.
 //! - [`peer`]: the unpaid routes between a gateway and a processor.
+//! - [`extract`]: parts of a URL.
 //! - [`trace`]: the times at which a request passed its stages.
 //! - [`http`]: the bounded HTTP client and the shared parts of our servers.
 
@@ -16,6 +17,7 @@
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
 
 mod base64url;
+pub mod extract;
 pub mod http;
 pub mod openai;
 pub mod pay;

@@ -15,13 +15,14 @@ mod error;
 mod members;
 mod params;
 mod request;
+pub mod schema;
 
 pub use answer::{
     Answer, Choice, ChoiceError, Chunk, ChunkChoice, Credits, Delta, Extension, FinishReason, Logprob, Model,
     ModelList, Pricing, ReplyMessage, TopLogprob, Usage,
 };
 pub use embeddings::{BadVectors, EmbeddingItem, EmbeddingList, Encoding, Vector, read_vectors, vector_line};
-pub use error::ApiError;
+pub use error::{ApiError, ErrorBody};
 pub use request::{
     MAX_CHOICES, MAX_INPUTS, MAX_MESSAGES, MAX_REQUEST_BYTES, MAX_STOPS, Message, Prompt, PromptRequest,
     Role, SamplingDefaults, Shape, StreamOptions,

@@ -8,6 +8,7 @@
 use crate::Base64;
 use gristmill_types::{Approval, ChannelId, Quote, Receipt, Signed, Voucher};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// The code of the 404 that says that a processor knows no such channel.
 pub const UNKNOWN_CHANNEL: &str = "unknown_channel";
@@ -20,34 +21,39 @@ pub const MAX_LANES: usize = 128;
 pub const MAX_PEER_BYTES: usize = 2 * 1024 * 1024;
 
 /// The quotes that a processor stands by now.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Quotes {
     /// At most [`MAX_QUOTES`].
+    #[schema(value_type = Vec<String>)]
     pub quotes: Vec<Base64<Signed<Quote>>>,
 }
 
 /// What a processor holds of one channel.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChannelState {
     /// The channel.
+    #[schema(value_type = String)]
     pub channel: ChannelId,
     /// At most [`MAX_LANES`], by rising lane id.
     pub lanes: Vec<LaneState>,
 }
 
 /// What a processor holds of one lane.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct LaneState {
     /// The lane.
     pub lane: u32,
     /// The highest voucher.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub voucher: Option<Base64<Signed<Voucher>>>,
     /// The last receipt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub receipt: Option<Base64<Signed<Receipt>>>,
     /// The last approval.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub approval: Option<Base64<Signed<Approval>>>,
 }
 

@@ -13,6 +13,7 @@ use std::{
     borrow::Cow,
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
+use utoipa::ToSchema;
 
 /// Stages of one trace at most; a long answer has a stage for each window.
 pub const MAX_STAGES: usize = 96;
@@ -20,7 +21,7 @@ pub const MAX_STAGES: usize = 96;
 pub const KEPT: u32 = 10_000;
 
 /// One side's trace of one request.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Trace {
     /// The request's id in this side's log.
     pub request: String,
@@ -28,6 +29,7 @@ pub struct Trace {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub other: Option<String>,
     /// The channel that it was paid from.
+    #[schema(value_type = String)]
     pub channel: ChannelId,
     /// The lane.
     pub lane: u32,
@@ -41,11 +43,12 @@ pub struct Trace {
 }
 
 /// One stage that was reached.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Stage {
     /// Microseconds since the first.
     pub after_us: u64,
     /// Which.
+    #[schema(value_type = String)]
     pub stage: Cow<'static, str>,
     /// More about it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,7 +56,7 @@ pub struct Stage {
 }
 
 /// A processor's trace, and what became of its receipt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Served {
     /// The trace.
     pub trace: Trace,
@@ -64,13 +67,15 @@ pub struct Served {
 }
 
 /// A settlement on the ledger.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Settled {
     /// The transaction.
+    #[schema(value_type = String)]
     pub transaction: TxHash,
     /// The height of its block.
     pub height: u64,
     /// The fee that the processor paid for it.
+    #[schema(value_type = String)]
     pub fee: Amount,
 }
 

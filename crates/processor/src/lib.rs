@@ -15,6 +15,7 @@ mod error;
 mod event;
 mod metrics;
 mod offers;
+mod openapi;
 mod progress;
 mod quotes;
 mod routes;

@@ -6,6 +6,7 @@ use crate::{
     error::{Refused, StartError},
     event::Event,
     metrics::Metrics,
+    openapi::{self, Failed, Health, Problem},
     progress::Progress,
     quotes::{OwnQuote, Quotes, Terms, earlier, is_known, make},
     serve, settle,
@@ -15,7 +16,7 @@ use crate::{
 use axum::{
     Extension, Json, Router,
     body::Body,
-    extract::{Path, Query, Request, State, rejection::QueryRejection},
+    extract::{Query, Request, State, rejection::QueryRejection},
     http::{HeaderMap, Method, StatusCode, header},
     middleware,
     response::{IntoResponse as _, Response},
@@ -27,15 +28,18 @@ use gristmill_ledger::{Event as LedgerEvent, Genesis};
 use gristmill_metrics::Answers;
 use gristmill_net::{
     Base64,
+    extract::Path,
     http::{RequestId, identify, read_body},
-    openai::{ApiError, MAX_REQUEST_BYTES, Shape},
+    openai::{
+        ApiError, ErrorBody, MAX_REQUEST_BYTES, Shape,
+        schema::{ChatBody, EmbeddingsBody, StreamEvent, TextBody},
+    },
     pay::{Action, Cashier, Credential, PAYMENT_RECEIPT, PaymentReceipt, Refusal},
     peer::{ChannelState, LaneState, Quotes as QuoteList, UNKNOWN_CHANNEL},
-    trace::Place,
+    trace::{Place, Served},
 };
 use gristmill_store::{Batch, Options, Store};
 use gristmill_types::{AccountId, ChannelId, Digest, LineId, ModelId, QuoteHash, Signed};
-use serde_json::json;
 use std::{
     collections::{BTreeSet, HashMap},
     net::SocketAddr,
@@ -361,19 +365,44 @@ fn router(app: Arc<App>) -> Router {
         .route("/v1/tokenizers/{digest}", get(tokenizer))
         .route("/v1/receipts/{id}/trace", get(trace))
         .route("/metrics", get(metrics))
-        .route("/health", get(|| async { Json(json!({"status": "ok"})) }))
+        .route("/health", get(health))
+        .route("/openapi.json", get(openapi::serve))
         .fallback(|method: Method, request: Request| async move {
             ApiError::unknown_route(&method, request.uri().path())
         })
         .method_not_allowed_fallback(|method: Method, request: Request| async move {
-            ApiError::unknown_route(&method, request.uri().path())
+            ApiError::wrong_method(&method, request.uri().path())
         })
         .layer(middleware::from_fn(identify))
         .layer(middleware::from_fn_with_state(answers, Answers::count))
         .with_state(app)
 }
 
-async fn chat(
+/// Whether the processor answers.
+#[utoipa::path(get, path = "/health", tag = "processor", responses((status = 200, description = "It does", body = Health)))]
+pub(crate) async fn health() -> Json<Health> {
+    Json(Health { status: "ok" })
+}
+
+/// Answer a prompt for pay, or take a payment for one that is being answered.
+///
+/// The model is a version's id. The credential in `Authorization` says which: an order comes with the
+/// body, a voucher or an approval without.
+#[utoipa::path(
+    post, path = "/v1/chat/completions", tag = "openai", request_body = ChatBody,
+    responses(
+        (status = 200, description = "The answer", body = StreamEvent, content_type = "text/event-stream"),
+        (status = 204, description = "The payment is taken"),
+        (status = 400, description = "Not a request that can be honoured", content(
+            (ErrorBody = "application/json"), (Problem = "application/problem+json"),
+        )),
+        (status = 500, description = "The processor failed", content(
+            (ErrorBody = "application/json"), (Problem = "application/problem+json"),
+        )),
+        Failed,
+    )
+)]
+pub(crate) async fn chat(
     State(app): State<Arc<App>>,
     Extension(id): Extension<RequestId>,
     headers: HeaderMap,
@@ -382,7 +411,22 @@ async fn chat(
     answer(app, id, Shape::Chat, headers, body).await
 }
 
-async fn text(
+/// Go on from a text for pay, or take a payment for it. Paid as chats are.
+#[utoipa::path(
+    post, path = "/v1/completions", tag = "openai", request_body = TextBody,
+    responses(
+        (status = 200, description = "The answer", body = StreamEvent, content_type = "text/event-stream"),
+        (status = 204, description = "The payment is taken"),
+        (status = 400, description = "Not a request that can be honoured", content(
+            (ErrorBody = "application/json"), (Problem = "application/problem+json"),
+        )),
+        (status = 500, description = "The processor failed", content(
+            (ErrorBody = "application/json"), (Problem = "application/problem+json"),
+        )),
+        Failed,
+    )
+)]
+pub(crate) async fn text(
     State(app): State<Arc<App>>,
     Extension(id): Extension<RequestId>,
     headers: HeaderMap,
@@ -391,7 +435,23 @@ async fn text(
     answer(app, id, Shape::Text, headers, body).await
 }
 
-async fn embeddings(
+/// Make vectors of texts for pay, or take a payment for them. Paid as chats are; the text of the answer
+/// has a line for each vector.
+#[utoipa::path(
+    post, path = "/v1/embeddings", tag = "openai", request_body = EmbeddingsBody,
+    responses(
+        (status = 200, description = "The answer", body = StreamEvent, content_type = "text/event-stream"),
+        (status = 204, description = "The payment is taken"),
+        (status = 400, description = "Not a request that can be honoured", content(
+            (ErrorBody = "application/json"), (Problem = "application/problem+json"),
+        )),
+        (status = 500, description = "The processor failed", content(
+            (ErrorBody = "application/json"), (Problem = "application/problem+json"),
+        )),
+        Failed,
+    )
+)]
+pub(crate) async fn embeddings(
     State(app): State<Arc<App>>,
     Extension(id): Extension<RequestId>,
     headers: HeaderMap,
@@ -431,8 +491,20 @@ async fn to_the_end(answer: impl Future<Output = Response> + Send + 'static) -> 
     }
 }
 
-/// `HEAD` on these routes: a voucher or an approval without a body.
-async fn pay(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
+/// Take a voucher or an approval, without a body, on the route of the request that it is for.
+#[utoipa::path(
+    head, path = "/v1/chat/completions", tag = "openai",
+    responses(
+        (status = 204, description = "The payment is taken"),
+        (status = 400, description = "The credential does not read"),
+        (status = 402, description = "No payment, or not a right one"),
+        (status = 403, description = "The same payment again"),
+        (status = 410, description = "The channel is closed"),
+        (status = 500, description = "The processor failed"),
+        (status = 503, description = "The ledger does not answer"),
+    )
+)]
+pub(crate) async fn pay(State(app): State<Arc<App>>, headers: HeaderMap) -> Response {
     match Credential::read(&headers) {
         Ok(Some(credential)) => to_the_end(async move { take_payment(&app, &credential).await }).await,
         Ok(None) => Refused::from(Refusal::Required).answer(&app, &[]),
@@ -494,7 +566,15 @@ async fn try_payment(app: &Arc<App>, credential: &Credential) -> Result<PaymentR
     })
 }
 
-async fn quotes(State(app): State<Arc<App>>) -> Result<Json<QuoteList>, ApiError> {
+/// List the quotes that the processor stands by now.
+#[utoipa::path(
+    get, path = "/v1/quotes", tag = "processor",
+    responses(
+        (status = 200, description = "The signed quotes", body = QuoteList),
+        (status = 500, description = "The processor failed", body = ErrorBody),
+    )
+)]
+pub(crate) async fn quotes(State(app): State<Arc<App>>) -> Result<Json<QuoteList>, ApiError> {
     let mut quotes = Vec::new();
     for model in app.shelf.all() {
         quotes.push(Base64(app.quote(&model).await?.signed.clone()));
@@ -502,7 +582,17 @@ async fn quotes(State(app): State<Arc<App>>) -> Result<Json<QuoteList>, ApiError
     Ok(Json(QuoteList { quotes }))
 }
 
-async fn channel(
+/// Read what the processor holds of a channel, each part signed.
+#[utoipa::path(
+    get, path = "/v1/channels/{id}", tag = "processor",
+    params(("id" = String, Path, description = "The channel's id")),
+    responses(
+        (status = 200, description = "What it holds", body = ChannelState),
+        (status = 400, description = "Not an id", body = ErrorBody),
+        (status = 404, description = "No such channel here", body = ErrorBody),
+    )
+)]
+pub(crate) async fn channel(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Json<ChannelState>, ApiError> {
@@ -523,7 +613,20 @@ async fn channel(
     Ok(Json(ChannelState { channel: id, lanes: lanes.collect() }))
 }
 
-async fn tokenizer(State(app): State<Arc<App>>, Path(digest): Path<String>) -> Result<Response, ApiError> {
+/// Fetch the text bundle behind a quote.
+#[utoipa::path(
+    get, path = "/v1/tokenizers/{digest}", tag = "processor",
+    params(("digest" = String, Path, description = "The bundle's digest")),
+    responses(
+        (status = 200, description = "The bundle's bytes", body = Vec<u8>, content_type = "application/octet-stream"),
+        (status = 400, description = "Not a digest", body = ErrorBody),
+        (status = 404, description = "No such tokenizer here", body = ErrorBody),
+    )
+)]
+pub(crate) async fn tokenizer(
+    State(app): State<Arc<App>>,
+    Path(digest): Path<String>,
+) -> Result<Response, ApiError> {
     let bundle = digest.parse().ok().and_then(|digest: Digest| app.shelf.bundle(&digest));
     let unknown = || ApiError {
         status: StatusCode::NOT_FOUND,
@@ -533,8 +636,23 @@ async fn tokenizer(State(app): State<Arc<App>>, Path(digest): Path<String>) -> R
     Ok(([(header::CONTENT_TYPE, "application/octet-stream")], bytes).into_response())
 }
 
-/// The times at which the request of a receipt passed its stages here, and what became of the receipt.
-async fn trace(
+/// See at which times the request of a receipt passed its stages here, and what became of the receipt.
+#[utoipa::path(
+    get, path = "/v1/receipts/{id}/trace", tag = "processor",
+    params(
+        ("id" = String, Path, description = "The receipt's id"),
+        ("channel" = String, Query, description = "Its channel"),
+        ("lane" = u32, Query, description = "Its lane"),
+        ("seq" = u64, Query, description = "Its number"),
+    ),
+    responses(
+        (status = 200, description = "The stages", body = Served),
+        (status = 400, description = "Not an id", body = ErrorBody),
+        (status = 404, description = "No trace of such a receipt", body = ErrorBody),
+        (status = 500, description = "The processor failed", body = ErrorBody),
+    )
+)]
+pub(crate) async fn trace(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
     place: Result<Query<Place>, QueryRejection>,

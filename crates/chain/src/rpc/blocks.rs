@@ -32,7 +32,7 @@ impl FromStr for Name {
 /// Read a final block.
 #[utoipa::path(
     get, path = "/v1/blocks/{id}", tag = "blocks",
-    params(("id" = String, Path, description = "A height, a hash, or `latest`")),
+    params(("id" = String, Path, description = "A height, a hash, or `latest`", pattern = "^(latest|[0-9]{1,20}|[0-9a-f]{64})$")),
     responses(
         (status = 200, description = "The block, with its certificate", body = BlockInfo),
         (status = 400, description = "Not a height or a hash", body = ErrorBody),

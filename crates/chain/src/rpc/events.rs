@@ -10,7 +10,7 @@ use axum::{
     response::sse::{Event, KeepAlive, Sse},
 };
 use futures::{Stream, stream};
-use gristmill_client::schema::{BlockEvents, ErrorBody, EventsQuestion};
+use gristmill_client::schema::{BlockEvent, BlockEvents, ErrorBody, EventsQuestion};
 use std::convert::Infallible;
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -28,7 +28,7 @@ struct Follower {
 #[utoipa::path(
     get, path = "/v1/events", tag = "ledger", params(EventsQuestion),
     responses(
-        (status = 200, description = "A stream of `block` events", body = BlockEvents, content_type = "text/event-stream"),
+        (status = 200, description = "A stream of `block` events", body = BlockEvent, content_type = "text/event-stream"),
         (status = 400, description = "Not a height", body = ErrorBody),
         (status = 503, description = "Too many followers", body = ErrorBody),
     )

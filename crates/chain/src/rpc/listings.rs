@@ -60,7 +60,7 @@ pub(super) async fn offers(State(rpc): State<Rpc>, Query(question): Query<Offers
 /// List who holds shares of a model line.
 #[utoipa::path(
     get, path = "/v1/lines/{id}/holders", tag = "market",
-    params(("id" = String, Path, description = "The line's id"), Page),
+    params(("id" = String, Path, description = "The line's id", pattern = "^[0-9a-f]{64}$"), Page),
     responses((status = 200, description = "A page", body = Holders), (status = 400, description = "Bad page", body = ErrorBody))
 )]
 pub(super) async fn holders(

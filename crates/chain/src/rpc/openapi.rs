@@ -2,6 +2,7 @@
 
 use super::{blocks, events, listings, state, transactions};
 use axum::Json;
+use gristmill_client::schema::{BlockEvents, Wait};
 use utoipa::OpenApi;
 
 /// Every route of the ledger's RPC.
@@ -27,7 +28,9 @@ use utoipa::OpenApi;
         listings::status,
         listings::genesis,
         events::events,
-    )
+    ),
+    // Named by parameters and by the data of an event, where they are not found by themselves.
+    components(schemas(Wait, BlockEvents))
 )]
 struct Document;
 

@@ -58,7 +58,7 @@ pub(super) async fn state(
 /// Read an account. The node's word; an account that never appeared is empty.
 #[utoipa::path(
     get, path = "/v1/accounts/{id}", tag = "state",
-    params(("id" = String, Path, description = "The account, gm1…")),
+    params(("id" = String, Path, description = "The account, gm1…", pattern = "^gm1[02-9ac-hj-np-z]{58}$")),
     responses(
         (status = 200, description = "The account", body = AccountInfo),
         (status = 400, description = "Not an account", body = ErrorBody),
@@ -92,7 +92,7 @@ pub(super) async fn account(
 /// Read a channel and its lanes. The node's word.
 #[utoipa::path(
     get, path = "/v1/channels/{id}", tag = "state",
-    params(("id" = String, Path, description = "The channel's id")),
+    params(("id" = String, Path, description = "The channel's id", pattern = "^[0-9a-f]{64}$")),
     responses(
         (status = 200, description = "The channel", body = ChannelInfo),
         (status = 400, description = "Not an id", body = ErrorBody),
@@ -120,7 +120,7 @@ const MAX_CLAIMS_PAGE: usize = 50;
 /// The final transactions that took, capped or paid claims on it, oldest first.
 #[utoipa::path(
     get, path = "/v1/channels/{id}/claims", tag = "state",
-    params(("id" = String, Path, description = "The channel's id"), ClaimsQuestion),
+    params(("id" = String, Path, description = "The channel's id", pattern = "^[0-9a-f]{64}$"), ClaimsQuestion),
     responses(
         (status = 200, description = "The transactions; none if the lane was never claimed on", body = Claims),
         (status = 400, description = "Not an id, or no lane", body = ErrorBody),

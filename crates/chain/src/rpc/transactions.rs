@@ -130,7 +130,7 @@ fn inclusion(applied: &Applied, position: u32) -> Option<Inclusion> {
 /// Look a transaction up by its hash.
 #[utoipa::path(
     get, path = "/v1/transactions/{hash}", tag = "transactions",
-    params(("hash" = String, Path, description = "The transaction's hash"), LookupOptions),
+    params(("hash" = String, Path, description = "The transaction's hash", pattern = "^[0-9a-f]{64}$"), LookupOptions),
     responses(
         (status = 200, description = "What is known of it", body = TransactionStatus),
         (status = 400, description = "Not a hash", body = ErrorBody),

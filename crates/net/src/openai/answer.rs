@@ -3,12 +3,14 @@
 use super::Shape;
 use gristmill_types::{AccountId, Amount, Digest, Finish, Unit};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use utoipa::ToSchema;
 
 /// An amount as a JSON number of credits, for `usage.cost`.
 ///
 /// A JSON number is read as a double by most clients. Up to four million credits every grain survives;
 /// the exact figure is in the receipt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ToSchema)]
+#[schema(value_type = f64)]
 pub struct Credits(pub Amount);
 
 const GRAINS_PER_CREDIT: f64 = 1e9;
@@ -30,7 +32,7 @@ impl<'de> Deserialize<'de> for Credits {
 }
 
 /// Why an answer ended, in OpenAI's words.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum FinishReason {
     /// The model ended, or a stop text was met.
@@ -53,7 +55,7 @@ impl From<Finish> for FinishReason {
 }
 
 /// What a request used, and what it cost.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Usage {
     /// Tokens of the prompt.
     pub prompt_tokens: u64,
@@ -63,6 +65,7 @@ pub struct Usage {
     pub total_tokens: u64,
     /// What these tokens are; said where they are bytes.
     #[serde(default, skip_serializing_if = "Unit::is_token")]
+    #[schema(value_type = String)]
     pub unit: Unit,
     /// What it cost, in credits. Absent between processor and gateway, where the receipt counts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -83,7 +86,7 @@ impl Usage {
 }
 
 /// How likely the model found one of the likeliest tokens.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TopLogprob {
     /// The token.
     pub id: u32,
@@ -92,7 +95,7 @@ pub struct TopLogprob {
 }
 
 /// How likely the model found a token that was drawn, and its rivals.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Logprob {
     /// Of the token itself.
     pub logprob: f32,
@@ -102,7 +105,7 @@ pub struct Logprob {
 }
 
 /// What we add to OpenAI's answers. Stock clients keep or ignore it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Extension {
     /// The token ids of this delta; from a processor to a gateway, never further.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -112,12 +115,15 @@ pub struct Extension {
     pub logprobs: Vec<Logprob>,
     /// The receipt of this answer; from a gateway to its client, with the last of an answer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub receipt: Option<Digest>,
     /// All receipts, where several answers were asked for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<String>)]
     pub receipts: Vec<Digest>,
     /// Who answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     pub processor: Option<AccountId>,
     /// Why a choice among several ended with `error`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -125,7 +131,7 @@ pub struct Extension {
 }
 
 /// A choice that failed where others did not.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChoiceError {
     /// Which.
     pub index: u32,
@@ -134,7 +140,7 @@ pub struct ChoiceError {
 }
 
 /// The message of a plain answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ReplyMessage {
     /// Always `assistant`.
     pub role: String,
@@ -146,7 +152,7 @@ pub struct ReplyMessage {
 }
 
 /// One choice of a plain answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Choice {
     /// Which of the answers that were asked for.
     pub index: u32,
@@ -158,6 +164,7 @@ pub struct Choice {
     pub text: Option<String>,
     /// Log probabilities in the shape's form, where they were asked for.
     #[serde(default)]
+    #[schema(value_type = Option<Object>)]
     pub logprobs: Option<serde_json::Value>,
     /// Why it ended.
     pub finish_reason: Option<FinishReason>,
@@ -184,7 +191,7 @@ impl Choice {
 }
 
 /// A plain answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Answer {
     /// The request's id.
     pub id: String,
@@ -215,7 +222,7 @@ impl Answer {
 }
 
 /// What a chunk adds.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Delta {
     /// `assistant` in the first chunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -226,7 +233,7 @@ pub struct Delta {
 }
 
 /// The one choice of a chunk.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ChunkChoice {
     /// Which of the answers that were asked for.
     pub index: u32,
@@ -238,6 +245,7 @@ pub struct ChunkChoice {
     pub text: Option<String>,
     /// Log probabilities in the shape's form, where they were asked for.
     #[serde(default)]
+    #[schema(value_type = Option<Object>)]
     pub logprobs: Option<serde_json::Value>,
     /// Why the answer ended; null until then.
     #[serde(default)]
@@ -245,7 +253,7 @@ pub struct ChunkChoice {
 }
 
 /// One chunk of a streamed answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Chunk {
     /// The request's id.
     pub id: String,
@@ -318,7 +326,7 @@ impl Chunk {
 }
 
 /// Prices in OpenRouter's form: credits per token, as text.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Pricing {
     /// Credits per input token.
     pub prompt: String,
@@ -347,7 +355,7 @@ fn millionth(amount: Amount) -> String {
 }
 
 /// One model of the list.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Model {
     /// The name to ask for.
     pub id: String,
@@ -362,6 +370,7 @@ pub struct Model {
     pub context_length: Option<u32>,
     /// What prices and counts of tokens are for; said where it is bytes.
     #[serde(default, skip_serializing_if = "Unit::is_token")]
+    #[schema(value_type = String)]
     pub unit: Unit,
     /// What it costs at the best offer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -369,7 +378,7 @@ pub struct Model {
 }
 
 /// The list of models.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct ModelList {
     /// Always `list`.
     pub object: String,

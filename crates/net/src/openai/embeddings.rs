@@ -7,6 +7,7 @@
 use super::{Extension, Usage};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// How numbers are sent to a client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,7 +20,7 @@ pub enum Encoding {
 }
 
 /// A vector in the form asked for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(untagged)]
 pub enum Vector {
     /// Its numbers.
@@ -29,7 +30,7 @@ pub enum Vector {
 }
 
 /// One vector of an answer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EmbeddingItem {
     /// Always `embedding`.
     pub object: String,
@@ -40,7 +41,7 @@ pub struct EmbeddingItem {
 }
 
 /// An answer to an embeddings request.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct EmbeddingList {
     /// Always `list`.
     pub object: String,

@@ -9,6 +9,7 @@ use axum::{
 };
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 const INVALID_REQUEST: &str = "invalid_request_error";
 /// Longest text that is taken over from another party's error.
@@ -32,17 +33,26 @@ pub struct ApiError {
     pub retry_after_s: Option<u32>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Envelope {
-    error: Member,
+/// An error as it is sent.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = Error)]
+pub struct ErrorBody {
+    error: ErrorMember,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Member {
+/// What failed.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[schema(as = ErrorMember)]
+struct ErrorMember {
+    /// What happened, what was expected, what to do.
     message: String,
+    /// The class of the error.
     #[serde(rename = "type")]
     kind: Option<String>,
+    /// The parameter at fault.
     param: Option<String>,
+    /// A stable code.
+    #[schema(value_type = Option<String>)]
     code: Option<serde_json::Value>,
 }
 
@@ -130,6 +140,14 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, INVALID_REQUEST, Some("unknown_url"), message)
     }
 
+    /// 405: the route has no such method.
+    pub fn wrong_method(method: &http::Method, path: &str) -> Self {
+        let shown: String = path.chars().take(80).collect();
+        let message =
+            format!("The route {shown} does not take {method}. See GET /openapi.json for what it takes.");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST, Some("method_not_allowed"), message)
+    }
+
     /// 413: the body is too large.
     pub fn too_large(limit: usize) -> Self {
         let message = format!("The body is larger than {limit} bytes. Shorten the messages.");
@@ -165,20 +183,20 @@ impl ApiError {
 
     /// The JSON body, also used as the data of an event when a stream fails after it began.
     pub fn body(&self) -> String {
-        let member = Member {
+        let member = ErrorMember {
             message: self.message.clone(),
             kind: Some(self.kind.clone()),
             param: self.param.clone(),
             code: self.code.clone().map(serde_json::Value::String),
         };
-        serde_json::to_string(&Envelope { error: member }).unwrap_or_default()
+        serde_json::to_string(&ErrorBody { error: member }).unwrap_or_default()
     }
 
     /// Reads the answer of another server. A body in another shape is shown as it is, shortened.
     pub fn from_answer(status: StatusCode, body: &[u8]) -> Self {
         let short = |text: &str| text.chars().take(MAX_TEXT).collect::<String>();
-        match serde_json::from_slice::<Envelope>(body) {
-            Ok(Envelope { error }) => Self {
+        match serde_json::from_slice::<ErrorBody>(body) {
+            Ok(ErrorBody { error }) => Self {
                 status,
                 message: short(&error.message),
                 kind: short(error.kind.as_deref().unwrap_or("unknown")),
@@ -232,6 +250,13 @@ mod tests {
             (ApiError::no_credit("0 credits left"), 402, "insufficient_quota", None, "insufficient_credits"),
             (ApiError::unknown_model("x"), 404, INVALID_REQUEST, Some("model"), "model_not_found"),
             (ApiError::unknown_route(&http::Method::GET, "/x"), 404, INVALID_REQUEST, None, "unknown_url"),
+            (
+                ApiError::wrong_method(&http::Method::PUT, "/x"),
+                405,
+                INVALID_REQUEST,
+                None,
+                "method_not_allowed",
+            ),
             (ApiError::malformed("eof"), 400, INVALID_REQUEST, None, "malformed_body"),
             (ApiError::missing("model"), 400, INVALID_REQUEST, Some("model"), "missing_required_parameter"),
             (ApiError::invalid("stop", "no"), 400, INVALID_REQUEST, Some("stop"), "invalid_value"),
