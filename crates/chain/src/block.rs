@@ -6,8 +6,8 @@
 
 use bytes::{BufMut, Bytes};
 use commonware_codec::{
-    Buf, Copying, DecodeExt as _, EncodeSize, Error as CodecError, FixedSize as _, MaxEncodeSize as _, Read,
-    ReadExt as _, Write,
+    Buf, Copying, DecodeExt as _, Encode as _, EncodeSize, Error as CodecError, FixedSize as _,
+    MaxEncodeSize as _, Read, ReadExt as _, Write,
 };
 use commonware_consensus::{
     Block as ConsensusBlock, BoundedBlock, CertifiableBlock, Heightable, types::Height,
@@ -170,6 +170,16 @@ impl Block {
     pub fn genesis(mut header: Header) -> Self {
         header.body_root = Self::body_root(&[]);
         Self { header, body: Arc::new([]) }
+    }
+
+    /// The canonical bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        self.encode().to_vec()
+    }
+
+    /// Reads [`to_bytes`](Self::to_bytes).
+    pub fn from_bytes(bytes: &[u8]) -> Result<Self, CodecError> {
+        Self::decode(Copying(bytes))
     }
 }
 

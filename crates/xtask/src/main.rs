@@ -5,6 +5,7 @@
 mod bench;
 mod check;
 mod crash;
+mod fuzz;
 mod tidy;
 mod workspace;
 
@@ -42,6 +43,11 @@ const TASKS: &[Task] = &[
         name: "bench",
         about: "measurements beside their peers: [paying|ledger|engine] [--json] [--quick]",
         run: Run::With(bench::run),
+    },
+    Task {
+        name: "fuzz",
+        about: "the fuzzer over every decoder: [--minutes N] [TARGET...]; needs cargo-fuzz",
+        run: Run::With(fuzz::run),
     },
 ];
 

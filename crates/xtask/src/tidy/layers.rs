@@ -15,7 +15,7 @@ const LAYERS: &[Layer] = &[
     },
     Layer { name: "shell", crates: &["chain", "processor", "gateway"], siblings: false },
     Layer { name: "binary", crates: &["gristmill"], siblings: false },
-    Layer { name: "task", crates: &["xtask", "sim"], siblings: false },
+    Layer { name: "task", crates: &["xtask", "sim", "fuzz"], siblings: false },
 ];
 
 struct Layer {
