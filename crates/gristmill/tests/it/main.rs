@@ -7,6 +7,7 @@ mod crash;
 mod embeddings;
 mod exchange;
 mod full_disk;
+mod http_surface;
 mod members;
 mod observe;
 mod pay;
