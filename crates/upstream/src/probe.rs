@@ -296,7 +296,14 @@ async fn listen(
 /// Whether it completes texts.
 async fn completes(http: &Http, model: &str) -> bool {
     let body = json!({"model": model, "prompt": "1", Limit::OLD: 1, "stream": true});
-    let Ok(answer) = http.post("/completions", &body).send().await else { return false };
+    // A server may close a connection just as it is used again; that says nothing of texts.
+    let answer = match http.post("/completions", &body).send().await {
+        Ok(answer) => answer,
+        Err(_) => match http.post("/completions", &body).send().await {
+            Ok(answer) => answer,
+            Err(_) => return false,
+        },
+    };
     if !answer.status().is_success() {
         return false;
     }

@@ -89,6 +89,7 @@ fn artefacts(seeds: &mut Vec<Seed>) {
         sampling: Sampling {
             temperature_micros: 700_000,
             top_k: 40,
+            top_p_micros: 900_000,
             max_tokens: 16,
             stop: vec!["\n".into()],
         },
