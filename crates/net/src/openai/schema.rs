@@ -51,8 +51,7 @@ pub struct ChatBody {
     /// How many of the likeliest tokens take part.
     #[schema(minimum = 1, maximum = 64)]
     top_k: Option<u32>,
-    /// The share of probability of which the likeliest tokens take part; below 1 only with models whose
-    /// answers cannot be recomputed.
+    /// The share of probability of which the likeliest tokens take part.
     #[schema(minimum = 0, maximum = 1)]
     top_p: Option<f64>,
     /// Fixes the draw: the same request gives the same answer.
