@@ -10,7 +10,7 @@ pub(crate) use config::{Activation, BertConfig, Pooling, Sentence};
 use crate::{
     LoadError, Precision,
     folder::Safetensors,
-    linear::{Linear, kinds},
+    linear::{Linear, class},
     weights::Source,
 };
 use candle_core::{Device, Result, Tensor};
@@ -80,9 +80,9 @@ impl Bert {
         &self.sentence
     }
 
-    /// The types of the weight matrices by GGML's names.
-    pub(crate) fn kind(&self) -> String {
-        kinds(self.layers.iter().flat_map(Layer::matrices))
+    /// What quotes and receipts call an embedder of this model on this processor.
+    pub(crate) fn class(&self) -> String {
+        class(self.layers.iter().flat_map(Layer::matrices))
     }
 
     /// The vector of one text; at least one token, at most as many as there are positions.

@@ -99,7 +99,7 @@ impl CandleEngine {
         }
         let max_running = options.max_running.max(1);
         let info = EngineInfo {
-            class: format!("candle-{}", model.kind()),
+            class: model.class(),
             exact: model.exact(),
             context_tokens: u32::try_from(context).unwrap_or(u32::MAX),
             vocab: u32::try_from(model.config().vocab).unwrap_or(u32::MAX),

@@ -60,7 +60,7 @@ impl CandleEmbedder {
         let context = sentence.max_tokens.unwrap_or(config.max_positions).min(config.max_positions);
         let bounded = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let info = EmbedderInfo {
-            class: format!("candle-{}", model.kind()),
+            class: model.class(),
             exact: true,
             context_tokens: bounded(context),
             vocab: bounded(config.vocab),

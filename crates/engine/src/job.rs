@@ -41,8 +41,8 @@ pub trait Engine: Send + Sync {
 /// What an engine is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineInfo {
-    /// The engine class that quotes and receipts name, for example `candle-q8_0`. Answers are
-    /// comparable within a class.
+    /// The engine class that quotes and receipts name, for example `candle-q8_0-3fa94c01`: the types of the
+    /// weights and a fingerprint of this processor's arithmetic for them. Answers are comparable within a class.
     pub class: String,
     /// Whether an answer is the same to the bit whatever else the engine computes.
     pub exact: bool,

@@ -1,6 +1,6 @@
 //! Weight matrices, plain or quantised, with or without a bias.
 
-use crate::LoadError;
+use crate::{LoadError, exact};
 use candle_core::{
     Module, Result, Tensor,
     quantized::{GgmlDType, QMatMul, QTensor},
@@ -135,6 +135,17 @@ fn quantised_product(weight: &QMatMul, rows: &Tensor) -> Result<Tensor> {
 pub(crate) fn kinds<'a>(matrices: impl Iterator<Item = &'a Linear>) -> String {
     let kinds: BTreeSet<&str> = matrices.map(Linear::kind).collect();
     kinds.into_iter().collect::<Vec<_>>().join("+")
+}
+
+/// The engine class of a model with these matrices: the types of its weights, and the arithmetic that this
+/// processor has for them. Only answers of one class can be compared.
+pub(crate) fn class<'a>(matrices: impl Iterator<Item = &'a Linear>) -> String {
+    let kinds: BTreeSet<&str> = matrices.map(Linear::kind).collect();
+    let names = kinds.iter().copied().collect::<Vec<_>>().join("+");
+    match exact::fingerprint(kinds.iter().copied()) {
+        Some(arithmetic) => format!("candle-{names}-{arithmetic}"),
+        None => format!("candle-{names}"),
+    }
 }
 
 /// GGML's names of types, lower case.

@@ -13,7 +13,7 @@
 use crate::{
     config::LlamaConfig,
     exact::is_exact,
-    linear::{Linear, kinds},
+    linear::{Linear, class, kinds},
     rope::RopeTable,
 };
 use candle_core::{DType, Device, Result, Tensor};
@@ -123,6 +123,11 @@ impl Llama {
     /// The types of the weight matrices by GGML's names, joined with `+`: `q8_0` for most.
     pub fn kind(&self) -> String {
         kinds(self.matrices())
+    }
+
+    /// What quotes and receipts call an engine of this model on this processor.
+    pub(crate) fn class(&self) -> String {
+        class(self.matrices())
     }
 
     /// Whether a sequence's logits have the same bits whatever else is in the batch.

@@ -56,7 +56,7 @@ pub struct Quote {
     pub valid_until_ms: u64,
     /// Root of the Merkle tree of the processor's sampling nonces.
     pub nonce_root: Digest,
-    /// The engine class that answers, for example `candle-q8_0`; at most 64 bytes.
+    /// The engine class that answers, for example `candle-q8_0-3fa94c01`; at most 64 bytes.
     pub engine: String,
 }
 

@@ -64,7 +64,7 @@ fn a_vector_does_not_depend_on_its_company() {
     let inputs = numbers("bert-mean").ids;
     for precision in [Precision::F32, Precision::Q8_0] {
         let embedder = open_with("bert-mean", &EmbedderOptions { precision, ..Default::default() });
-        assert_eq!(embedder.info().class, format!("candle-{}", precision.name()));
+        assert!(embedder.info().class.starts_with(&format!("candle-{}", precision.name())));
         let alone: Vec<Vec<f32>> =
             inputs.iter().map(|ids| embed(&embedder, std::slice::from_ref(ids)).remove(0)).collect();
         let mut turned = inputs.clone();

@@ -267,7 +267,7 @@ fn answers_of_a_file_of_several_types_are_found_again() {
     });
     std::fs::write(dir.path().join("tokenizer.json"), tokenizer_json().to_string()).unwrap();
     let engine = CandleEngine::open(&path, &CandleOptions::default()).unwrap();
-    assert_eq!(engine.info().class, "candle-q4_k+q6_k+q8_0");
+    assert!(engine.info().class.starts_with("candle-q4_k+q6_k+q8_0-"), "{}", engine.info().class);
     for seed in 0..10 {
         let job = job(prompt(20, 0), sampling(100, &[]), seed);
         let answer = answer(&engine, job.clone());

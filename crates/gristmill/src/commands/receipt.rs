@@ -18,7 +18,7 @@ use gristmill_engine::{
 };
 use gristmill_gateway::{Checked, Kept, ReceiptEntry, verify};
 use gristmill_net::openai::{Prompt, PromptRequest, Shape, read_vectors};
-use gristmill_types::Amount;
+use gristmill_types::{Amount, EMBEDDINGS_CLASS};
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -193,6 +193,8 @@ async fn embed_again(entry: &ReceiptEntry, folder: &std::path::Path) -> Result<u
     let request = PromptRequest::parse(entry.request.as_bytes(), Shape::Embeddings)?;
     let Prompt::Inputs(texts) = &request.prompt else { anyhow::bail!("the request holds no texts") };
     let embedder = CandleEmbedder::open(folder, &EmbedderOptions::default())?;
+    let class = entry.quote.body.engine.strip_prefix(EMBEDDINGS_CLASS).unwrap_or_default();
+    same_arithmetic(class, &embedder.info().class)?;
     let inputs: Result<Vec<_>, _> = texts.iter().map(|text| embedder.tokenizer().encode(text)).collect();
     let made = embedder.embed(inputs?)?.wait().await.map_err(|error| anyhow::anyhow!(error))?;
     let given = read_vectors(&entry.answer)?;
@@ -205,6 +207,19 @@ async fn embed_again(entry: &ReceiptEntry, folder: &std::path::Path) -> Result<u
     }
     Err(Failure::new("the vectors are not what this model makes of the texts")
         .next("the processor answered with another model; keep the receipt as evidence")
+        .into())
+}
+
+/// Refuses to compare answers of engines that round differently: an honest one would look forged.
+fn same_arithmetic(seller: &str, here: &str) -> Result<()> {
+    if seller == here {
+        return Ok(());
+    }
+    let text = format!(
+        "the answer was computed as `{seller}`, and this machine computes the model as `{here}`: they round differently, so that their tokens cannot be compared"
+    );
+    Err(Failure::new(text)
+        .next("verify it on a machine with the processor's kind of CPU, or without --model: signatures, counts and price hold by themselves")
         .into())
 }
 
@@ -230,6 +245,7 @@ async fn recompute(entry: &ReceiptEntry, checked: &Checked, folder: PathBuf) -> 
         return embed_again(entry, &folder).await;
     }
     let engine = CandleEngine::open(&folder, &CandleOptions::default())?;
+    same_arithmetic(&checked.engine, &engine.info().class)?;
     let audit = entry.receipt.body.audit.as_ref().context("the receipt has no audit commitment")?;
     if entry.output_ids.is_empty() {
         return Ok(0);
@@ -254,5 +270,19 @@ async fn recompute(entry: &ReceiptEntry, checked: &Checked, folder: PathBuf) -> 
         ))
         .next("the processor answered with another model or sampler; keep the receipt as evidence")
         .into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_that_were_rounded_otherwise_accuse_nobody() {
+        assert!(same_arithmetic("candle-q8_0-3fa94c01", "candle-q8_0-3fa94c01").is_ok());
+        for other in ["candle-q8_0-00000000", "candle-f32", ""] {
+            let said = same_arithmetic("candle-q8_0-3fa94c01", other).unwrap_err().to_string();
+            assert!(said.contains("cannot be compared") && !said.contains("evidence"), "{said}");
+        }
     }
 }
