@@ -1,4 +1,5 @@
-//! Bonds: what a processor puts at stake, so that it has something to lose. Selling needs none.
+//! Bonds: what a processor puts at stake, so that it has something to lose. Selling needs none, and no
+//! transaction takes from a bond yet.
 //!
 //! A bond is posted from a balance, or grows from earnings: until it has reached its target, a part of
 //! each is withheld. When the processor asks it back it stays, and answers for the processor, for the

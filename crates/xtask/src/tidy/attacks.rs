@@ -18,10 +18,10 @@ pub(super) fn check(workspace: &Workspace) -> Result<Vec<String>> {
     let mut findings = Vec::new();
     for Named { line, krate, test } in named(&text) {
         let home = format!("crates/{krate}/");
-        let function = format!("fn {}(", test.rsplit("::").next().unwrap_or(test));
+        let name = test.rsplit("::").next().unwrap_or(test);
         let mut found = false;
         for file in workspace.files.iter().filter(|file| file.extension().is_some_and(|of| of == "rs")) {
-            if file.starts_with(&home) && workspace.read(file)?.contains(&function) {
+            if file.starts_with(&home) && is_tested(&workspace.read(file)?, name) {
                 found = true;
                 break;
             }
@@ -31,6 +31,22 @@ pub(super) fn check(workspace: &Workspace) -> Result<Vec<String>> {
         }
     }
     Ok(findings)
+}
+
+/// Whether the text has a test of the name that runs by default.
+fn is_tested(text: &str, name: &str) -> bool {
+    let function = format!("fn {name}(");
+    let lines: Vec<&str> = text.lines().map(str::trim).collect();
+    lines.iter().enumerate().filter(|(_, line)| line.contains(&function)).any(|(at, _)| {
+        let above = lines.get(..at).unwrap_or_default().iter().rev();
+        let attributes: Vec<&&str> =
+            above.take_while(|line| line.starts_with("#[") || line.starts_with("//")).collect();
+        let is_test = |line: &&&str| {
+            let name = line.trim_start_matches("#[").split(['(', ']']).next().unwrap_or_default();
+            line.starts_with("#[") && (name == "test" || name.ends_with("::test"))
+        };
+        attributes.iter().any(is_test) && !attributes.iter().any(|line| line.starts_with("#[ignore"))
+    })
 }
 
 /// The second column's words: a crate, then its tests.
@@ -52,6 +68,20 @@ fn named(text: &str) -> Vec<Named<'_>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tests_run() {
+        for (text, expected) in [
+            ("#[test]\nfn a() {", true),
+            ("/// What.\n#[tokio::test(flavor = \"multi_thread\")]\n#[cfg(unix)]\nasync fn a() -> R {", true),
+            ("fn a() {", false),
+            ("// fn a() {", false),
+            ("#[test]\n#[ignore = \"slow\"]\nfn a() {", false),
+            ("#[test]\nfn b() {}\n\nfn a() {", false),
+        ] {
+            assert_eq!(is_tested(text, "a"), expected, "{text}");
+        }
+    }
 
     #[test]
     fn names() {

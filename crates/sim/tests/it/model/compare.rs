@@ -36,8 +36,12 @@ fn compare_ledger(real: &Real, of: &Ledger, context: Context<'_>) {
     assert_eq!(real.book.gained(PAYEE), earned, "{}", context());
     assert_eq!(real.book.pool(), u128::from(of.pool), "{}", context());
     assert!(real.book.adds_up(), "{}", context());
+    let gone = |lane: usize| lane < usize::from(of.floor) || of.phase == Phase::Closed;
     for (lane, of) in of.lanes.iter().enumerate() {
-        let Some(found) = real.book.lane(&real.terms, lane as u32) else { continue };
+        let Some(found) = real.book.lane(&real.terms, lane as u32) else {
+            assert!(!of.exists || gone(lane), "lane {lane} is lost: {}", context());
+            continue;
+        };
         let number = |seq: u8| real.number(lane, seq);
         assert!(of.exists, "{}", context());
         let expected = (grains(of.paid), number(of.seq), usage(of.usage));
