@@ -20,7 +20,7 @@ use futures::{Stream, StreamExt as _};
 use gristmill_audit::user_seed_nonce;
 use gristmill_channel::{KeyId, PayerError, Received};
 use gristmill_net::{
-    openai::{Extension, FinishReason, Logprob, PromptRequest, Shape},
+    openai::{Extension, FinishReason, Logprob, Prompt, PromptRequest, read_vectors},
     pay::{
         Action, Challenge, PaymentReceipt, PlacedOrder,
         stream::{Item, Start},
@@ -43,6 +43,9 @@ const PAUSE: Duration = Duration::from_millis(200);
 
 /// A processor may ask for a voucher this often.
 const ASKED_TOO_OFTEN: Duration = Duration::from_millis(50);
+
+/// Bytes of one vector's line at most, thus twelve thousand dimensions.
+const LONGEST_VECTOR: usize = 64 << 10;
 
 type Events = Pin<Box<dyn Stream<Item = Result<sse::Event, String>> + Send>>;
 
@@ -78,10 +81,12 @@ pub(crate) struct Purchase {
     events: Events,
     tokenizer: Arc<Tokenizer>,
     transcript: Transcript,
-    /// Its answer is vectors, and no tokens say what it has to be.
-    embeds: bool,
+    /// Where its answer is vectors, and no tokens say what it has to be: of how many inputs.
+    embeds: Option<usize>,
     /// Kept where log probabilities were asked for.
     tokens: Option<Tokens>,
+    /// How many of the likeliest tokens were asked for.
+    top: u8,
     /// No more tokens can come.
     over: bool,
     progress: Arc<Progress>,
@@ -258,7 +263,11 @@ async fn order(
         lane,
         traffic,
         transcript: Transcript::new(Arc::clone(&tokenizer), &sampling.stop)?,
-        embeds: shape == Shape::Embeddings,
+        embeds: match &request.prompt {
+            Prompt::Inputs(texts) => Some(texts.len()),
+            Prompt::Messages(_) | Prompt::Text(_) => None,
+        },
+        top: request.top_logprobs.unwrap_or(0),
         tokens: request.top_logprobs.map(|_| Tokens::new(Arc::clone(&tokenizer))),
         tokenizer,
         over: false,
@@ -300,7 +309,9 @@ impl Purchase {
                 Some(Err(reason)) => return Err(self.cut_off(&reason)),
                 None => return Err(self.cut_off("the stream ended without a receipt")),
             };
-            let item = Item::read(&event).map_err(|error| self.misbehaved(error))?;
+            let item = Item::read(&event)
+                // Without the reason: that may repeat what was asked, and is logged.
+                .map_err(|_| self.misbehaved("an event of its stream does not read"))?;
             match item {
                 Item::Start(start) => self.start(start)?,
                 Item::Chunk(chunk) => {
@@ -372,10 +383,14 @@ impl Purchase {
         if !self.started {
             return Err(self.misbehaved("text came before the start"));
         }
-        if self.embeds && !ids.is_empty() {
-            return Err(self.misbehaved("tokens came where vectors were asked for"));
-        }
-        if !self.embeds && self.own_text(ids, text.len())? != text {
+        if let Some(inputs) = self.embeds {
+            if !ids.is_empty() {
+                return Err(self.misbehaved("tokens came where vectors were asked for"));
+            }
+            if self.traffic.text.len() + text.len() > longest_vectors(&self.traffic.text, inputs) {
+                return Err(self.misbehaved("it goes on where all vectors were given"));
+            }
+        } else if self.own_text(ids, text.len())? != text {
             return Err(self.misbehaved("the token ids do not decode to the text"));
         }
         let tokens = u64::try_from(ids.len()).unwrap_or(u64::MAX);
@@ -400,6 +415,9 @@ impl Purchase {
         let Some(tokens) = &mut self.tokens else { return Ok(Vec::new()) };
         if ids.len() != logprobs.len() {
             return Err(self.misbehaved("it gives no log probabilities, which were asked for"));
+        }
+        if logprobs.iter().any(|of| of.top.len() > usize::from(self.top)) {
+            return Err(self.misbehaved("it gives more log probabilities than were asked for"));
         }
         for (id, logprob) in ids.iter().zip(logprobs) {
             tokens.push(*id, logprob)?;
@@ -526,13 +544,33 @@ impl Purchase {
         Ok(bought)
     }
 
+    /// Vectors that are none are not approved.
+    fn check_vectors(&self) -> Result<(), BuyError> {
+        let Some(inputs) = self.embeds else { return Ok(()) };
+        match read_vectors(&self.traffic.text) {
+            Ok(vectors) if vectors.len() == inputs => Ok(()),
+            Ok(vectors) => {
+                Err(self.misbehaved(format!("it gave {} vectors for {inputs} texts", vectors.len())))
+            }
+            Err(error) => Err(self.misbehaved(error)),
+        }
+    }
+
     /// The receipt commits to what was sent and to what arrived.
     fn check_commitments(&self, receipt: &Receipt) -> Result<(), BuyError> {
         match self.traffic.said(receipt, true) {
-            Said::Right => Ok(()),
+            Said::Right => self.check_vectors(),
             Said::Nothing => Err(self.misbehaved("its receipt commits to no computation")),
             Said::Otherwise(what) => Err(self.misbehaved(format!("its receipt commits to {what}"))),
         }
+    }
+}
+
+/// How much text the vectors of so many inputs make at most: all are as long as the first.
+fn longest_vectors(given: &str, inputs: usize) -> usize {
+    match given.find('\n') {
+        Some(end) => inputs.saturating_mul(end + 1),
+        None => LONGEST_VECTOR,
     }
 }
 
@@ -570,5 +608,17 @@ impl Drop for LaneGuard {
             let challenge = Arc::clone(&self.challenge);
             self.app.put_in_order(self.peer.clone(), challenge, self.channel, self.lane, traffic);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn vectors_are_as_long_as_the_first() {
+        assert_eq!(longest_vectors("", 1_000), LONGEST_VECTOR);
+        assert_eq!(longest_vectors("AAAA", 1_000), LONGEST_VECTOR);
+        assert_eq!(longest_vectors("AAAAAAA=\nAA", 3), 27);
     }
 }

@@ -7,12 +7,11 @@ use crate::{
 };
 use gristmill_net::openai::{EmbeddingList, Encoding, Extension, Usage};
 
-/// The vectors of so many inputs. `gone` resolves when the client goes away.
+/// The vectors of a purchase, which has judged them. `gone` resolves when the client goes away.
 pub(crate) async fn vectors(
     mut placed: Placed,
     heading: Heading,
     encoding: Encoding,
-    inputs: usize,
     gone: impl Future<Output = ()>,
 ) -> Result<EmbeddingList, BuyError> {
     let mut gone = std::pin::pin!(gone);
@@ -28,9 +27,6 @@ pub(crate) async fn vectors(
     let misbehaved = |what: String| BuyError::Misbehaved { processor: heading.processor, what };
     let mut list = EmbeddingList::new(&text, encoding, heading.model.clone(), usage)
         .map_err(|error| misbehaved(error.to_string()))?;
-    if list.data.len() != inputs {
-        return Err(misbehaved(format!("it gave {} vectors for {inputs} texts", list.data.len())));
-    }
     list.gristmill = Some(Extension {
         receipt: Some(bought.receipt),
         processor: Some(heading.processor),

@@ -241,7 +241,9 @@ impl App {
     /// Whether some of the answer had arrived.
     fn answered(&self, channel: &ChannelId, lane: u32) -> bool {
         let orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
-        orphans.get(&(*channel, lane)).is_some_and(|traffic| !traffic.ids.is_empty())
+        orphans
+            .get(&(*channel, lane))
+            .is_some_and(|traffic| !traffic.ids.is_empty() || !traffic.text.is_empty())
     }
 
     fn settled(&self, channel: &ChannelId, lane: u32) {

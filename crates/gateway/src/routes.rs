@@ -307,8 +307,8 @@ async fn answer(
             return Ok::<_, BuyError>(stream(purchases, heading, app.config.reader_patience));
         }
         let gone = async move { drop(gone.await) };
-        if let Prompt::Inputs(inputs) = &request.prompt {
-            let list = vectors(purchases, heading, request.encoding, inputs.len(), gone).await?;
+        if let Prompt::Inputs(_) = &request.prompt {
+            let list = vectors(purchases, heading, request.encoding, gone).await?;
             return Ok(list.into_response());
         }
         Ok(Json(whole(purchases, heading, gone).await?).into_response())
