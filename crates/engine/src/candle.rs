@@ -11,6 +11,7 @@
 use crate::{
     Engine, EngineInfo, F32_TOLERANCE, Generation, Job, Llama, Load, LoadError, MAX_TOP_LOGPROBS, Precision,
     Recomputation, Recomputed, Replay, StartError,
+    config::longest,
     gguf::Gguf,
     inbox::Inbox,
     scheduler::{Limits, Scheduler},
@@ -44,6 +45,9 @@ pub struct CandleOptions {
     pub max_queued: usize,
     /// Bytes for keys and values at most, over all answers. A context that does not fit is cut.
     pub kv_bytes: usize,
+    /// Bytes that one pass holds beside weights, keys and values at most: attention scores, or a layer's
+    /// widest rows. A context that does not fit is cut.
+    pub pass_bytes: usize,
 }
 
 impl Default for CandleOptions {
@@ -54,6 +58,7 @@ impl Default for CandleOptions {
             max_running: 8,
             max_queued: 64,
             kv_bytes: 1 << 30,
+            pass_bytes: 1 << 30,
         }
     }
 }
@@ -93,8 +98,10 @@ impl CandleEngine {
     pub fn new(model: Llama, tokenizer: Arc<Tokenizer>, options: &CandleOptions) -> Result<Self, LoadError> {
         let kv_tokens = options.kv_bytes / model.config().kv_bytes_per_token().max(1);
         let context = model.context().min(options.context_tokens).min(kv_tokens);
+        let context = longest(context, options.pass_bytes, |context| model.config().pass_bytes(context));
         if context < 2 {
-            let reason = "kv_bytes or context_tokens leave no room for a prompt and an answer; raise them";
+            let reason =
+                "kv_bytes, pass_bytes or context_tokens leave no room for a prompt and an answer; raise them";
             return Err(LoadError::Config(reason.into()));
         }
         let max_running = options.max_running.max(1);

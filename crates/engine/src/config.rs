@@ -5,7 +5,7 @@
 
 mod huggingface;
 
-use crate::LoadError;
+use crate::{LoadError, scheduler::PREFILL_TOKENS};
 use serde_json::Value;
 
 /// The shape of a model.
@@ -162,6 +162,12 @@ impl LlamaConfig {
         self.windows.get(layer).copied().flatten()
     }
 
+    /// Bytes that a step over one chunk of a prompt holds at most, behind so many tokens.
+    pub(crate) fn pass_bytes(&self, context: usize) -> usize {
+        let width = self.hidden.max(self.intermediate).max(self.heads.saturating_mul(self.head_dim));
+        pass_bytes(context.min(PREFILL_TOKENS), context, self.heads, width)
+    }
+
     /// Bytes of keys and values for one token.
     pub(crate) fn kv_bytes_per_token(&self) -> usize {
         2 * size_of::<f32>() * self.layers * self.kv_heads * self.head_dim
@@ -205,6 +211,27 @@ pub(crate) fn bounded(name: &str, value: usize, limit: usize) -> Result<(), Load
     Ok(())
 }
 
+/// Bytes that a pass of so many rows holds at most beside weights, keys and values: two copies of one layer's
+/// attention scores, or four of its widest rows.
+pub(crate) fn pass_bytes(rows: usize, context: usize, heads: usize, width: usize) -> usize {
+    let scores = heads.saturating_mul(context).saturating_mul(2);
+    scores.max(width.saturating_mul(4)).saturating_mul(rows).saturating_mul(size_of::<f32>())
+}
+
+/// The longest context, up to `most`, whose bytes stay within the limit; 0 if none does. Bytes grow with it.
+pub(crate) fn longest(most: usize, limit: usize, bytes: impl Fn(usize) -> usize) -> usize {
+    let (mut fits, mut most) = (0, most);
+    while fits < most {
+        let middle = most - (most - fits) / 2;
+        if bytes(middle) <= limit {
+            fits = middle;
+        } else {
+            most = middle - 1;
+        }
+    }
+    fits
+}
+
 pub(crate) fn size(json: &Value, name: &str) -> Result<usize, LoadError> {
     optional_size(json, name)?.ok_or_else(|| bad(format!("{name} is missing")))
 }
@@ -217,4 +244,24 @@ pub(crate) fn optional_size(json: &Value, name: &str) -> Result<Option<usize>, L
     value
         .map(Some)
         .ok_or_else(|| bad(format!("{name} is {}; it must be a positive whole number", json[name])))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_context_is_cut_to_the_longest_that_fits() {
+        for most in 0..20 {
+            for limit in 0..500 {
+                let bytes = |context: usize| 3 * context * context + 2;
+                let expected = (1..=most).rev().find(|context| bytes(*context) <= limit).unwrap_or(0);
+                assert_eq!(longest(most, limit, bytes), expected, "{most} {limit}");
+            }
+        }
+        // 8 heads: 2 · 8 · 1000 scores are more than four rows of 64, until the context is 15 tokens.
+        assert_eq!(pass_bytes(256, 1000, 8, 64), 256 * 16_000 * 4);
+        assert_eq!(pass_bytes(15, 15, 8, 64), 15 * 256 * 4);
+        assert_eq!(pass_bytes(2, usize::MAX, 8, 64), usize::MAX);
+    }
 }

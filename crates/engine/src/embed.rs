@@ -32,8 +32,9 @@ pub trait Embedder: Send + Sync {
 pub struct EmbedderInfo {
     /// The engine class, for example `candle-f32`. Vectors are comparable within a class.
     pub class: String,
-    /// Whether a vector is the same to the bit whatever else the embedder computes, so that it can
-    /// be computed again and compared without a tolerance.
+    /// Whether a vector is the same to the bit whatever else the embedder computes, on one machine.
+    /// Another kind of processor may add in another order: who compares vectors that two machines
+    /// made allows for last bits, as `gristmill receipt verify` does.
     pub exact: bool,
     /// Tokens of one input at most.
     pub context_tokens: u32,

@@ -7,6 +7,7 @@
 use crate::{
     Embedder, EmbedderInfo, Embedding, Load, LoadError, Precision, StartError,
     bert::Bert,
+    config::longest,
     error::plain,
     inbox::{Exit, Inbox},
     scheduler::guarded,
@@ -20,6 +21,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 pub struct EmbedderOptions {
     /// How weights are kept. With f32 vectors equal those of sentence-transformers to about 1e-6.
     pub precision: Precision,
+    /// Bytes that one pass holds beside weights at most: attention scores, or a layer's widest rows.
+    /// A context that does not fit is cut.
+    pub pass_bytes: usize,
     /// Inputs of one request at most.
     pub max_inputs: usize,
     /// Requests waiting at most.
@@ -28,7 +32,7 @@ pub struct EmbedderOptions {
 
 impl Default for EmbedderOptions {
     fn default() -> Self {
-        Self { precision: Precision::F32, max_inputs: 2048, max_queued: 64 }
+        Self { precision: Precision::F32, pass_bytes: 1 << 30, max_inputs: 2048, max_queued: 64 }
     }
 }
 
@@ -58,6 +62,10 @@ impl CandleEmbedder {
         let tokenizer = Tokenizer::new(TextBundle::from_hf_dir(dir)?)?;
         let (config, sentence) = (model.config(), model.sentence());
         let context = sentence.max_tokens.unwrap_or(config.max_positions).min(config.max_positions);
+        let context = longest(context, options.pass_bytes, |tokens| config.pass_bytes(tokens));
+        if context == 0 {
+            return Err(LoadError::Config("pass_bytes leaves no room for a text; raise it".into()));
+        }
         let bounded = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
         let info = EmbedderInfo {
             class: model.class(),

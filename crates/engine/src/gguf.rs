@@ -9,14 +9,14 @@ use crate::{
     Llama, LlamaConfig, LoadError, Precision,
     config::{Biases, MAX_LAYERS, Rope, RopeScaling},
     error::plain,
-    linear::Linear,
-    weights::{Source, assemble, finite},
+    linear::{Linear, has_finite_scales},
+    weights::{Source, assemble, finite, not_finite},
 };
 use candle_core::{
     Device, Tensor,
     quantized::{
         GgmlDType, QTensor,
-        gguf_file::{Content, Value},
+        gguf_file::{Content, TensorInfo, Value},
         tokenizer::TokenizerFromGguf,
     },
 };
@@ -53,6 +53,15 @@ impl Gguf {
         let failed = |reason: String| LoadError::File { path: path.to_path_buf(), reason };
         let mut file = BufReader::new(File::open(path).map_err(|error| failed(error.to_string()))?);
         let content = guarded(|| Content::read(&mut file)).map_err(failed)?;
+        let length = file.get_ref().metadata().map_err(|error| failed(error.to_string()))?.len();
+        // Tensors that lie over each other would let a small file take much memory.
+        let mut infos = content.tensor_infos.values();
+        let sum = infos.try_fold(0u64, |sum, info| sum.checked_add(size_in_bytes(info)?));
+        if sum.is_none_or(|sum| sum > length) {
+            let reason =
+                "its tensors need more bytes than it has; it is damaged or cut off, download it again";
+            return Err(failed(reason.into()));
+        }
         Ok(Self { content, file, read: BTreeSet::new() })
     }
 
@@ -64,7 +73,7 @@ impl Gguf {
     }
 
     fn config(&mut self) -> Result<LlamaConfig, LoadError> {
-        let architecture = self.text("general.architecture").unwrap_or_default();
+        let architecture = self.text("general.architecture")?.unwrap_or_default();
         let interleaved = INTERLEAVED.contains(&architecture.as_str());
         if !interleaved && !HALVED.contains(&architecture.as_str()) {
             let known = INTERLEAVED.iter().chain(&HALVED).copied().collect::<Vec<_>>().join(", ");
@@ -74,25 +83,25 @@ impl Gguf {
         }
         let key = |name: &str| format!("{architecture}.{name}");
         let (hidden, heads) =
-            (self.size(&key("embedding_length"))?, self.size(&key("attention.head_count"))?);
-        let head_dim = match self.size(&key("attention.key_length")) {
-            Ok(width) => width,
-            Err(_) => hidden.checked_div(heads).unwrap_or(0),
+            (self.required(&key("embedding_length"))?, self.required(&key("attention.head_count"))?);
+        let head_dim = match self.size(&key("attention.key_length"))? {
+            Some(width) => width,
+            None => hidden.checked_div(heads).unwrap_or(0),
         };
         self.refuse_unsupported(&architecture, head_dim)?;
-        let layers = self.size(&key("block_count"))?;
+        let layers = self.required(&key("block_count"))?;
         let has = |part: &str| self.content.tensor_infos.contains_key(&format!("blk.0.{part}"));
-        let window = self.size(&key("attention.sliding_window")).ok().filter(|window| *window > 0);
+        let window = self.size(&key("attention.sliding_window"))?.filter(|window| *window > 0);
         let config = LlamaConfig {
             vocab: self.vocab()?,
             hidden,
-            intermediate: self.size(&key("feed_forward_length"))?,
+            intermediate: self.required(&key("feed_forward_length"))?,
             layers,
             heads,
-            kv_heads: self.size(&key("attention.head_count_kv")).unwrap_or(heads),
+            kv_heads: self.size(&key("attention.head_count_kv"))?.unwrap_or(heads),
             head_dim,
-            norm_eps: self.number(&key("attention.layer_norm_rms_epsilon")).unwrap_or(1e-5) as f32,
-            max_positions: self.size(&key("context_length"))?,
+            norm_eps: self.number(&key("attention.layer_norm_rms_epsilon"))?.unwrap_or(1e-5) as f32,
+            max_positions: self.required(&key("context_length"))?,
             tied: !self.content.tensor_infos.contains_key("output.weight"),
             biases: Biases {
                 qkv: has("attn_q.bias"),
@@ -102,7 +111,7 @@ impl Gguf {
             qk_norm: has("attn_q_norm.weight"),
             windows: window.map_or_else(Vec::new, |window| vec![Some(window); layers.min(MAX_LAYERS)]),
             rope: Rope {
-                theta: self.number(&key("rope.freq_base")).unwrap_or(10_000.0),
+                theta: self.number(&key("rope.freq_base"))?.unwrap_or(10_000.0),
                 scaling: self.rope_scaling(&architecture, head_dim)?,
                 interleaved,
             },
@@ -115,16 +124,14 @@ impl Gguf {
     /// when all are read.
     fn refuse_unsupported(&self, architecture: &str, head_dim: usize) -> Result<(), LoadError> {
         let key = |name: &str| format!("{architecture}.{name}");
-        let other = |name: &str| self.size(&key(name)).is_ok_and(|count| count != head_dim);
-        let reason = if other("rope.dimension_count") {
+        let size = |name: &str| self.size(&key(name));
+        let reason = if size("rope.dimension_count")?.is_some_and(|width| width != head_dim) {
             "rope turns only a part of each head; that is not supported".into()
-        } else if other("attention.value_length") {
+        } else if size("attention.value_length")?.is_some_and(|width| width != head_dim) {
             "values are not as wide as keys; that is not supported".into()
-        } else if self.size(&key("expert_count")).is_ok_and(|count| count > 0) {
+        } else if size("expert_count")?.is_some_and(|count| count > 0) {
             "mixtures of experts are not supported".into()
-        } else if architecture != "llama"
-            && self.size(&key("attention.sliding_window")).is_ok_and(|size| size > 0)
-        {
+        } else if architecture != "llama" && size("attention.sliding_window")?.is_some_and(|size| size > 0) {
             format!(
                 "a sliding window is not supported in files of {architecture}, which do not say in which layers"
             )
@@ -140,9 +147,9 @@ impl Gguf {
             return Ok(RopeScaling::Factors(factors.to_vec1()?));
         }
         let key = |name: &str| format!("{architecture}.rope.scaling.{name}");
-        match self.text(&key("type")).as_deref() {
+        match self.text(&key("type"))?.as_deref() {
             None | Some("none") => Ok(RopeScaling::None),
-            Some("linear") => match self.number(&key("factor")) {
+            Some("linear") => match self.number(&key("factor"))? {
                 Some(factor) => Ok(RopeScaling::Linear { factor }),
                 None => Err(LoadError::Config(format!("{} is missing", key("factor")))),
             },
@@ -175,39 +182,52 @@ impl Gguf {
             .map_err(|error| LoadError::Weights(format!("{name}: {error}")))
     }
 
-    fn text(&self, key: &str) -> Option<String> {
-        self.content.metadata.get(key)?.to_string().ok().cloned()
+    /// The key's value; `None` if the file does not have it. One of another type is an error: what stands in
+    /// a file is never replaced by a default.
+    fn value<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        read: impl Fn(&Value) -> Option<T>,
+    ) -> Result<Option<T>, LoadError> {
+        let Some(value) = self.content.metadata.get(key) else { return Ok(None) };
+        read(value).map(Some).ok_or_else(|| {
+            LoadError::Config(format!("{key} (stored as {:?}) is not {expected}", value.value_type()))
+        })
     }
 
-    fn number(&self, key: &str) -> Option<f64> {
-        match self.content.metadata.get(key)? {
+    fn text(&self, key: &str) -> Result<Option<String>, LoadError> {
+        self.value(key, "a text", |value| value.to_string().ok().cloned())
+    }
+
+    fn flag(&self, key: &str) -> Result<bool, LoadError> {
+        Ok(self.value(key, "true or false", |value| value.to_bool().ok())?.unwrap_or(false))
+    }
+
+    fn number(&self, key: &str) -> Result<Option<f64>, LoadError> {
+        self.value(key, "a number with a fraction", |value| match value {
             Value::F32(value) => Some(f64::from(*value)),
             Value::F64(value) => Some(*value),
             _ => None,
-        }
+        })
     }
 
-    fn integer(&self, key: &str) -> Option<u64> {
-        let value = self.content.metadata.get(key)?;
-        value
-            .to_u64()
-            .ok()
-            .or_else(|| value.to_i64().ok().and_then(|value| u64::try_from(value).ok()))
-            .or_else(|| match value {
-                Value::I32(value) => u64::try_from(*value).ok(),
-                _ => None,
-            })
+    fn size(&self, key: &str) -> Result<Option<usize>, LoadError> {
+        self.value(key, "a whole number from 0 on", integer)
     }
 
-    fn size(&self, key: &str) -> Result<usize, LoadError> {
-        let size = self.integer(key).and_then(|value| usize::try_from(value).ok());
-        size.ok_or_else(|| LoadError::Config(format!("{key} is missing or no number")))
+    fn required(&self, key: &str) -> Result<usize, LoadError> {
+        self.size(key)?.ok_or_else(|| LoadError::Config(format!("{key} is missing")))
+    }
+
+    fn id(&self, key: &str) -> Result<Option<u32>, LoadError> {
+        self.value(key, "a token's id", |value| integer(value).and_then(|id| u32::try_from(id).ok()))
     }
 
     /// The tokenizer that the file describes.
     pub(crate) fn text_bundle(&mut self) -> Result<TextBundle, LoadError> {
-        let kind = self.text("tokenizer.ggml.model").unwrap_or_default();
-        let split = self.text("tokenizer.ggml.pre").unwrap_or_default();
+        let kind = self.text("tokenizer.ggml.model")?.unwrap_or_default();
+        let split = self.text("tokenizer.ggml.pre")?.unwrap_or_default();
         let known = match (kind.as_str(), split.as_str()) {
             ("gpt2", "llama3" | "llama-v3" | "llama-bpe" | "smaug-bpe") => "llama3",
             ("gpt2", "qwen2") => "qwen2",
@@ -218,32 +238,26 @@ impl Gguf {
                 )));
             }
         };
+        let id = |name: &str| self.id(&format!("tokenizer.ggml.{name}_token_id"));
+        let (bos, eos, eot) = (id("bos")?, id("eos")?, id("eot")?);
+        let (unk, pad) = (id("unknown")?, id("padding")?);
+        // The reader below would pass over these if they were of another type.
+        self.flag("tokenizer.ggml.add_eos_token")?;
+        self.value("tokenizer.ggml.token_type", "a list", |value| value.to_vec().ok().map(drop))?;
         self.content.metadata.insert("tokenizer.ggml.pre".into(), Value::String(known.into()));
         let tokenizer =
             guarded(|| tokenizers::Tokenizer::from_gguf(&self.content)).map_err(LoadError::Config)?;
         let tokenizer_json =
             tokenizer.to_string(false).map_err(|error| LoadError::Config(error.to_string()))?;
-        let id = |key: &str| self.integer(key).and_then(|id| u32::try_from(id).ok());
-        let token = |key: &str| id(key).and_then(|id| tokenizer.id_to_token(id));
-        let mut eos_ids: Vec<u32> = ["tokenizer.ggml.eos_token_id", "tokenizer.ggml.eot_token_id"]
-            .into_iter()
-            .filter_map(id)
-            .collect();
+        let token = |id: Option<u32>| id.and_then(|id| tokenizer.id_to_token(id));
+        let mut eos_ids: Vec<u32> = [eos, eot].into_iter().flatten().collect();
         eos_ids.sort_unstable();
         eos_ids.dedup();
         Ok(TextBundle {
             tokenizer_json,
-            chat_template: self.text("tokenizer.chat_template"),
-            special: SpecialTokens {
-                bos: token("tokenizer.ggml.bos_token_id"),
-                eos: token("tokenizer.ggml.eos_token_id"),
-                unk: token("tokenizer.ggml.unknown_token_id"),
-                pad: token("tokenizer.ggml.padding_token_id"),
-            },
-            add_bos: matches!(
-                self.content.metadata.get("tokenizer.ggml.add_bos_token"),
-                Some(Value::Bool(true))
-            ),
+            chat_template: self.text("tokenizer.chat_template")?,
+            special: SpecialTokens { bos: token(bos), eos: token(eos), unk: token(unk), pad: token(pad) },
+            add_bos: self.flag("tokenizer.ggml.add_bos_token")?,
             eos_ids,
         })
     }
@@ -265,8 +279,30 @@ impl Source for Gguf {
             GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => {
                 Ok(Linear::dense(finite(name, weight.dequantize(&Device::Cpu)?)?))
             }
-            _ => Ok(Linear::quantised(weight)),
+            kind if has_finite_scales(kind, &weight.data()?) => Ok(Linear::quantised(weight)),
+            _ => Err(not_finite(name)),
         }
+    }
+}
+
+/// What a tensor takes in the file; `None` if that does not fit.
+fn size_in_bytes(info: &TensorInfo) -> Option<u64> {
+    let count = info.shape.dims().iter().try_fold(1usize, |count, size| count.checked_mul(*size))?;
+    let blocks = count.div_ceil(info.ggml_dtype.block_size());
+    u64::try_from(blocks.checked_mul(info.ggml_dtype.type_size())?).ok()
+}
+
+fn integer(value: &Value) -> Option<usize> {
+    match *value {
+        Value::U8(value) => Some(value.into()),
+        Value::U16(value) => Some(value.into()),
+        Value::U32(value) => usize::try_from(value).ok(),
+        Value::U64(value) => usize::try_from(value).ok(),
+        Value::I8(value) => usize::try_from(value).ok(),
+        Value::I16(value) => usize::try_from(value).ok(),
+        Value::I32(value) => usize::try_from(value).ok(),
+        Value::I64(value) => usize::try_from(value).ok(),
+        Value::F32(_) | Value::F64(_) | Value::Bool(_) | Value::String(_) | Value::Array(_) => None,
     }
 }
 

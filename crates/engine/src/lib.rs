@@ -29,8 +29,8 @@
 //! # Embeddings
 //! [`Embedder`] is to embeddings what [`Engine`] is to answers: texts in, as token ids, vectors out.
 //! [`CandleEmbedder`] is a BERT from a folder of sentence-transformers (MiniLM and its kin). A text is
-//! computed alone, whatever else waits, so its vector is the same to the bit in any company, at every
-//! precision ([`EmbedderInfo::exact`]). [`Purpose::of`] says which of the two a model is for.
+//! computed alone, whatever else waits, so on one machine its vector is the same to the bit in any
+//! company, at every precision ([`EmbedderInfo::exact`]). [`Purpose::of`] says which of the two a model is for.
 //!
 //! This crate knows no money, no network and no ledger.
 

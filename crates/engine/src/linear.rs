@@ -148,6 +148,28 @@ pub(crate) fn class<'a>(matrices: impl Iterator<Item = &'a Linear>) -> String {
     }
 }
 
+/// Whether all numbers of a quantised matrix are finite, given its bytes. They are integers times their
+/// block's scales, so the scales tell, and nothing is dequantised for it.
+pub(crate) fn has_finite_scales(kind: GgmlDType, bytes: &[u8]) -> bool {
+    // Where the scales, 16-bit floats, lie in a block.
+    let places: &[usize] = match kind {
+        GgmlDType::Q4_0 | GgmlDType::Q5_0 | GgmlDType::Q8_0 => &[0],
+        GgmlDType::Q4_1 | GgmlDType::Q5_1 | GgmlDType::Q8_1 | GgmlDType::Q4K | GgmlDType::Q5K => &[0, 2],
+        GgmlDType::Q2K => &[80, 82],
+        GgmlDType::Q3K => &[108],
+        GgmlDType::Q6K => &[208],
+        GgmlDType::Q8K => {
+            // One of 32 bits, which a product with an integer of eight could still make infinite.
+            let scale = |block: &[u8]| block.first_chunk().map(|bytes| f32::from_le_bytes(*bytes) * 128.0);
+            return bytes.chunks(kind.type_size()).all(|block| scale(block).is_some_and(f32::is_finite));
+        }
+        GgmlDType::F32 | GgmlDType::F16 | GgmlDType::BF16 => return false,
+    };
+    // All bits of the exponent are set in infinities and in what is no number; little endian.
+    let finite = |block: &[u8], place: &usize| block.get(place + 1).is_some_and(|high| high & 0x7c != 0x7c);
+    bytes.chunks(kind.type_size()).all(|block| places.iter().all(|place| finite(block, place)))
+}
+
 /// GGML's names of types, lower case.
 fn kind_name(kind: GgmlDType) -> &'static str {
     match kind {
@@ -166,5 +188,45 @@ fn kind_name(kind: GgmlDType) -> &'static str {
         GgmlDType::Q5K => "q5_k",
         GgmlDType::Q6K => "q6_k",
         GgmlDType::Q8K => "q8_k",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use candle_core::{Device, quantized::QStorage};
+
+    /// Every 16-bit word of a block in turn becomes NaN or an infinity as a scale: the matrix is refused if and
+    /// only if candle makes a number of it that is not finite.
+    #[test]
+    fn scales_lie_where_candle_reads_them() {
+        use GgmlDType::{Q2K, Q3K, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Q8K};
+        let values = Tensor::rand(-1f32, 1.0, (2, 256), &Device::Cpu).unwrap();
+        for kind in [Q4_0, Q4_1, Q5_0, Q5_1, Q8_0, Q2K, Q3K, Q4K, Q5K, Q6K, Q8K] {
+            let bytes = QTensor::quantize(&values, kind).unwrap().data().unwrap().into_owned();
+            assert!(has_finite_scales(kind, &bytes), "{kind:?}");
+            let last = bytes.len() - kind.type_size();
+            // As floats of 16 bits, or the upper half of one of 32.
+            let words = if kind == Q8K { [0x7fc0u16, 0x7f80, 0xff80] } else { [0x7e00, 0x7c00, 0xfc00] };
+            let mut refused = 0;
+            for place in (last..bytes.len()).step_by(2) {
+                for word in words {
+                    let mut bytes = bytes.clone();
+                    bytes[place..place + 2].copy_from_slice(&word.to_le_bytes());
+                    let data = QStorage::from_data(bytes.clone().into(), &Device::Cpu, kind).unwrap();
+                    let made = QTensor::new(data, (2, 256)).unwrap().dequantize(&Device::Cpu).unwrap();
+                    let made = made.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                    let finite = made.iter().all(|value| value.is_finite());
+                    assert_eq!(
+                        has_finite_scales(kind, &bytes),
+                        finite,
+                        "{kind:?} {word:x} at {}",
+                        place - last
+                    );
+                    refused += usize::from(!finite);
+                }
+            }
+            assert!(refused > 0, "{kind:?}");
+        }
     }
 }

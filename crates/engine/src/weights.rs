@@ -38,7 +38,11 @@ pub(crate) fn finite(name: &str, tensor: Tensor) -> Result<Tensor, LoadError> {
     if sum.is_finite() {
         return Ok(tensor);
     }
-    Err(LoadError::Weights(format!("{name} has values that are no finite numbers; the file is damaged")))
+    Err(not_finite(name))
+}
+
+pub(crate) fn not_finite(name: &str) -> LoadError {
+    LoadError::Weights(format!("{name} has values that are no finite numbers; the file is damaged"))
 }
 
 /// Reads all weights of the configuration.

@@ -6,7 +6,9 @@
 
 use crate::{
     LoadError,
-    config::{MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB, MAX_WIDTH, bad, bounded, optional_size, size},
+    config::{
+        MAX_LAYERS, MAX_POSITIONS, MAX_VOCAB, MAX_WIDTH, bad, bounded, optional_size, pass_bytes, size,
+    },
     folder::read_text,
 };
 use serde_json::Value;
@@ -112,6 +114,11 @@ impl BertConfig {
             return Err(bad(format!("layer_norm_eps is {}; it must lie between 0 and 1", self.norm_eps)));
         }
         Ok(())
+    }
+
+    /// Bytes that the pass over one text of so many tokens holds at most.
+    pub(crate) fn pass_bytes(&self, tokens: usize) -> usize {
+        pass_bytes(tokens, tokens, self.heads, self.hidden.max(self.intermediate))
     }
 
     /// How many weights the model has.

@@ -234,6 +234,34 @@ fn what_is_not_computed_is_named() {
     }
 }
 
+/// A folder of 8 MB whose longest text would have attention scores of 512 GiB.
+#[test]
+fn attention_scores_bound_the_context() {
+    let dir = folder();
+    edit(dir.path(), "config.json", "max_position_embeddings", 65_536.into());
+    edit(dir.path(), "config.json", "num_attention_heads", 32.into());
+    edit(dir.path(), "sentence_bert_config.json", "max_seq_length", 65_536.into());
+    let path = dir.path().join("model.safetensors");
+    let mut tensors = candle_core::safetensors::load(&path, &candle_core::Device::Cpu).unwrap();
+    let positions =
+        candle_core::Tensor::zeros((65_536, 32), candle_core::DType::F32, &candle_core::Device::Cpu);
+    tensors.insert("embeddings.position_embeddings.weight".into(), positions.unwrap());
+    candle_core::safetensors::save(&tensors, path).unwrap();
+    let open = |pass_bytes| {
+        CandleEmbedder::open(dir.path(), &EmbedderOptions { pass_bytes, ..EmbedderOptions::default() })
+    };
+    // Two copies of 32 · 2048 · 2048 scores are 1 GiB.
+    let embedder = open(EmbedderOptions::default().pass_bytes).unwrap();
+    assert_eq!(embedder.info().context_tokens, 2048);
+    let error = embedder.embed(vec![vec![5; 65_536]]).unwrap_err();
+    assert_eq!(error.code(), "context_length_exceeded");
+    let embedder = open(2 * 4 * 32 * 100 * 100).unwrap();
+    assert_eq!(embedder.info().context_tokens, 100);
+    assert_eq!(embed(&embedder, &[vec![5; 100]]).len(), 1);
+    let error = open(100).unwrap_err().to_string();
+    assert!(error.contains("pass_bytes"), "{error}");
+}
+
 #[test]
 fn weights_without_numbers_do_not_load() {
     let dir = folder();

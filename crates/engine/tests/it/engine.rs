@@ -1,7 +1,10 @@
 //! Jobs: batching, ends, cancellation, backpressure, admission.
 
 use crate::support::*;
-use gristmill_engine::{CandleOptions, Engine, Event, Job, Load, MAX_TOP_LOGPROBS, Precision, StartError};
+use gristmill_engine::{
+    CandleEngine, CandleOptions, Engine, Event, Job, LlamaConfig, Load, MAX_TOP_LOGPROBS, Precision,
+    StartError, random_llama,
+};
 use gristmill_tokenizer::Transcript;
 use gristmill_types::Finish;
 
@@ -234,6 +237,29 @@ fn memory_bounds_what_runs() {
     for generation in jobs {
         assert_eq!(collect(generation).ids.len(), 50);
     }
+}
+
+/// Many narrow heads: a file of little, and attention scores of gigabytes.
+#[test]
+fn attention_scores_bound_the_context() {
+    let config = LlamaConfig { hidden: 32, heads: 16_384, kv_heads: 1, head_dim: 2, layers: 1, ..config() };
+    let model = random_llama(config, Precision::Q8_0, 1).unwrap();
+    let open = |pass_bytes| {
+        let options = CandleOptions { pass_bytes, ..CandleOptions::default() };
+        CandleEngine::new(model.clone(), tokenizer(&[]), &options)
+    };
+    // Two copies of 16,384 · 90 · 90 scores fit into 1 GiB.
+    assert_eq!(open(CandleOptions::default().pass_bytes).unwrap().info().context_tokens, 90);
+    let engine = open(2 * 4 * 16_384 * 20 * 20).unwrap();
+    assert_eq!(engine.info().context_tokens, 20);
+    let error = engine.start(job(prompt(20, 0), sampling(8, &[]), 3)).unwrap_err();
+    assert_eq!(error.code(), "context_length_exceeded");
+    let answer = answer(&engine, job(prompt(15, 0), sampling(8, &[]), 3));
+    assert_eq!((answer.ids.len(), answer.done.error), (5, None));
+    let error = open(1000).unwrap_err().to_string();
+    assert!(error.contains("pass_bytes"), "{error}");
+    let ordinary = engine_with(Precision::Q8_0, &[], &CandleOptions::default());
+    assert_eq!(ordinary.info().context_tokens, 1024, "others are as they were");
 }
 
 #[test]

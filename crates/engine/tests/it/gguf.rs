@@ -4,7 +4,7 @@ use crate::support::*;
 use candle_core::{
     Device, Tensor,
     quantized::{
-        GgmlDType, QTensor,
+        GgmlDType, QStorage, QTensor,
         gguf_file::{Value, write},
     },
 };
@@ -366,6 +366,97 @@ fn what_is_not_supported_is_named() {
         let error = Llama::from_gguf(&path, 128).unwrap_err().to_string();
         assert!(error.contains(word), "{key}: {error}");
     }
+}
+
+/// A value of another type is no reason to take a default in its place.
+#[test]
+fn values_of_another_type_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let weights = tensors("plain", Some(16), GgmlDType::Q8_0);
+    let text = || Value::String("2".into());
+    let refused = |key: &'static str, value: Value| {
+        let mut metadata = with_tokenizer(plain_metadata(), "gpt-2");
+        metadata.insert(key, value);
+        save(&path, &metadata, &weights);
+        let error = CandleEngine::open(&path, &CandleOptions::default()).unwrap_err();
+        assert!(matches!(&error, LoadError::Config(text) if text.contains(key)), "{key}: {error}");
+    };
+    refused("general.architecture", Value::U32(1));
+    for key in [
+        "llama.block_count",
+        "llama.attention.key_length",
+        "llama.attention.head_count_kv",
+        "llama.attention.sliding_window",
+        "llama.attention.value_length",
+        "llama.rope.dimension_count",
+        "llama.expert_count",
+        "tokenizer.ggml.bos_token_id",
+        "tokenizer.ggml.eot_token_id",
+        "tokenizer.ggml.unknown_token_id",
+        "tokenizer.ggml.token_type",
+        "tokenizer.ggml.add_bos_token",
+        "tokenizer.ggml.add_eos_token",
+    ] {
+        refused(key, text());
+    }
+    refused("llama.attention.head_count_kv", Value::Array(vec![Value::U32(2); 2]));
+    refused("llama.attention.head_count_kv", Value::I32(-2));
+    refused("llama.attention.layer_norm_rms_epsilon", text());
+    refused("llama.rope.freq_base", Value::U32(10_000));
+    refused("llama.rope.scaling.type", Value::U32(0));
+    refused("tokenizer.ggml.pre", Value::U32(0));
+    refused("tokenizer.chat_template", Value::Array(vec![text()]));
+    // Of any width, and absent where there is a default.
+    let mut metadata = with_tokenizer(plain_metadata(), "gpt-2");
+    metadata.insert("llama.attention.head_count_kv", Value::I64(2));
+    metadata.remove("llama.attention.layer_norm_rms_epsilon");
+    metadata.remove("llama.attention.key_length");
+    save(&path, &metadata, &weights);
+    CandleEngine::open(&path, &CandleOptions::default()).unwrap();
+}
+
+/// A quantised matrix is not dequantised to be read, and yet damage in it is found.
+#[test]
+fn quantised_matrices_without_numbers_do_not_load() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    for name in ["blk.1.ffn_down.weight", "output.weight"] {
+        let mut weights = tensors("plain", Some(16), GgmlDType::Q8_0);
+        let weight = &weights[name];
+        let (mut bytes, shape) = (weight.data().unwrap().into_owned(), weight.shape().clone());
+        let last = bytes.len() - GgmlDType::Q8_0.type_size();
+        bytes[last..last + 2].copy_from_slice(&[0, 0x7e]);
+        let data = QStorage::from_data(bytes.into(), &Device::Cpu, GgmlDType::Q8_0).unwrap();
+        weights.insert(name.into(), QTensor::new(data, shape).unwrap());
+        save(&path, &plain_metadata(), &weights);
+        let error = Llama::from_gguf(&path, 128).unwrap_err();
+        assert!(matches!(&error, LoadError::Weights(text) if text.contains("no finite")), "{name}: {error}");
+    }
+}
+
+/// All tensors may claim the same bytes, so that a small file would take much memory.
+#[test]
+fn tensors_over_each_other_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.gguf");
+    let weights = tensors("plain", Some(16), GgmlDType::F32);
+    save(&path, &plain_metadata(), &weights);
+    Llama::from_gguf(&path, 128).unwrap();
+    let mut bytes = std::fs::read(&path).unwrap();
+    let mut begin = 0;
+    for (name, tensor) in &weights {
+        let place = bytes.windows(name.len()).position(|bytes| bytes == name.as_bytes()).unwrap();
+        // Behind the name: how many sizes, the sizes, the type, and the place of the data.
+        let place = place + name.len() + 4 + 8 * tensor.rank() + 4;
+        bytes[place..place + 8].fill(0);
+        begin = begin.max(place + 8);
+    }
+    let largest = weights.values().map(QTensor::storage_size_in_bytes).max().unwrap();
+    bytes.truncate(begin.next_multiple_of(32) + largest);
+    std::fs::write(&path, &bytes).unwrap();
+    let error = Llama::from_gguf(&path, 128).unwrap_err();
+    assert!(matches!(&error, LoadError::File { reason, .. } if reason.contains("more bytes")), "{error}");
 }
 
 /// A tensor that nothing asks for tells that the model is another.
