@@ -36,6 +36,9 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     /// One opening or top-up at a time.
     pub(crate) funding: tokio::sync::Mutex<()>,
+    /// One request of several answers reserves its lanes at a time: of two that hold some and wait for more,
+    /// neither would get them.
+    pub(crate) several: tokio::sync::Mutex<()>,
     /// Lanes whose request was given up before its receipt came, and what went over them.
     pub(crate) orphans: Mutex<BTreeMap<(ChannelId, u32), Traffic>>,
     /// Requests that may wait for a lane.

@@ -164,6 +164,7 @@ async fn reserve_all(
     let mut prepared = prepare(app, request, seller, peer).await?;
     share(app, &key, &mut prepared, request.n)?;
     let mut all: Vec<Reserved> = Vec::new();
+    let _turn = if request.n > 1 { Some(app.several.lock().await) } else { None };
     for index in 0..request.n {
         let reserved = reserve(app, key, prepared.choice(index)).await?;
         if let (0, Some(first)) = (index, reserved.prepared().filter(|_| request.n > 1)) {

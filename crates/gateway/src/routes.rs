@@ -125,6 +125,7 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
         store,
         accounts,
         funding: tokio::sync::Mutex::default(),
+        several: tokio::sync::Mutex::default(),
         orphans: std::sync::Mutex::default(),
         waiting: Semaphore::new(MAX_WAITING),
         tidying: std::sync::Mutex::new(BTreeSet::new()),

@@ -127,3 +127,18 @@ async fn a_choice_that_fails_is_told() -> Result<()> {
     assert_eq!(spent(&consumer).await?, 3 * alone);
     exchange.stop().await
 }
+
+/// Together they want more lanes than a channel has.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_for_several_do_not_wait_for_each_others_lanes() -> Result<()> {
+    let exchange = Exchange::start(Options::instant(answers("forty-two", 128))?).await?;
+    let consumer = exchange.consumer()?;
+    let mut request = consumer.request("Spell 42 in English");
+    request["n"] = json!(16);
+    request["max_tokens"] = json!(32);
+    let asked: Vec<_> = (0..6).map(|_| consumer.chat(&request)).collect();
+    for answer in futures::future::join_all(asked).await {
+        assert_eq!(contents(&answer?), ["forty-two"; 16]);
+    }
+    exchange.stop().await
+}
