@@ -154,16 +154,14 @@ pub(crate) fn check_watched(folder: &Path, id: &ModelId, watch: &dyn Fn(u64, u64
         done.set(done.get() + bytes);
         watch(done.get(), total);
     };
-    let found = manifest(folder, &seen)?.id();
-    if found == *id {
-        return Ok(());
-    }
-    Err(Failure::new(format!(
-        "the files in {} are not the model version {id}: they changed",
-        folder.display()
-    ))
-    .next("remove that folder and publish the model again: gristmill model publish DIR")
-    .into())
+    let why = match manifest(folder, &seen) {
+        Ok(found) if found.id() == *id => return Ok(()),
+        Ok(_) => "they changed".to_owned(),
+        Err(error) => format!("{error:#}"),
+    };
+    Err(Failure::new(format!("the files in {} are not the model version {id}: {why}", folder.display()))
+        .next("remove that folder: `gristmill up` makes the starter again; publish another one again: gristmill model publish DIR")
+        .into())
 }
 
 /// The versions that the home keeps, sorted by id.

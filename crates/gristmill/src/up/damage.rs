@@ -1,7 +1,7 @@
 //! Files that are not as they were left, and disks that are full: refused before anything is changed, with
 //! the file or folder and what to do.
 
-use super::exchange::{API_KEY, PORTS, port_in_use};
+use super::exchange::{API_KEY, GENESIS, PORTS, port_in_use};
 use crate::{failure::Failure, home::Home};
 use anyhow::{Context as _, Result};
 use gristmill_chain::NodeError;
@@ -17,12 +17,27 @@ pub(super) fn ledger_failure(home: &Home, error: &NodeError) -> anyhow::Error {
         NodeError::Listen { address, error } => {
             return port_in_use("ledger", "--ledger-port", *address, error);
         }
+        NodeError::OtherLedger { .. } => {
+            let genesis = home.path(GENESIS);
+            return Failure::new(format!(
+                "{} is not the genesis of the ledger beside it: {error}",
+                genesis.display()
+            ))
+            .next(restore(&genesis))
+            .into();
+        }
         NodeError::Stopped(reason) => crate::LEDGER_PANIC.get().unwrap_or(reason).clone(),
         error => error.to_string(),
     };
     let failure = Failure::new(format!("the ledger in {} cannot go on: {reason}", folder.display()));
     let failure = if is_full(&folder) { failure.next(FREE_SPACE) } else { failure.next(restore(&folder)) };
     failure.into()
+}
+
+/// Why the ledger stopped, if it did: whoever speaks with it may notice before its own end is told.
+pub(super) fn ledger_failed_first(home: &Home) -> Option<anyhow::Error> {
+    let reason = crate::LEDGER_PANIC.get()?;
+    Some(ledger_failure(home, &NodeError::Stopped(reason.clone())))
 }
 
 /// Why the processor does not start, or stopped.

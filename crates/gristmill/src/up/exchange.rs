@@ -1,8 +1,8 @@
 //! The exchange on one machine: which parts it has, and in which order they start and stop.
 
 use super::damage::{
-    check_records, check_whole, gateway_failure, ledger_failure, processor_failure, stored_api_key,
-    unknown_api_key,
+    check_records, check_whole, gateway_failure, ledger_failed_first, ledger_failure, processor_failure,
+    stored_api_key, unknown_api_key,
 };
 use crate::{
     failure::Failure,
@@ -173,7 +173,8 @@ impl Exchange {
         }
         let failed = node.failed();
         tokio::select! {
-            exchange = Self::start_on(node, home, &ports, (keys, genesis, manifest), prices, steps) => exchange,
+            exchange = Self::start_on(node, home, &ports, (keys, genesis, manifest), prices, steps) =>
+                exchange.map_err(|error| ledger_failed_first(home).unwrap_or(error)),
             error = failed => Err(ledger_failure(home, &error)),
         }
     }

@@ -145,7 +145,7 @@ enum Outcome {
     Refused,
 }
 
-fn try_damaged(home: &Path, name: &str, expected: &BTreeMap<String, Value>) -> Outcome {
+fn try_damaged(home: &Path, name: &str, backup: &Path, expected: &BTreeMap<String, Value>) -> Outcome {
     let before = files(home);
     let mut exchange = Exchange::spawn(home, &[]);
     let Some(status) = exchange.outcome() else {
@@ -166,10 +166,22 @@ fn try_damaged(home: &Path, name: &str, expected: &BTreeMap<String, Value>) -> O
     assert!(message.as_str().unwrap().contains(folder), "it names another place: {error}");
     assert!(next.as_str().is_some_and(|next| next.len() > 10), "it does not say what to do: {error}");
     let after = files(home);
-    for (name, content) in before {
+    let changed = before.iter().filter(|(name, content)| {
         // The ledger's engine cuts what is torn when it opens its files.
-        let may_change = holds_nothing(&name) || folder == "ledger" && name.starts_with("ledger/");
-        assert!(may_change || after.get(&name) == Some(&content), "it changed {name}: {error}");
+        let may_change = holds_nothing(name) || folder == "ledger" && name.starts_with("ledger/");
+        !may_change && after.get(*name) != Some(*content)
+    });
+    let changed: Vec<&String> = changed.map(|(name, _)| name).collect();
+    if !changed.is_empty() {
+        // The engine reads some blocks only when the other parts have started. Their records are newer then,
+        // and with the ledger from a backup all is as it was.
+        let roles = |name: &str| name.starts_with("processor/") || name.starts_with("gateway/");
+        assert!(folder == "ledger" && changed.iter().all(|of| roles(of)), "it changed {changed:?}: {error}");
+        std::fs::remove_dir_all(home.join("ledger")).unwrap();
+        copy(&backup.join("ledger"), &home.join("ledger"));
+        let exchange = Exchange::start(home);
+        assert_eq!(&figures(&exchange), expected, "other books with the ledger from a backup");
+        exchange.kill();
     }
     Outcome::Refused
 }
@@ -204,7 +216,7 @@ fn cut_and_flipped_files_are_recovered_or_refused() {
                 damage.apply(&mut damaged);
                 std::fs::write(copied.join(&name), damaged).unwrap();
                 println!("{name}: {damage:?}");
-                let outcome = try_damaged(&copied, &name, expected);
+                let outcome = try_damaged(&copied, &name, home, expected);
                 let kind = name.split('/').take(2).collect::<Vec<_>>().join("/");
                 *count.entry((kind, outcome)).or_default() += 1;
                 std::fs::remove_dir_all(&copied).unwrap();
