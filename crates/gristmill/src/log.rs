@@ -18,6 +18,7 @@ const PARTS: &[(&str, &[&str])] = &[
     ("processor", &["gristmill_processor"]),
     ("gateway", &["gristmill_gateway"]),
     ("engine", &["gristmill_engine"]),
+    ("upstream", &["gristmill_upstream"]),
     ("store", &["gristmill_store"]),
     ("client", &["gristmill_client", "gristmill_net"]),
 ];

@@ -133,6 +133,9 @@ pub(crate) fn install(home: &Home, source: &Path) -> Result<Manifest> {
             format!("copying {} into the home; it needs {} bytes of free space", file.path, manifest.bytes())
         })?;
         File::open(&copy)?.sync_all()?;
+        for folder in copy.ancestors().skip(1).take_while(|folder| folder.starts_with(staging.path())) {
+            File::open(folder)?.sync_all()?;
+        }
     }
     check(staging.path(), &manifest.id())?;
     std::fs::rename(staging.path(), &target).with_context(|| format!("creating {}", target.display()))?;

@@ -144,7 +144,16 @@ impl Sell {
             patience,
         };
         let engine = Upstream::new(address.clone(), key, options).map_err(failure)?;
-        let name = self.name.clone().unwrap_or_else(|| default_name(&report.model));
+        let name = match self.name.clone().or_else(|| default_name(&report.model)) {
+            Some(name) => name,
+            None => {
+                let text = format!(
+                    "the model's name `{}` has no letter or digit that a name may have",
+                    report.model
+                );
+                return Err(Failure::new(text).next("say what it is sold as: --name NAME").into());
+            }
+        };
         let prices = Prices {
             input_per_mtok: self.input_price,
             output_per_mtok: self.output_price,
@@ -175,8 +184,8 @@ impl Sell {
     }
 }
 
-/// The upstream's name as the ledger can spell it.
-fn default_name(model: &str) -> String {
+/// The upstream's name as the ledger can spell it; none where nothing of it is left.
+fn default_name(model: &str) -> Option<String> {
     // A local file goes by its own name, not by where it lies.
     let model = if model.starts_with('/') { model.rsplit('/').next().unwrap_or(model) } else { model };
     let model = model.to_lowercase();
@@ -184,9 +193,10 @@ fn default_name(model: &str) -> String {
     let text: String = model.trim_end_matches(".gguf").chars().map(plain).collect();
     let edges = |c: char| !c.is_ascii_alphanumeric();
     let parts = text.split('/').map(|part| part.trim_matches(edges)).filter(|part| !part.is_empty());
-    let mut name = format!("{NAMESPACE}{}", parts.collect::<Vec<_>>().join("/"));
+    let own = parts.collect::<Vec<_>>().join("/");
+    let mut name = format!("{NAMESPACE}{own}");
     name.truncate(MAX_NAME);
-    name.trim_end_matches(edges).to_owned()
+    (!own.is_empty()).then(|| name.trim_end_matches(edges).to_owned())
 }
 
 fn found(address: &Address, report: &Report, context_bytes: u32) -> Value {
@@ -272,10 +282,10 @@ mod tests {
             ("Qwen/Qwen2.5-0.5B-Instruct", "upstream/qwen/qwen2.5-0.5b-instruct"),
             ("/models/My Model.Q8_0.gguf", "upstream/my-model.q8_0"),
             ("../..//x/", "upstream/x"),
-            ("модель", "upstream"),
             (&"x".repeat(99), &format!("upstream/{}", "x".repeat(55))),
         ] {
-            assert_eq!(default_name(model), name);
+            assert_eq!(default_name(model).as_deref(), Some(name));
         }
+        assert_eq!(default_name("модель"), None);
     }
 }

@@ -57,7 +57,8 @@ impl Answer {
             Ok(finish) => (finish, None),
             Err(reason) => {
                 let reason = self.http.words(&reason);
-                tracing::warn!(reason, upstream = %self.http.address, "an answer failed");
+                // Without the server's words, which may repeat the prompt. The client is told them.
+                tracing::warn!(path = self.path, upstream = %self.http.address, "an answer failed");
                 events = None;
                 (Finish::Error, Some(format!("the upstream server failed: {reason}")))
             }

@@ -66,7 +66,8 @@ fn read(value: &Value) -> Said {
         text: text(&part["content"]).or_else(|| text(&choice["text"])).unwrap_or_default(),
         reasoned: reasoning,
         usage: value["usage"].is_object(),
-        finish: choice["finish_reason"].as_str().map(finish),
+        // Some say nothing with an empty word.
+        finish: choice["finish_reason"].as_str().filter(|word| !word.is_empty()).map(finish),
         done: false,
         failed: None,
     }
@@ -103,6 +104,7 @@ mod tests {
                 r#"{"choices":[{"delta":{"content":"hi"},"finish_reason":"stop"}]}"#,
                 Said { finish: Some(Finish::Stop), ..text("hi") },
             ),
+            (r#"{"choices":[{"delta":{"content":"hi"},"finish_reason":""}]}"#, text("hi")),
             (r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#, end(Finish::Length)),
             (r#"{"choices":[{"delta":{},"finish_reason":"content_filter"}]}"#, end(Finish::Stop)),
             (r#"{"choices":[{"delta":{},"finish_reason":"abort"}]}"#, end(Finish::Error)),

@@ -105,7 +105,13 @@ impl Upstream {
     }
 
     /// The request's path and body.
-    fn request(&self, source: &Source, sampling: &Sampling, limit: u32) -> (&'static str, Value) {
+    fn request(
+        &self,
+        source: &Source,
+        sampling: &Sampling,
+        prompt: u32,
+        limit: u32,
+    ) -> (&'static str, Value) {
         let mut body = json!({
             "model": self.options.model,
             "stream": true,
@@ -114,7 +120,8 @@ impl Upstream {
         });
         // A token has a byte at least, so an answer of so many bytes has no more tokens, and the limit
         // cuts nothing that is paid for. One beyond the context says nothing, and some servers refuse it.
-        let says = self.options.context_tokens.is_none_or(|context| limit < context);
+        let context = self.options.context_tokens;
+        let mut says = context.is_none_or(|context| limit < context).then_some(limit);
         let (path, name) = match &source.prompt {
             Prompt::Chat(messages) => {
                 let list = messages.iter().map(|of| json!({"role": of.role, "content": of.content}));
@@ -123,10 +130,13 @@ impl Upstream {
             }
             Prompt::Text(text) => {
                 body["prompt"] = json!(text);
+                // Without one OpenAI's older endpoint ends at 16 tokens; here it is what surely has room.
+                let room = context.map_or(limit, |context| limit.min(context.saturating_sub(prompt)));
+                says = (room > 0).then_some(room);
                 ("/completions", self.options.limit.name().map(|_| Limit::OLD))
             }
         };
-        if let Some(name) = name.filter(|_| says) {
+        if let (Some(name), Some(limit)) = (name, says) {
             body[name] = json!(limit);
         }
         if let Some(top_p) = source.top_p {
@@ -176,8 +186,8 @@ impl Engine for Upstream {
         })?;
         let window = job.window.clamp(1, MAX_WINDOW);
         let (events, receiver) = mpsc::channel(window);
-        let (path, body) = self.request(source, &job.sampling, limit);
         let prompt_tokens = u32::try_from(job.prompt_ids.len()).unwrap_or(u32::MAX);
+        let (path, body) = self.request(source, &job.sampling, prompt_tokens, limit);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let answer = Answer {
             http: self.http.clone(),

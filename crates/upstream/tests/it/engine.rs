@@ -325,6 +325,14 @@ async fn parameters_are_passed_on() {
     .await;
     assert_eq!((asked.line.as_str(), &asked.body["prompt"]), ("POST /v1/completions", &value!("once upon")));
     assert_eq!(asked.body["messages"], Value::Null);
+    assert_eq!(asked.body["max_tokens"], 50);
+    // What surely has room after the twelve bytes of the job's prompt.
+    let narrow = Options { context_tokens: Some(30), ..options() };
+    let asked = body_of(narrow, |job| {
+        job.source.as_mut().unwrap().prompt = Prompt::Text("hello".into());
+    })
+    .await;
+    assert_eq!(asked.body["max_tokens"], 18);
 
     // A limit beyond the context says nothing; other servers call it otherwise, or know none.
     for (context_tokens, limit, name, said) in [
