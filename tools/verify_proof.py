@@ -504,7 +504,7 @@ def main(arguments):
             raise IndexError
     except IndexError:
         print(__doc__, file=sys.stderr)
-        return 1
+        return 2
     try:
         with open(files[0], "rb") as file:
             data = file.read()

@@ -60,7 +60,7 @@ impl Endpoint {
     }
 
     async fn read(answer: reqwest::Response) -> Result<bytes::Bytes> {
-        let status = answer.status();
+        let (status, of_receipt) = (answer.status(), answer.url().path().contains("/receipts"));
         let body = read_body(answer.bytes_stream(), MAX_ANSWER_BYTES).await?;
         if status.is_success() {
             return Ok(body);
@@ -68,6 +68,7 @@ impl Endpoint {
         let error = ApiError::from_answer(status, &body);
         let next = match status.as_u16() {
             402 => "see what is left: gristmill wallet show",
+            404 if of_receipt => "see what there is: gristmill receipt list",
             404 => "see what there is: gristmill market",
             429 | 503 => "try again in a moment; gristmill status tells how the exchange is",
             _ => "see how to call it: gristmill help",

@@ -16,7 +16,7 @@ use gristmill_types::{Amount, Prices};
 use gristmill_upstream::{Address, Options, Patience, Report, Upstream, UpstreamError, probe};
 use seller::{Offer, Seller};
 use serde_json::{Value, json};
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::broadcast::error::RecvError,
@@ -28,6 +28,8 @@ const BYTES_PER_TOKEN: u32 = 4;
 const CONTEXT_BYTES: u32 = 16_384;
 /// A name on the ledger has at most so many bytes.
 const MAX_NAME: usize = 64;
+/// How long a stopping seller waits for the exchange.
+const STOP_PATIENCE: Duration = Duration::from_secs(20);
 const NAMESPACE: &str = "upstream/";
 
 /// Arguments of `sell`.
@@ -106,13 +108,26 @@ impl Sell {
             }
         };
         output.say("stopping: the offer is withdrawn, requests end, what was approved is settled");
-        if let Err(error) = started.processor.withdraw(&started.model).await {
-            let message =
-                format!("the offer could not be withdrawn: {error}; the next run takes it up again");
-            output
-                .show(&json!({"event": "warning", "message": message}), || format!("warning   {message}"))?;
+        let warn = |message: &str| {
+            output.show(&json!({"event": "warning", "message": message}), || format!("warning   {message}"))
+        };
+        let Seller { processor, model, .. } = started;
+        let closing = async {
+            if let Err(error) = processor.withdraw(&model).await {
+                warn(&format!("the offer could not be withdrawn: {error}; the next run takes it up again"))?;
+            }
+            processor.stop().await;
+            anyhow::Ok(())
+        };
+        // Where the exchange is gone, too, nothing more can be settled. All that was paid is written down.
+        tokio::select! {
+            closed = closing => closed?,
+            _ = interrupted.recv() => warn("not everything was settled; the next run does that")?,
+            _ = terminated.recv() => warn("not everything was settled; the next run does that")?,
+            () = tokio::time::sleep(STOP_PATIENCE) => {
+                warn("the exchange does not answer: what was not settled yet is settled by the next run")?;
+            }
         }
-        started.processor.stop().await;
         while let Ok(event) = events.try_recv() {
             output.show(&event, || processor_line(&event))?;
         }

@@ -224,7 +224,7 @@ impl Prove {
             (false, None) => Failure::new(format!(
                 "receipt {short} is not settled yet: the processor has not brought its claim to the ledger"
             ))
-            .next(format!("it settles a channel that was quiet for half a second; then: {again}")),
+            .next(format!("it settles a channel that was quiet for half a second, unless less than twice the ledger's fee is due: small sums wait for more; then: {again}")),
         }
     }
 }
