@@ -334,12 +334,14 @@ impl App {
             self.emit(entry.paid());
         }
         if verified {
-            let approval = self.accounts.lock().payer(channel)?.approve(lane)?;
-            let action = Action::Approve(approval);
-            // Where this fails, the next comparison sends it again.
-            match challenge {
-                Some(challenge) => peer.pay(challenge, &action).await?,
-                None => self.send_again(channel, peer, action).await?,
+            let approval = self.accounts.lock().payer(channel)?.approve(lane);
+            match (approval.map(Action::Approve), challenge) {
+                // Where this fails, the next comparison sends it again.
+                (Ok(action), Some(challenge)) => peer.pay(challenge, &action).await?,
+                (Ok(action), None) => self.send_again(channel, peer, action).await?,
+                // The lane has gone on: what approves its next receipt covers this one.
+                (Err(PayerError::NothingToApprove { .. }), _) => {}
+                (Err(error), _) => return Err(error.into()),
             }
         }
         self.settled(channel, lane);
