@@ -2,7 +2,7 @@
 
 use crate::{
     error::{Refused, StartError},
-    routes::OTHER_LOGS,
+    start::OTHER_LOGS,
 };
 use gristmill_channel::{Accepted, Payee, PayeeError, PayeeRecord, Pending, Phase};
 use gristmill_net::pay::Refusal;

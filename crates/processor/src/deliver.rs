@@ -5,7 +5,7 @@
 //! with what was delivered.
 
 use crate::{
-    books::Book, config::ServedModel, error::Refused, event::Event, progress::Progress, routes::App, traces,
+    app::App, books::Book, config::ServedModel, error::Refused, event::Event, progress::Progress, traces,
 };
 use bytes::Bytes;
 use gristmill_audit::{SaltedHasher, salted_ids_digest};

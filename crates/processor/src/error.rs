@@ -1,6 +1,6 @@
 //! What stops a processor, and what it answers to those who are refused.
 
-use crate::routes::App;
+use crate::app::App;
 use axum::response::Response;
 use gristmill_channel::{Code, PayeeError};
 use gristmill_net::{

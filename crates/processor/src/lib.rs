@@ -8,6 +8,7 @@
 //!
 //! The order that no path may break: verify, write down, wait until it is durable, then deliver.
 
+mod app;
 mod books;
 mod config;
 mod deliver;
@@ -22,13 +23,14 @@ mod routes;
 mod serve;
 mod settle;
 mod shelf;
+mod start;
 mod traces;
 mod vectors;
 
 pub use config::{Compute, Config, ServedModel};
 pub use error::StartError;
 pub use event::Event;
-pub use routes::{Handle, check, start};
+pub use start::{Handle, check, start};
 
 /// What `processor.db` holds beside its logs, for who opens it while no processor does.
 pub const SCHEMA: &[gristmill_store::Migration] = &[traces::SCHEMA];

@@ -5,7 +5,7 @@
 //! read, from the books and the shelf. Amounts are grains; they end at 2⁶³ − 1 and are for alerts, the
 //! books themselves are exact.
 
-use crate::{error::Refused, routes::App};
+use crate::{app::App, error::Refused};
 use gristmill_channel::Phase;
 use gristmill_metrics::{Answers, Bounded, count, gauge, seconds};
 use gristmill_types::{Amount, Finish, Usage};

@@ -1,6 +1,6 @@
 //! The processor on the ledger: its registration, and an offer for every model on the shelf.
 
-use crate::{config::ServedModel, routes::App};
+use crate::{app::App, config::ServedModel};
 use gristmill_client::ClientError;
 use gristmill_ledger::{
     keys,

@@ -1,13 +1,13 @@
 //! One paid request, up to its first token: read, verify, write down, compute.
 
 use crate::{
+    app::App,
     books::{Book, record_of},
     config::{Compute, ServedModel},
     deliver::{Delivery, deliver},
     error::Refused,
     progress::Progress,
     quotes::OwnQuote,
-    routes::App,
     vectors,
 };
 use axum::response::Response;

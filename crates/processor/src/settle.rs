@@ -7,7 +7,7 @@
 //! closing channel takes no further tokens (see `deliver.rs`), is settled at once, and is closed when
 //! nothing is running or pending on it any more; its book is forgotten then.
 
-use crate::{books::Book, config::Config, error::Refused, event::Event, routes::App, traces};
+use crate::{app::App, books::Book, config::Config, error::Refused, event::Event, traces};
 use gristmill_channel::{LedgerView, Payee, PayeeError, Phase, ReceiptParts, Settlement};
 use gristmill_client::{ChannelRecords, ClientError, ledger_view, schema::Inclusion};
 use gristmill_ledger::{
