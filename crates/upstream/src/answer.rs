@@ -29,11 +29,32 @@ pub(crate) const LIMITS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
 
 type Events = Pin<Box<dyn Stream<Item = Result<Said, String>> + Send>>;
 
+/// Why an answer failed. The words may be the server's, and repeat the prompt: they are for the client, and
+/// no log has more than the kind and the status.
+struct Failed {
+    kind: &'static str,
+    status: Option<StatusCode>,
+    words: String,
+}
+
+impl Failed {
+    fn new(kind: &'static str, words: impl Into<String>) -> Self {
+        Self { kind, status: None, words: words.into() }
+    }
+
+    /// What the server did not do in time.
+    fn late(what: &str, patience: Duration) -> Self {
+        Self::new("late", format!("{what} within {} s", patience.as_secs_f64()))
+    }
+}
+
 /// One answer under way.
 pub(crate) struct Answer {
     pub(crate) http: Http,
     pub(crate) path: &'static str,
     pub(crate) body: Value,
+    /// The limit to ask for when that of the body is refused.
+    pub(crate) smaller: Option<u32>,
     pub(crate) patience: Patience,
     /// Whether it says why an answer ends. Then the mark at the end of a stream alone ends none: a server
     /// that breaks an answer off may send it, too.
@@ -55,12 +76,12 @@ impl Answer {
         };
         let (finish, error) = match ended {
             Ok(finish) => (finish, None),
-            Err(reason) => {
-                let reason = self.http.words(&reason);
-                // Without the server's words, which may repeat the prompt. The client is told them.
-                tracing::warn!(path = self.path, upstream = %self.http.address, "an answer failed");
+            Err(Failed { kind, status, words }) => {
+                let (upstream, status) = (&self.http.address, status.map(|status| status.as_u16()));
+                tracing::warn!(path = self.path, %upstream, kind, status, "an answer failed");
                 events = None;
-                (Finish::Error, Some(format!("the upstream server failed: {reason}")))
+                let words = self.http.words(&words);
+                (Finish::Error, Some(format!("the upstream server failed: {words}")))
             }
         };
         let Self { prompt_tokens, place, pieces, .. } = self;
@@ -75,23 +96,22 @@ impl Answer {
     }
 
     /// `rest` is what is left of a stream that ended by itself.
-    async fn answer(&mut self, rest: &mut Option<Events>) -> Result<Finish, String> {
+    async fn answer(&mut self, rest: &mut Option<Events>) -> Result<Finish, Failed> {
         let mut deadline = Instant::now() + self.patience.first;
-        let late = |what: &str, patience: Duration| format!("{what} within {} s", patience.as_secs_f64());
-        let first = late("it says nothing", self.patience.first);
-        let answer = tokio::time::timeout_at(deadline, post(&self.http, self.path, &mut self.body));
-        let answer = answer.await.map_err(|_| first.clone())??;
+        let first = || Failed::late("it says nothing", self.patience.first);
+        let answer = post(&self.http, self.path, &mut self.body, self.smaller);
+        let answer = tokio::time::timeout_at(deadline, answer).await.map_err(|_| first())??;
         let mut events = said(&self.http, answer);
         let mut begun = false;
         loop {
             let said = match tokio::time::timeout_at(deadline, events.next()).await {
-                Ok(Some(said)) => said?,
-                Ok(None) => return Err("its answer broke off before the end".to_owned()),
-                Err(_) if begun => return Err(late("it says nothing more", self.patience.between)),
-                Err(_) => return Err(first),
+                Ok(Some(said)) => said.map_err(|words| Failed::new("unreadable", words))?,
+                Ok(None) => return Err(Failed::new("broke off", "its answer broke off before the end")),
+                Err(_) if begun => return Err(Failed::late("it says nothing more", self.patience.between)),
+                Err(_) => return Err(first()),
             };
             if let Some(words) = said.failed {
-                return Err(words);
+                return Err(Failed::new("said so", words));
             }
             // Events without words are no life: they could go on for ever.
             if said.reasoned || !said.text.is_empty() {
@@ -99,7 +119,8 @@ impl Answer {
                 deadline = Instant::now() + self.patience.between;
             }
             let waited = Instant::now();
-            let (pieces, ended) = self.pieces.push(&said.text).map_err(|error| error.to_string())?;
+            let pushed = self.pieces.push(&said.text);
+            let (pieces, ended) = pushed.map_err(|error| Failed::new("uncountable", error.to_string()))?;
             for piece in pieces {
                 self.send(piece).await?;
             }
@@ -110,15 +131,21 @@ impl Answer {
             // The reader's time is not the upstream's.
             deadline += waited.elapsed();
             let finish = match said.finish {
-                Some(Finish::Error) => return Err("it ended its answer with an error".to_owned()),
+                Some(Finish::Error) => {
+                    return Err(Failed::new("said so", "it ended its answer with an error"));
+                }
                 None if said.done && self.explains => {
-                    return Err("it ended its stream without saying why its answer ends".to_owned());
+                    return Err(Failed::new(
+                        "unexplained",
+                        "it ended its stream without saying why its answer ends",
+                    ));
                 }
                 None if said.done => Finish::Stop,
                 None => continue,
                 Some(finish) => finish,
             };
-            let (piece, finish) = self.pieces.finish(finish).map_err(|error| error.to_string())?;
+            let finished = self.pieces.finish(finish);
+            let (piece, finish) = finished.map_err(|error| Failed::new("uncountable", error.to_string()))?;
             if let Some(piece) = piece {
                 self.send(piece).await?;
             }
@@ -127,26 +154,36 @@ impl Answer {
         }
     }
 
-    async fn send(&self, event: Event) -> Result<(), String> {
-        self.events.send(event).await.map_err(|_| "the reader went away".to_owned())
+    async fn send(&self, event: Event) -> Result<(), Failed> {
+        self.events.send(event).await.map_err(|_| Failed::new("unread", "the reader went away"))
     }
 }
 
-/// Sends the request. A server may refuse a limit that goes beyond its context, or know none of its
-/// names; without it the answer is cut here all the same.
-pub(crate) async fn post(http: &Http, path: &str, body: &mut Value) -> Result<reqwest::Response, String> {
+/// Sends the request. A server may refuse a limit that goes beyond its context, or know none of its names:
+/// a smaller one is asked for, and then none; the answer is cut here all the same.
+async fn post(
+    http: &Http,
+    path: &str,
+    body: &mut Value,
+    mut smaller: Option<u32>,
+) -> Result<reqwest::Response, Failed> {
     loop {
-        let answer = http.post(path, body).send().await.map_err(|error| http.reason(error))?;
+        let answer = http.post(path, body).send().await;
+        let answer = answer.map_err(|error| Failed::new("unreachable", http.reason(error)))?;
         if answer.status().is_success() {
             return Ok(answer);
         }
         let refusal = http.refusal(answer).await;
+        let refused = Failed { kind: "refused", status: Some(refusal.status), words: refusal.words };
         let about_input =
             matches!(refusal.status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
-        let limited =
-            LIMITS.iter().any(|name| body.as_object_mut().and_then(|of| of.remove(*name)).is_some());
-        if !about_input || !limited {
-            return Err(refusal.words);
+        let limit = LIMITS.into_iter().find(|name| body.get(*name).is_some());
+        let (true, Some(limit), Some(members)) = (about_input, limit, body.as_object_mut()) else {
+            return Err(refused);
+        };
+        match smaller.take() {
+            Some(smaller) => drop(members.insert(limit.to_owned(), smaller.into())),
+            None => drop(members.remove(limit)),
         }
     }
 }

@@ -104,14 +104,14 @@ impl Upstream {
         Ok(left.min(job.sampling.max_tokens))
     }
 
-    /// The request's path and body.
+    /// The request's path and body, and the smaller limit to ask for should its own be refused.
     fn request(
         &self,
         source: &Source,
         sampling: &Sampling,
         prompt: u32,
         limit: u32,
-    ) -> (&'static str, Value) {
+    ) -> (&'static str, Value, Option<u32>) {
         let mut body = json!({
             "model": self.options.model,
             "stream": true,
@@ -122,6 +122,7 @@ impl Upstream {
         // cuts nothing that is paid for. One beyond the context says nothing, and some servers refuse it.
         let context = self.options.context_tokens;
         let mut says = context.is_none_or(|context| limit < context).then_some(limit);
+        let mut smaller = None;
         let (path, name) = match &source.prompt {
             Prompt::Chat(messages) => {
                 let list = messages.iter().map(|of| json!({"role": of.role, "content": of.content}));
@@ -130,9 +131,11 @@ impl Upstream {
             }
             Prompt::Text(text) => {
                 body["prompt"] = json!(text);
-                // Without one OpenAI's older endpoint ends at 16 tokens; here it is what surely has room.
-                let room = context.map_or(limit, |context| limit.min(context.saturating_sub(prompt)));
-                says = (room > 0).then_some(room);
+                // Without one OpenAI's older endpoint ends at 16 tokens. A prompt of so many bytes has no more
+                // tokens: what is left of the context surely has room.
+                says = Some(limit);
+                smaller = context.and_then(|context| context.checked_sub(prompt));
+                smaller = smaller.filter(|room| (1..limit).contains(room));
                 ("/completions", self.options.limit.name().map(|_| Limit::OLD))
             }
         };
@@ -151,7 +154,7 @@ impl Upstream {
         if !sampling.stop.is_empty() {
             body["stop"] = json!(sampling.stop);
         }
-        (path, body)
+        (path, body, smaller)
     }
 }
 
@@ -187,12 +190,13 @@ impl Engine for Upstream {
         let window = job.window.clamp(1, MAX_WINDOW);
         let (events, receiver) = mpsc::channel(window);
         let prompt_tokens = u32::try_from(job.prompt_ids.len()).unwrap_or(u32::MAX);
-        let (path, body) = self.request(source, &job.sampling, prompt_tokens, limit);
+        let (path, body, smaller) = self.request(source, &job.sampling, prompt_tokens, limit);
         let limit = usize::try_from(limit).unwrap_or(usize::MAX);
         let answer = Answer {
             http: self.http.clone(),
             path,
             body,
+            smaller,
             patience: self.options.patience,
             explains: self.options.explains,
             pieces: Pieces::new(transcript, limit, window / PIECES),

@@ -23,6 +23,8 @@ const SOON: Duration = Duration::from_secs(10);
 /// Models of a list that are looked at.
 const MAX_MODELS: usize = 1_000;
 const MAX_NAME_BYTES: usize = 256;
+/// How long the mark at the end of a stream, and counts, are waited for.
+const REST: Duration = Duration::from_secs(1);
 /// Tokens of the answer that is asked for.
 const TOKENS: u32 = 8;
 
@@ -267,10 +269,14 @@ async fn listen(
     // What it says beyond is as good as what it said.
     let most = usize::try_from(TOKENS).unwrap_or(8) * 16;
     for _ in 0..most {
-        let wait = if begun || ended { patience.between } else { patience.first };
+        let wait = match (begun, ended) {
+            (_, true) => patience.between.min(REST),
+            (true, false) => patience.between,
+            (false, false) => patience.first,
+        };
         let said = match tokio::time::timeout(wait, events.next()).await {
             Ok(Some(said)) => said?,
-            Ok(None) if ended => return Ok(()),
+            Ok(None) | Err(_) if ended => return Ok(()),
             Ok(None) => return Err("its answer broke off before the end".to_owned()),
             Err(_) => return Err(format!("nothing more came within {} s", wait.as_secs_f64())),
         };

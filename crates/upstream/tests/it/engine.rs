@@ -326,13 +326,6 @@ async fn parameters_are_passed_on() {
     assert_eq!((asked.line.as_str(), &asked.body["prompt"]), ("POST /v1/completions", &value!("once upon")));
     assert_eq!(asked.body["messages"], Value::Null);
     assert_eq!(asked.body["max_tokens"], 50);
-    // What surely has room after the twelve bytes of the job's prompt.
-    let narrow = Options { context_tokens: Some(30), ..options() };
-    let asked = body_of(narrow, |job| {
-        job.source.as_mut().unwrap().prompt = Prompt::Text("hello".into());
-    })
-    .await;
-    assert_eq!(asked.body["max_tokens"], 18);
 
     // A limit beyond the context says nothing; other servers call it otherwise, or know none.
     for (context_tokens, limit, name, said) in [
@@ -370,6 +363,38 @@ async fn a_limit_that_is_refused_is_left_out() {
     let (found, done) = answer(&engine, job(&engine, sampling(3, &[]))).await;
     assert_eq!((found.as_str(), done.finish, done.error), ("hel", Finish::Length, None));
     assert_eq!(peer.asked().len(), 2);
+}
+
+/// A text's limit is asked for whole, as its tokens are fewer than its bytes; where that is refused, what surely
+/// has room after the twelve bytes of the job's prompt; and at the end none.
+#[tokio::test]
+async fn limits_of_texts() {
+    for (context_tokens, taken, asked) in [
+        (None, 50, vec![value!(50)]),
+        (Some(30), 50, vec![value!(50)]),
+        (Some(30), 49, vec![value!(50), value!(18)]),
+        (Some(30), 17, vec![value!(50), value!(18), Value::Null]),
+        // Nothing is left, or more than is wanted: there is no smaller one.
+        (Some(12), 17, vec![value!(50), Value::Null]),
+        (Some(62), 17, vec![value!(50), Value::Null]),
+        (None, 17, vec![value!(50), Value::Null]),
+    ] {
+        let peer = Peer::start(move |asked| {
+            if asked.body["max_tokens"].as_u64().is_none_or(|limit| limit <= taken) {
+                vec![events(&["data: {\"choices\":[{\"text\":\"hello\",\"finish_reason\":\"stop\"}]}\n\n"])]
+            } else {
+                vec![json("422 Unprocessable Entity", r#"{"detail":"max_tokens is too large"}"#)]
+            }
+        })
+        .await;
+        let engine = engine_with(&peer, None, Options { context_tokens, ..options() });
+        let mut job = job(&engine, sampling(50, &[]));
+        job.source.as_mut().unwrap().prompt = Prompt::Text("hello".into());
+        let (found, done) = answer(&engine, job).await;
+        assert_eq!((found.as_str(), done.error), ("hello", None), "{context_tokens:?} {taken}");
+        let limits: Vec<Value> = peer.asked().iter().map(|asked| asked.body["max_tokens"].clone()).collect();
+        assert_eq!(limits, asked, "{context_tokens:?} {taken}");
+    }
 }
 
 #[tokio::test]
