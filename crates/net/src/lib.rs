@@ -12,6 +12,7 @@
 //! - [`extract`]: parts of a URL.
 //! - [`trace`]: the times at which a request passed its stages.
 //! - [`http`]: the bounded HTTP client and the shared parts of our servers.
+//! - [`serve`](serve()): the loop that they run in.
 
 #![deny(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used)]
 #![cfg_attr(test, allow(clippy::expect_used, clippy::indexing_slicing, clippy::panic, clippy::unwrap_used))]
@@ -22,7 +23,9 @@ pub mod http;
 pub mod openai;
 pub mod pay;
 pub mod peer;
+mod serve;
 pub mod sse;
 pub mod trace;
 
 pub use base64url::{Base64, MAX_ARTEFACT_BYTES};
+pub use serve::serve;
