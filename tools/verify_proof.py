@@ -4,15 +4,16 @@
     python3 tools/verify_proof.py FILE [--chain LEDGER_ID] [--claim-only]
 
 It shares no code with Gristmill and needs nothing but Python 3. It prints one line for each step, and
-ends with 0 if the payment is proven, with 1 if it is not. docs/proofs.md says what the steps prove.
+ends with 0 if the payment is proven, with 1 if it is not, and with 3 if all holds and you did not say
+which ledger you trust. docs/proofs.md says what the steps prove.
 
   --chain LEDGER_ID  the ledger that you expect: 64 hexadecimal digits, from somebody that you trust.
-                     Without it, any ledger with any validators would do, and the last line says so.
+                     Without it any ledger would do, and anybody can make one.
   --claim-only       be content if the claim is final, without proof that the ledger paid it. That is
                      all that can be proven once a lane was given up.
 """
 
-import functools, hashlib, hmac, json, struct, sys
+import functools, hashlib, hmac, json, struct, sys, unicodedata
 
 FORMAT = "gristmill/proof-file/v1"
 EXCHANGE, ANSWER = ["request", "prompt_ids", "answer", "salt"], ["text", "ids"]
@@ -26,6 +27,12 @@ class Fail(Exception):
 def need(holds, what):
     if not holds:
         raise Fail(what)
+
+
+def quoted(text):
+    """The text's beginning, without characters that could change what a terminal shows around it."""
+    plain = lambda c: f"\\u{{{ord(c):x}}}" if unicodedata.category(c)[0] == "C" else c
+    return "".join(map(plain, json.dumps(text[:160], ensure_ascii=False)))
 
 
 def sha256(*parts):
@@ -390,14 +397,14 @@ def check_exchange(exchange, said, offer, quote_hash):
     mac = lambda data: hmac.new(salt, data, "sha256").digest()
     need(mac(request.encode()) == said["request"], "the request is another one")
     need(mac(prompt) == committed["prompt"], "the prompt's tokens are others")
-    yield f"the request and its {len(prompt_ids)} tokens are those of the receipt: {json.dumps(request[:160])}"
+    yield f"the request and its {len(prompt_ids)} tokens are those of the receipt: {quoted(request)}"
     if answer is None:
         yield "the answer is not in the file (one that broke off never is): what was answered is not proven"
     else:
         text, ids = members(answer, ANSWER, "the answer")
         need(mac(text.encode()) == said["response"], "the answer is another one")
         need(mac(ids_bytes(ids)) == committed["output"], "the answer's tokens are others")
-        yield f"the answer and its {len(ids)} tokens are those of the receipt: {json.dumps(text[:160], ensure_ascii=False)}"
+        yield f"the answer and its {len(ids)} tokens are those of the receipt: {quoted(text)}"
         inputs, outputs, millis, requests = said["usage"]
         earlier = [inputs - len(prompt_ids), outputs - len(ids), millis, requests - 1]
         need(min(earlier) >= 0, "more tokens than the receipt counts")
@@ -511,10 +518,15 @@ def main(arguments):
         for line in verify(data, chain, "--claim-only" in options):
             print(f"ok    {line}")
     except Exception as error:  # whatever cannot be read does not hold
-        what = str(error) if isinstance(error, (Fail, OSError)) else f"it cannot be read: {error!r}"
+        unread = f"it is no proof file, or a part of it does not read ({type(error).__name__})"
+        what = str(error) if isinstance(error, (Fail, OSError)) else unread
         print(f"FAIL  {what}")
         return 1
-    print("the payment is proven" if "--claim-only" not in options else "the claim is proven")
+    what = "claim" if "--claim-only" in options else "payment"
+    if chain is None:
+        print(f"the {what} is proven only if that ledger is the one you mean: say which with --chain")
+        return 3
+    print(f"the {what} is proven")
     return 0
 
 

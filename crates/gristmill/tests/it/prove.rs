@@ -189,6 +189,7 @@ async fn whatever_is_changed_in_the_file_is_noticed() {
     }
     let folder = tempfile::tempdir().unwrap();
     let exchange = Exchange::start(folder.path());
+    let chain = exchange.ready["chain"].as_str().unwrap().to_owned();
     ask(&exchange, "Spell 42 in Japanese").await;
     let id = settled(&exchange, 1).await[0].0.clone();
     let (_, file) = prove(&exchange, folder.path(), &id);
@@ -202,11 +203,14 @@ async fn whatever_is_changed_in_the_file_is_noticed() {
     std::fs::write(&file, format!("{}\"lane\":null{}", &whole[..at], &whole[end..])).unwrap();
     let refused = python(&[VERIFIER, &file]);
     assert!(!refused.status.success() && text(&refused).contains("--claim-only"), "{}", text(&refused));
-    let enough = text(&python(&[VERIFIER, &file, "--claim-only"]));
+    let enough = text(&python(&[VERIFIER, &file, "--claim-only", "--chain", &chain]));
     assert!(
         enough.contains("not proven: that the ledger paid") && enough.ends_with("the claim is proven\n"),
         "{enough}"
     );
+    // Whoever names no ledger has nothing proven.
+    let any = python(&[VERIFIER, &file, "--claim-only"]);
+    assert!(any.status.code() == Some(3) && text(&any).contains("only if that ledger"), "{}", text(&any));
 }
 
 fn no_change_passes(file: &str) {
@@ -233,9 +237,10 @@ async fn a_claim_that_nobody_approved_is_proven_by_its_voucher() {
     claim_by_voucher(&exchange, folder.path(), &id).await;
     let (told, file) = prove(&exchange, folder.path(), &id);
     assert_eq!((&told["claim"], &told["payment_proven"]), (&json!("voucher"), &json!(true)));
-    let checked = python(&[VERIFIER, &file]);
+    let chain = exchange.ready["chain"].as_str().unwrap();
+    let checked = python(&[VERIFIER, &file, "--chain", chain]);
     assert!(checked.status.success(), "{}", text(&checked));
-    for step in ["the payer promised", "had paid", "trusted: the validators in the file"] {
+    for step in ["the payer promised", "had paid", "as you asked"] {
         assert!(text(&checked).contains(step), "{step}: {}", text(&checked));
     }
     no_change_passes(&file);
@@ -281,6 +286,21 @@ fn what_is_not_settled_is_not_proven() {
     let unknown = exchange.run(&["prove", &"0".repeat(64), "--out", out]);
     assert!(!unknown.status.success() && text(&unknown).contains("no receipt"), "{}", text(&unknown));
     exchange.stop();
+}
+
+/// What a forger writes into the answer must not hide what the verifier says of the file.
+#[test]
+fn an_answer_cannot_repaint_the_verifiers_output() {
+    if python_is_missing() {
+        return;
+    }
+    let show = "import importlib.util, sys\n\
+                specification = importlib.util.spec_from_file_location('verify_proof', sys.argv[1])\n\
+                module = importlib.util.module_from_spec(specification)\n\
+                specification.loader.exec_module(module)\n\
+                print(module.quoted('бір \\x9b8m\\u202e\\x1b[8m\\n'))";
+    let shown = text(&python(&["-c", show, VERIFIER]));
+    assert_eq!(shown, "\"бір \\u{9b}8m\\u{202e}\\u001b[8m\\n\"\n");
 }
 
 /// The verifier's own ed25519 says what ours says, of good signatures, of changed ones, and of those
