@@ -118,24 +118,23 @@ impl Accounts {
 impl Accounts {
     /// Gives back what idle lanes hold beyond what was signed.
     pub(crate) async fn trim(self: &Arc<Self>) -> Result<(), BuyError> {
-        let ((), queued) = self
-            .change(|state| {
-                let channels: Vec<_> = state.payers().map(Payer::id).collect();
-                for channel in channels {
-                    let payer = state.payer(&channel)?;
-                    let trimmed = payer.trim_idle();
-                    let lanes: Vec<u32> = payer.lane_uses().iter().map(|of| of.lane).collect();
-                    for pending in trimmed {
-                        state.record_whole(&channel, pending);
-                    }
-                    for lane in lanes {
-                        state.record(&channel, lane, None)?;
-                    }
+        let channels: Vec<_> = self.lock().payers().map(Payer::id).collect();
+        // A commit for each: a commit holds so many records at most.
+        for channel in channels {
+            let trim = |state: &mut State| {
+                // One that was closed meanwhile holds nothing.
+                let Ok(payer) = state.payer(&channel) else { return Ok(()) };
+                let trimmed = payer.trim_idle();
+                let lanes: Vec<u32> = payer.lane_uses().iter().map(|of| of.lane).collect();
+                for pending in trimmed {
+                    state.record_whole(&channel, pending);
                 }
-                Ok(())
-            })
-            .await?;
-        queued.durable().await
+                lanes.into_iter().try_for_each(|lane| state.record(&channel, lane, None))
+            };
+            let ((), queued) = self.change(trim).await?;
+            queued.durable().await?;
+        }
+        Ok(())
     }
 }
 

@@ -2,9 +2,9 @@
 
 use crate::{
     app::App,
-    buy::{Bought, Purchase, Step},
     error::BuyError,
     logprobs::{Token, written},
+    purchase::{Bought, Purchase, Step},
 };
 use bytes::Bytes;
 use gristmill_net::{
@@ -65,6 +65,9 @@ impl Heading {
 struct Sum {
     choices: u32,
     ended: u32,
+    /// Choices that came to their end.
+    whole: u32,
+    /// All that was paid for, that of choices that broke off too.
     bought: Vec<Bought>,
     errors: Vec<ChoiceError>,
     /// The first failure.
@@ -74,17 +77,21 @@ struct Sum {
 impl Sum {
     fn of(placed: &Placed) -> Self {
         let choices = u32::try_from(placed.len()).unwrap_or(u32::MAX);
-        Self { choices, ended: 0, bought: Vec::new(), errors: Vec::new(), error: None }
+        Self { choices, ended: 0, whole: 0, bought: Vec::new(), errors: Vec::new(), error: None }
     }
 
     fn fail(&mut self, index: u32, error: BuyError) {
         self.ended += 1;
         self.errors.push(ChoiceError { index, message: error.to_string() });
+        if let BuyError::Cut { bought, .. } = &error {
+            self.bought.push((**bought).clone());
+        }
         self.error.get_or_insert(error);
     }
 
     fn end(&mut self, bought: Bought) {
         self.ended += 1;
+        self.whole += 1;
         self.bought.push(bought);
     }
 
@@ -92,9 +99,9 @@ impl Sum {
         self.ended >= self.choices
     }
 
-    /// The error of a request of which nothing came.
+    /// The error of a request of which no choice came to its end.
     fn failed(&mut self) -> Option<BuyError> {
-        if self.bought.is_empty() { self.error.take() } else { None }
+        if self.whole == 0 { self.error.take() } else { None }
     }
 
     /// The prompt is paid for with each choice, so it counts with each.
@@ -246,7 +253,7 @@ async fn pump(placed: Placed, heading: Heading, reader: Reader) -> Option<()> {
                 FinishReason::Error
             }
         };
-        if sum.is_over() && sum.bought.is_empty() {
+        if sum.is_over() && sum.whole == 0 {
             break;
         }
         for event in end(&heading, index, finish, &sum) {

@@ -62,8 +62,11 @@ impl App {
         Peer::new(self.http.clone(), seller.processor, &seller.endpoint)
     }
 
-    /// Tells the owner. Nobody may be listening.
+    /// Counts what happened, and tells the owner. Nobody may be listening.
     pub(crate) fn emit(&self, event: Event) {
+        if let Event::Paid { prompt_tokens, completion_tokens, cost, .. } = &event {
+            self.metrics.paid(*prompt_tokens, *completion_tokens, *cost);
+        }
         drop(self.events.send(event));
     }
 

@@ -1,101 +1,31 @@
-//! One request, bought: from the parsed body to the approved receipt.
-//!
-//! What arrives is checked before it is passed on: the ids must decode to the text, the counts are
-//! our own, and the receipt must commit to exactly what arrived.
+//! One request, placed: from the parsed body to an answer that begins, on a lane that is reserved for it.
 
 use crate::{
     app::App,
     error::BuyError,
-    event::Event,
     keys::random_digest,
-    logprobs::{Token, Tokens},
     market::Seller,
     peer::Peer,
     prepare::{Place, Prepared, Reserved, prepare, reserve, share},
     progress::Progress,
-    traffic::{Draw, Said, Traffic},
+    purchase::Purchase,
+    traffic::{Draw, Traffic},
 };
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
 use gristmill_audit::user_seed_nonce;
-use gristmill_channel::{KeyId, PayerError, Received};
+use gristmill_channel::KeyId;
 use gristmill_net::{
-    openai::{Extension, FinishReason, Logprob, Prompt, PromptRequest, read_vectors},
-    pay::{
-        Action, Challenge, PaymentReceipt, PlacedOrder,
-        stream::{Item, Start},
-    },
-    sse,
+    openai::PromptRequest,
+    pay::{Action, Challenge, PlacedOrder},
 };
-use gristmill_tokenizer::{Tokenizer, Transcript, unit};
-use gristmill_types::{Amount, ChannelId, Digest, Receipt, Signable as _, Unit, sha256};
-use std::{
-    pin::Pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
-use tracing::Instrument as _;
+use gristmill_tokenizer::Transcript;
+use gristmill_types::{ChannelId, sha256};
+use std::{sync::Arc, time::Duration};
 
 /// How often a request is placed anew when the processor refuses it before its first token, and the
 /// pause before each but the first.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// A processor may ask for a voucher this often.
-const ASKED_TOO_OFTEN: Duration = Duration::from_millis(50);
-
-/// Bytes of one vector's line at most, thus twelve thousand dimensions.
-const LONGEST_VECTOR: usize = 64 << 10;
-
-type Events = Pin<Box<dyn Stream<Item = Result<sse::Event, String>> + Send>>;
-
-/// What the next step of a purchase brought.
-#[derive(Debug)]
-pub(crate) enum Step {
-    /// More text, checked and counted, and the tokens that it came from, where they were asked for.
-    Text(String, Vec<Token>),
-    /// The end: everything is settled between the two sides.
-    End(Bought),
-}
-
-/// What was bought.
-#[derive(Clone, Debug)]
-pub(crate) struct Bought {
-    pub(crate) receipt: Digest,
-    pub(crate) finish: FinishReason,
-    pub(crate) prompt_tokens: u64,
-    pub(crate) completion_tokens: u64,
-    pub(crate) unit: Unit,
-    pub(crate) cost: Amount,
-}
-
-/// A request under way. Dropping it early ends the stream; the lane is then brought in order with
-/// the processor's receipt in the background.
-pub(crate) struct Purchase {
-    app: Arc<App>,
-    peer: Peer,
-    challenge: Arc<Challenge>,
-    channel: ChannelId,
-    lane: u32,
-    traffic: Traffic,
-    events: Events,
-    tokenizer: Arc<Tokenizer>,
-    transcript: Transcript,
-    /// Where its answer is vectors, and no tokens say what it has to be: of how many inputs.
-    embeds: Option<usize>,
-    /// Kept where log probabilities were asked for.
-    tokens: Option<Tokens>,
-    /// How many of the likeliest tokens were asked for.
-    top: u8,
-    /// No more tokens can come.
-    over: bool,
-    progress: Arc<Progress>,
-    started: bool,
-    failure: Option<BuyError>,
-    metered: Instant,
-    asked: Instant,
-    ended: bool,
-}
 
 /// Places a request with the seller, once for each answer that it asks for, on lanes of their own. All of
 /// it is reserved before any of it is ordered. Run it in a task of its own: see [`Purchase::next`].
@@ -241,391 +171,41 @@ async fn order(
         ..Traffic::default()
     };
     // From here on the processor may hold a voucher: whatever happens, the lane is brought in order.
-    let guard = LaneGuard {
-        app: Arc::clone(app),
-        peer: peer.clone(),
-        challenge: Arc::clone(&challenge),
-        channel,
-        lane,
-        traffic: Some(traffic),
-    };
-    progress.reach("ordered", None);
-    let (shape, action) = (request.shape(), Action::Order(Box::new(placed)));
-    let answer = peer.order(&challenge, &action, shape, body, progress.id()).await?;
-    progress.reach("accepted", None);
-    let traffic = guard.disarm();
-    let events = sse::read(answer.bytes_stream(), sse::MAX_EVENT_BYTES)
-        .map(|event| event.map_err(|error| error.to_string()));
-    Ok(Purchase {
+    let ordered = Ordered {
         app: Arc::clone(app),
         peer: peer.clone(),
         challenge,
         channel,
         lane,
         traffic,
-        transcript: Transcript::new(Arc::clone(&tokenizer), &sampling.stop)?,
-        embeds: match &request.prompt {
-            Prompt::Inputs(texts) => Some(texts.len()),
-            Prompt::Messages(_) | Prompt::Text(_) => None,
-        },
-        top: request.top_logprobs.unwrap_or(0),
-        tokens: request.top_logprobs.map(|_| Tokens::new(Arc::clone(&tokenizer))),
-        tokenizer,
-        over: false,
-        progress: Arc::clone(progress),
-        events: Box::pin(events),
-        started: false,
-        failure: None,
-        metered: Instant::now(),
-        // The first wish is heeded at once.
-        asked: Instant::now().checked_sub(ASKED_TOO_OFTEN).unwrap_or_else(Instant::now),
-        ended: false,
-    })
+        settled: false,
+    };
+    progress.reach("ordered", None);
+    let (shape, action) = (request.shape(), Action::Order(Box::new(placed)));
+    let answer = peer.order(&ordered.challenge, &action, shape, body, progress.id()).await?;
+    progress.reach("accepted", None);
+    let transcript = Transcript::new(Arc::clone(&tokenizer), &sampling.stop)?;
+    Ok(Purchase::new(ordered, &request, tokenizer, transcript, Arc::clone(progress), answer))
 }
 
-impl Purchase {
-    /// The next step. After an error or the end there is none.
-    ///
-    /// Run it to its end: what is written down half way must be confirmed. A client that goes away is
-    /// told through `gone`, which is heeded only where nothing is under way.
-    pub(crate) async fn next(&mut self, gone: impl Future<Output = ()>) -> Result<Step, BuyError> {
-        let step = self.step(gone).await;
-        match &step {
-            Ok(Step::Text(..)) => self.progress.text(),
-            Ok(Step::End(of)) => self.progress.paid(of.prompt_tokens, of.completion_tokens, of.cost),
-            Err(error) => self.progress.failed(error),
-        }
-        step
-    }
-
-    async fn step(&mut self, gone: impl Future<Output = ()>) -> Result<Step, BuyError> {
-        let mut gone = std::pin::pin!(gone);
-        loop {
-            let event = tokio::select! {
-                event = self.events.next() => event,
-                () = &mut gone => return Err(BuyError::Gone),
-            };
-            let event = match event {
-                Some(Ok(event)) => event,
-                Some(Err(reason)) => return Err(self.cut_off(&reason)),
-                None => return Err(self.cut_off("the stream ended without a receipt")),
-            };
-            let item = Item::read(&event)
-                // Without the reason: that may repeat what was asked, and is logged.
-                .map_err(|_| self.misbehaved("an event of its stream does not read"))?;
-            match item {
-                Item::Start(start) => self.start(start)?,
-                Item::Chunk(chunk) => {
-                    let finish = chunk.choices.first().and_then(|choice| choice.finish_reason);
-                    self.traffic.finish = finish.or(self.traffic.finish);
-                    let Extension { ids, logprobs, .. } = chunk.gristmill.clone().unwrap_or_default();
-                    if ids.is_empty() && chunk.text().is_empty() {
-                        continue;
-                    }
-                    self.take(&ids, chunk.text())?;
-                    let tokens = self.tokens_of(&ids, &logprobs, chunk.text())?;
-                    if !chunk.text().is_empty() {
-                        return Ok(Step::Text(chunk.text().to_owned(), tokens));
-                    }
-                }
-                // More often than this it asks for nothing but our work.
-                Item::NeedVoucher(_) if self.asked.elapsed() < ASKED_TOO_OFTEN => {}
-                Item::NeedVoucher(need) => self.pay_on(need.required)?,
-                Item::Failed(error) => self.failure = Some(error.into()),
-                Item::Receipt(receipt) => {
-                    let bought = self.receipt(*receipt).await?;
-                    return match self.failure.take() {
-                        Some(error) => Err(error),
-                        None => Ok(Step::End(bought)),
-                    };
-                }
-                Item::Done => return Err(self.cut_off("the stream ended without a receipt")),
-                Item::Unknown => {}
-            }
-        }
-    }
-
-    fn misbehaved(&self, what: impl std::fmt::Display) -> BuyError {
-        BuyError::Misbehaved { processor: self.peer.processor(), what: what.to_string() }
-    }
-
-    fn cut_off(&mut self, reason: &str) -> BuyError {
-        self.failure.take().unwrap_or_else(|| BuyError::Unreachable {
-            processor: self.peer.processor(),
-            reason: format!("the answer broke off: {reason}"),
-        })
-    }
-
-    fn start(&mut self, start: Start) -> Result<(), BuyError> {
-        if self.started {
-            return Err(self.misbehaved("it started twice"));
-        }
-        let own = u32::try_from(self.traffic.prompt_ids.len()).unwrap_or(u32::MAX);
-        if start.prompt_tokens != own {
-            return Err(self.misbehaved(format!(
-                "it counts {} prompt tokens where its tokenizer gives {own}",
-                start.prompt_tokens
-            )));
-        }
-        let nonce = start.processor_nonce.map(|nonce| nonce.0);
-        if let Some(draw) = &mut self.traffic.draw {
-            if let Some(what) = draw.wrong_nonce(nonce.as_ref()) {
-                return Err(self.misbehaved(format!("it reveals {what}")));
-            }
-            draw.revealed = Some(nonce);
-        }
-        self.started = true;
-        self.progress.started(&start.request_id);
-        Ok(())
-    }
-
-    /// Checks what arrived, counts it, and pays ahead for the next window when it is time.
-    fn take(&mut self, ids: &[u32], text: &str) -> Result<(), BuyError> {
-        if !self.started {
-            return Err(self.misbehaved("text came before the start"));
-        }
-        if let Some(inputs) = self.embeds {
-            if !ids.is_empty() {
-                return Err(self.misbehaved("tokens came where vectors were asked for"));
-            }
-            if self.traffic.text.len() + text.len() > longest_vectors(&self.traffic.text, inputs) {
-                return Err(self.misbehaved("it goes on where all vectors were given"));
-            }
-        } else if self.own_text(ids, text.len())? != text {
-            return Err(self.misbehaved("the token ids do not decode to the text"));
-        }
-        let tokens = u64::try_from(ids.len()).unwrap_or(u64::MAX);
-        let millis = u64::try_from(self.metered.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.metered = Instant::now();
-        let voucher = {
-            let mut accounts = self.app.accounts.lock();
-            let payer = accounts.payer(&self.channel)?;
-            if payer.delivered(self.lane, tokens, millis)? { Some(payer.voucher(self.lane)?) } else { None }
-        };
-        self.traffic.ids.extend_from_slice(ids);
-        self.traffic.text.push_str(text);
-        if let Some(voucher) = voucher {
-            self.progress.window(self.traffic.ids.len(), voucher.body.0.amount);
-            self.send(Action::Voucher(voucher));
-        }
-        Ok(())
-    }
-
-    /// The tokens whose text is out now.
-    fn tokens_of(&mut self, ids: &[u32], logprobs: &[Logprob], text: &str) -> Result<Vec<Token>, BuyError> {
-        let Some(tokens) = &mut self.tokens else { return Ok(Vec::new()) };
-        if ids.len() != logprobs.len() {
-            return Err(self.misbehaved("it gives no log probabilities, which were asked for"));
-        }
-        if logprobs.iter().any(|of| of.top.len() > usize::from(self.top)) {
-            return Err(self.misbehaved("it gives more log probabilities than were asked for"));
-        }
-        for (id, logprob) in ids.iter().zip(logprobs) {
-            tokens.push(*id, logprob)?;
-        }
-        Ok(tokens.out(text))
-    }
-
-    /// The text of these ids by our own decoder. What is held back at the end of an answer comes out
-    /// with its last token; which token that is only the processor knows where a limit ends it.
-    fn own_text(&mut self, ids: &[u32], expected_bytes: usize) -> Result<String, BuyError> {
-        let mut own = String::new();
-        for id in ids {
-            if self.over {
-                return Err(self.misbehaved("tokens came after the end of the answer"));
-            }
-            if self.tokenizer.is_eos(*id) {
-                own.push_str(&self.transcript.finish()?.text);
-                self.over = true;
-            } else {
-                let next = self.transcript.push(*id)?;
-                own.push_str(&next.text);
-                self.over = next.stop;
-            }
-        }
-        if !self.over && own.len() < expected_bytes {
-            own.push_str(&self.transcript.finish()?.text);
-            self.over = true;
-        }
-        Ok(own)
-    }
-
-    /// The processor says that the window is used up: pay on if that is so by our own count.
-    fn pay_on(&mut self, required: Amount) -> Result<(), BuyError> {
-        self.asked = Instant::now();
-        let voucher = {
-            let mut accounts = self.app.accounts.lock();
-            let payer = accounts.payer(&self.channel)?;
-            match payer.voucher_for(self.lane, required) {
-                Ok(voucher) => Some(voucher),
-                // It was signed before and may have been lost on the way.
-                Err(PayerError::NotDue { .. }) => payer.latest(self.lane).cloned(),
-                Err(error) => return Err(error.into()),
-            }
-        };
-        if let Some(voucher) = voucher {
-            self.send(Action::Voucher(voucher));
-        }
-        Ok(())
-    }
-
-    /// Sends without holding up the stream. A voucher that gets lost is asked for again; an approval is
-    /// sent again, and once more at the next start.
-    fn send(&self, action: Action) {
-        let (peer, challenge) = (self.peer.clone(), Arc::clone(&self.challenge));
-        let metrics = Arc::clone(&self.app.metrics);
-        let pauses: &[u64] = if matches!(action, Action::Approve(_)) { &[0, 1, 5] } else { &[0] };
-        self.app.tasks.spawn(
-            async move {
-                for pause in pauses {
-                    tokio::time::sleep(Duration::from_secs(*pause)).await;
-                    match peer.pay(&challenge, &action).await {
-                        Ok(()) => return,
-                        Err(error) => {
-                            metrics.payments_lost.inc();
-                            tracing::debug!(%error, "a payment did not arrive");
-                        }
-                    }
-                }
-            }
-            .in_current_span(),
-        );
-    }
-
-    /// Verifies the receipt, writes it down, approves it.
-    async fn receipt(&mut self, receipt: PaymentReceipt) -> Result<Bought, BuyError> {
-        let Some(signed) = receipt.signed else { return Err(self.misbehaved("its receipt is not signed")) };
-        let complete = self.check_commitments(&signed.body);
-        let id = signed.body.digest();
-        let cost = signed.body.spent.saturating_sub(self.traffic.before.1);
-        let now_ms = self.app.now_ms();
-        let ((), queued) = self
-            .app
-            .accounts
-            .change(|state| {
-                let payer = state.payer(&self.channel)?;
-                // An answer that the receipt does not commit to is not approved.
-                let taken =
-                    if complete.is_ok() { payer.receipt(&signed)? } else { payer.dispute(&signed)? };
-                let pending = match taken {
-                    Received::New(pending) | Received::Evidence(pending) => Some(pending),
-                    Received::Duplicate => None,
-                };
-                let entry = self.traffic.entry(payer, &signed, now_ms);
-                state.record(&self.channel, self.lane, pending)?;
-                if let Some(entry) = entry {
-                    self.traffic.insert(&entry, state);
-                }
-                Ok(())
-            })
-            .await?;
-        queued.durable().await?;
-        // The lane is in order either way.
-        self.ended = true;
-        complete?;
-        let approval = self.app.accounts.lock().payer(&self.channel)?.approve(self.lane);
-        match approval {
-            Ok(approval) => self.send(Action::Approve(approval)),
-            // The lane has gone on to the next request, whose receipt is not durable yet: what approves that
-            // covers this one.
-            Err(PayerError::NothingToApprove { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let bought = Bought {
-            receipt: id,
-            finish: self.traffic.finish.unwrap_or(FinishReason::Error),
-            prompt_tokens: self.traffic.prompt_ids.len() as u64,
-            completion_tokens: self.traffic.ids.len() as u64,
-            unit: unit(&self.tokenizer.digest()),
-            cost,
-        };
-        self.app.emit(Event::Paid {
-            receipt: id,
-            model: self.traffic.model.clone(),
-            processor: self.peer.processor(),
-            prompt_tokens: bought.prompt_tokens,
-            completion_tokens: bought.completion_tokens,
-            unit: bought.unit,
-            cost,
-        });
-        Ok(bought)
-    }
-
-    /// Vectors that are none are not approved.
-    fn check_vectors(&self) -> Result<(), BuyError> {
-        let Some(inputs) = self.embeds else { return Ok(()) };
-        match read_vectors(&self.traffic.text) {
-            Ok(vectors) if vectors.len() == inputs => Ok(()),
-            Ok(vectors) => {
-                Err(self.misbehaved(format!("it gave {} vectors for {inputs} texts", vectors.len())))
-            }
-            Err(error) => Err(self.misbehaved(error)),
-        }
-    }
-
-    /// The receipt commits to what was sent and to what arrived.
-    fn check_commitments(&self, receipt: &Receipt) -> Result<(), BuyError> {
-        match self.traffic.said(receipt, true) {
-            Said::Right => self.check_vectors(),
-            Said::Nothing => Err(self.misbehaved("its receipt commits to no computation")),
-            Said::Otherwise(what) => Err(self.misbehaved(format!("its receipt commits to {what}"))),
-        }
-    }
+/// An order on its lane. Dropped before it is settled, its lane is brought in order in the background with
+/// the processor's receipt.
+pub(crate) struct Ordered {
+    pub(crate) app: Arc<App>,
+    pub(crate) peer: Peer,
+    pub(crate) challenge: Arc<Challenge>,
+    pub(crate) channel: ChannelId,
+    pub(crate) lane: u32,
+    pub(crate) traffic: Traffic,
+    /// Its receipt is on disk.
+    pub(crate) settled: bool,
 }
 
-/// How much text the vectors of so many inputs make at most: all are as long as the first.
-fn longest_vectors(given: &str, inputs: usize) -> usize {
-    match given.find('\n') {
-        Some(end) => inputs.saturating_mul(end + 1),
-        None => LONGEST_VECTOR,
-    }
-}
-
-impl Drop for Purchase {
+impl Drop for Ordered {
     fn drop(&mut self) {
-        if !self.ended {
-            self.progress.given_up();
-            let traffic = std::mem::take(&mut self.traffic);
-            let challenge = Arc::clone(&self.challenge);
+        if !self.settled {
+            let (traffic, challenge) = (std::mem::take(&mut self.traffic), Arc::clone(&self.challenge));
             self.app.put_in_order(self.peer.clone(), challenge, self.channel, self.lane, traffic);
         }
-    }
-}
-
-/// Brings a lane in order when placing its request is given up half way.
-struct LaneGuard {
-    app: Arc<App>,
-    peer: Peer,
-    challenge: Arc<Challenge>,
-    channel: ChannelId,
-    lane: u32,
-    /// Taken out when the answer has begun.
-    traffic: Option<Traffic>,
-}
-
-impl LaneGuard {
-    fn disarm(mut self) -> Traffic {
-        self.traffic.take().unwrap_or_default()
-    }
-}
-
-impl Drop for LaneGuard {
-    fn drop(&mut self) {
-        if let Some(traffic) = self.traffic.take() {
-            let challenge = Arc::clone(&self.challenge);
-            self.app.put_in_order(self.peer.clone(), challenge, self.channel, self.lane, traffic);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn vectors_are_as_long_as_the_first() {
-        assert_eq!(longest_vectors("", 1_000), LONGEST_VECTOR);
-        assert_eq!(longest_vectors("AAAA", 1_000), LONGEST_VECTOR);
-        assert_eq!(longest_vectors("AAAAAAA=\nAA", 3), 27);
     }
 }

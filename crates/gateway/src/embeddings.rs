@@ -2,8 +2,8 @@
 
 use crate::{
     answer::{Heading, Placed},
-    buy::Step,
     error::BuyError,
+    purchase::Step,
 };
 use gristmill_net::openai::{EmbeddingList, Encoding, Extension, Usage};
 

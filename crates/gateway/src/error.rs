@@ -1,5 +1,6 @@
 //! What stops a gateway, and what goes wrong when it buys.
 
+use crate::purchase::Bought;
 use gristmill_channel::{BudgetError, Code, PayerError, ReplayError};
 use gristmill_client::ClientError;
 use gristmill_net::{
@@ -128,12 +129,33 @@ pub enum BuyError {
         /// How.
         what: String,
     },
+    /// It broke off, and what had come until then was paid for.
+    #[error(
+        "{}; what had come is paid for: {} credits, receipt {}",
+        error.to_string().trim_end_matches('.'), bought.cost, bought.receipt
+    )]
+    Cut {
+        /// Why it broke off.
+        error: Box<BuyError>,
+        /// What had come.
+        bought: Box<Bought>,
+    },
     /// The system gives no random bytes.
     #[error("the system gives no random bytes: {0}")]
     Random(#[from] getrandom::Error),
     /// A record of ours does not read.
     #[error("the record of {0} does not read; restore the gateway's records from a backup")]
     Damaged(String),
+}
+
+impl BuyError {
+    /// The same, where something was bought before.
+    pub(crate) fn cut(self, bought: Bought) -> Self {
+        if bought.cost.is_zero() {
+            return self;
+        }
+        Self::Cut { error: Box::new(self), bought: Box::new(bought) }
+    }
 }
 
 impl From<ApiError> for BuyError {
@@ -145,6 +167,10 @@ impl From<ApiError> for BuyError {
 impl From<BuyError> for ApiError {
     fn from(error: BuyError) -> Self {
         let message = format!("{error}.");
+        let error = match error {
+            BuyError::Cut { error, .. } => return Self { message, ..Self::from(*error) },
+            error => error,
+        };
         match &error {
             BuyError::Api(error) => error.clone(),
             BuyError::Empty { .. } => Self::no_credit(format!(
@@ -168,7 +194,8 @@ impl From<BuyError> for ApiError {
             }
             BuyError::Unreachable { .. } => Self::unavailable(message, 5),
             BuyError::Ledger(_) => Self::unavailable(message, 5),
-            BuyError::Gone
+            BuyError::Cut { .. }
+            | BuyError::Gone
             | BuyError::Replay(_)
             | BuyError::NoChannel
             | BuyError::Challenge { .. }

@@ -7,7 +7,7 @@ use serde::Serialize;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// A request was answered, and its receipt approved.
+    /// A request was paid for, to its end or as far as it got: its receipt is on disk, and approved.
     Paid {
         /// The receipt.
         receipt: Digest,

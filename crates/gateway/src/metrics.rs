@@ -227,7 +227,7 @@ impl Metrics {
         }
     }
 
-    /// What a paid request came to.
+    /// What a request came to, whether it was answered to its end or not.
     pub(crate) fn paid(&self, prompt_tokens: u64, completion_tokens: u64, cost: Amount) {
         self.input_tokens.inc_by(prompt_tokens);
         self.output_tokens.inc_by(completion_tokens);
@@ -243,6 +243,7 @@ fn short(key: &KeyId) -> String {
 /// What kind of failure of the processor an error is, if it is one.
 fn upstream_kind(error: &BuyError) -> Option<&'static str> {
     Some(match error {
+        BuyError::Cut { error, .. } => return upstream_kind(error),
         BuyError::Unreachable { .. } => "unreachable",
         BuyError::Refused { .. } => "refused",
         BuyError::Challenge { .. } => "bad_challenge",

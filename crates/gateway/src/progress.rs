@@ -3,7 +3,7 @@
 //! One for each request, shared by those who work on it. A stage is noted a few times a request and once
 //! a window; a token costs one look at a flag.
 
-use crate::{error::BuyError, metrics::Metrics};
+use crate::{error::BuyError, metrics::Metrics, purchase::Bought};
 use gristmill_channel::Code;
 use gristmill_net::{
     http::RequestId,
@@ -75,6 +75,7 @@ impl Outcome {
 
     pub(crate) fn of(error: &BuyError) -> Self {
         match error {
+            BuyError::Cut { error, .. } => Self::of(error),
             BuyError::Gone => Self::Gone,
             BuyError::Budget(_) => Self::Budget,
             BuyError::Payer(payer) => match payer.code() {
@@ -112,6 +113,7 @@ fn unquoting(error: &BuyError) -> String {
             format!("answered with status {} {code}", error.status.as_u16())
         }
         BuyError::Refused { problem, .. } => format!("the processor refused the payment: {}", problem.code),
+        BuyError::Cut { error, .. } => unquoting(error),
         BuyError::Text(_) => "the messages cannot be made into a prompt".to_owned(),
         other => other.to_string(),
     }
@@ -221,10 +223,10 @@ impl Progress {
     }
 
     /// It was answered and paid for.
-    pub(crate) fn paid(&self, prompt_tokens: u64, completion_tokens: u64, cost: Amount) {
+    pub(crate) fn paid(&self, bought: &Bought) {
         if self.end(Outcome::Paid) {
             self.metrics.whole.observe(self.stages().began().elapsed().as_secs_f64());
-            self.metrics.paid(prompt_tokens, completion_tokens, cost);
+            let Bought { prompt_tokens, completion_tokens, cost, .. } = bought;
             tracing::info!(parent: &self.span, prompt_tokens, completion_tokens, %cost, "paid");
         }
     }

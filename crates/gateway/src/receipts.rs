@@ -167,15 +167,15 @@ pub(crate) struct Summary {
     cost: Amount,
 }
 
-/// The newest receipts, newest first.
-pub(crate) async fn list(store: &Store, limit: u32) -> Result<Vec<Entry>, BuyError> {
-    let rows: Vec<Row> = store
-        .read(move |connection| {
-            let mut query = connection.prepare(NEWEST)?;
-            query.query_map([limit], row)?.collect()
-        })
-        .await?;
-    rows.iter().map(parse).collect()
+/// The newest receipts, newest first. An entry may have megabytes: one is in memory at a time.
+pub(crate) async fn list(store: &Store, limit: u32) -> Result<Vec<Summary>, BuyError> {
+    let listed = store.read(move |connection| {
+        let mut query = connection.prepare(NEWEST)?;
+        let summaries = query.query_map([limit], row)?;
+        let summaries = summaries.map(|row| row.map(|row| parse(&row).map(|entry| entry.summary())));
+        summaries.collect::<rusqlite::Result<Vec<_>>>()
+    });
+    listed.await?.into_iter().collect()
 }
 
 const NEWEST: &str =
@@ -232,11 +232,12 @@ pub(crate) async fn find(store: &Store, id: &str) -> Result<Option<Entry>, BuyEr
     if !hex || id.len() < 8 {
         return Ok(None);
     }
-    let pattern = format!("{id}%");
+    // No digit is above `f`.
+    let (from, to) = (id.to_owned(), format!("{id}g"));
     let found = store.read(move |connection| -> Result<Option<Row>, _> {
-        let mut query =
-            connection.prepare("SELECT id, created_ms, entry, sum FROM receipts WHERE id LIKE ?1 LIMIT 2")?;
-        let mut rows = query.query([pattern])?;
+        let mut query = connection
+            .prepare("SELECT id, created_ms, entry, sum FROM receipts WHERE id >= ?1 AND id < ?2 LIMIT 2")?;
+        let mut rows = query.query([from, to])?;
         let first: Option<Row> = rows.next()?.map(row).transpose()?;
         Ok(if rows.next().optional()?.flatten().is_some() { None } else { first })
     });

@@ -206,7 +206,7 @@ impl App {
     /// Takes over what a crash made us forget, as far as it is signed.
     async fn adopt(&self, channel: &ChannelId, copy: &ChannelCopy) -> Result<(), BuyError> {
         let now_ms = self.now_ms();
-        let (refused, queued) = self
+        let ((refused, entries), queued) = self
             .accounts
             .change(|state| {
                 let payer = state.payer(channel)?;
@@ -220,13 +220,16 @@ impl App {
                 for (lane, _) in result.lanes {
                     state.record(channel, lane, None)?;
                 }
-                for entry in entries {
+                for entry in &entries {
                     entry.insert(state, None);
                 }
-                Ok(result.refused)
+                Ok((result.refused, entries))
             })
             .await?;
         queued.durable().await?;
+        for entry in entries {
+            self.emit(entry.paid());
+        }
         for (lane, error) in refused {
             tracing::warn!(%channel, lane, %error, "the processor's copy of a lane is not believed");
         }
@@ -330,10 +333,10 @@ impl App {
             })
             .await?;
         queued.durable().await?;
-        if let Some(entry) = entry {
-            self.emit(entry.paid());
-        }
         if verified {
+            if let Some(entry) = entry {
+                self.emit(entry.paid());
+            }
             let approval = self.accounts.lock().payer(channel)?.approve(lane);
             match (approval.map(Action::Approve), challenge) {
                 // Where this fails, the next comparison sends it again.

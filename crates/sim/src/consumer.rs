@@ -44,7 +44,12 @@ impl Consumer {
 
     /// Sends a chat request and reads the whole answer.
     pub async fn chat(&self, request: &Value) -> Result<Value> {
-        let answer = self.post(request).await?;
+        self.send("/chat/completions", request).await
+    }
+
+    /// Sends a request to a route below `/v1` and reads the whole answer.
+    pub async fn send(&self, path: &str, request: &Value) -> Result<Value> {
+        let answer = self.post(path, request).await?;
         let body = read_body(answer.bytes_stream(), MAX_ANSWER_BYTES).await?;
         serde_json::from_slice(&body).context("the answer is not JSON")
     }
@@ -58,7 +63,7 @@ impl Consumer {
     pub async fn stream(&self, request: &Value) -> Result<Stream> {
         let mut request = request.clone();
         request["stream"] = json!(true);
-        let answer = self.post(&request).await?;
+        let answer = self.post("/chat/completions", &request).await?;
         let events = sse::read(answer.bytes_stream(), sse::MAX_EVENT_BYTES);
         Ok(Stream(Box::pin(events.map(|event| event.map_err(|error| error.to_string())))))
     }
@@ -71,8 +76,8 @@ impl Consumer {
         serde_json::from_slice(&body).context("the answer is not JSON")
     }
 
-    async fn post(&self, request: &Value) -> Result<reqwest::Response> {
-        let url = format!("{}/chat/completions", self.base_url);
+    async fn post(&self, path: &str, request: &Value) -> Result<reqwest::Response> {
+        let url = format!("{}{path}", self.base_url);
         checked(self.http.post(url).bearer_auth(&self.api_key).json(request).send().await?).await
     }
 }

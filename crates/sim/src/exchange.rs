@@ -15,7 +15,7 @@ use gristmill_ledger::{
     Genesis, GenesisBalance, GenesisIssuer, GenesisValidator,
     tx::{PublishModel, RegisterForeign},
 };
-use gristmill_processor::{Compute, Handle as Processor, ServedModel};
+use gristmill_processor::{Handle as Processor, ServedModel};
 use gristmill_proof::Trust;
 use gristmill_types::{
     AccountId, Amount, Manifest, ManifestFile, ModelId, SecretKey, UPSTREAM_CLASS, sha256,
@@ -51,9 +51,9 @@ fn manifest(model: &ModelOptions) -> Manifest {
     let file = ManifestFile {
         path: "sim".to_owned(),
         bytes: content.len() as u64,
-        sha256: sha256(&[content, model.engine.info().class.as_bytes()]),
+        sha256: sha256(&[content, model.class().as_bytes()]),
     };
-    Manifest::new(vec![file], model.engine.tokenizer().digest())
+    Manifest::new(vec![file], model.tokenizer().digest())
 }
 
 impl Exchange {
@@ -97,8 +97,7 @@ impl Exchange {
         let modeler = self.sender(&self.keys.modeler);
         for model in &self.options.models {
             let manifest = manifest(model);
-            let info = model.engine.info();
-            if info.class.starts_with(UPSTREAM_CLASS) {
+            if model.class().starts_with(UPSTREAM_CLASS) {
                 let register = |salt| RegisterForeign {
                     model: manifest.id(),
                     name: model.name.clone(),
@@ -118,7 +117,7 @@ impl Exchange {
                 royalty_bps: model.royalty_bps,
                 parents: Vec::new(),
                 tokenizer: manifest.tokenizer(),
-                engine: info.class.clone(),
+                engine: model.class().to_owned(),
                 size_bytes: manifest.bytes(),
                 salt,
             };
@@ -152,9 +151,9 @@ impl Exchange {
             for model in models {
                 let served = ServedModel {
                     id: manifest(&model).id(),
-                    tokenizer: Arc::clone(model.engine.tokenizer()),
+                    tokenizer: Arc::clone(model.tokenizer()),
                     name: model.name,
-                    compute: Compute::Answers(model.engine),
+                    compute: model.compute,
                     prices: model.prices,
                 };
                 processor.serve(served).await?;

@@ -4,6 +4,8 @@ use crate::instant::{InstantEngine, Script};
 use anyhow::Result;
 use gristmill_engine::Engine;
 use gristmill_ledger::{GenesisBalance, Params};
+use gristmill_processor::Compute;
+use gristmill_tokenizer::Tokenizer;
 use gristmill_types::{Amount, Prices};
 use std::{fmt, path::PathBuf, sync::Arc};
 
@@ -38,7 +40,7 @@ pub struct ModelOptions {
     /// Its line's name.
     pub name: String,
     /// What answers.
-    pub engine: Arc<dyn Engine>,
+    pub compute: Compute,
     /// What the processor asks.
     pub prices: Prices,
     /// The modeler's part, in hundredths of a percent.
@@ -53,7 +55,21 @@ impl ModelOptions {
             output_per_mtok: Amount::from_credits(20),
             ..Prices::default()
         };
-        Self { name: name.to_owned(), engine, prices, royalty_bps: 1_000 }
+        Self { name: name.to_owned(), compute: Compute::Answers(engine), prices, royalty_bps: 1_000 }
+    }
+
+    pub(crate) fn class(&self) -> &str {
+        match &self.compute {
+            Compute::Answers(engine) => &engine.info().class,
+            Compute::Embeddings(embedder) => &embedder.info().class,
+        }
+    }
+
+    pub(crate) fn tokenizer(&self) -> &Arc<Tokenizer> {
+        match &self.compute {
+            Compute::Answers(engine) => engine.tokenizer(),
+            Compute::Embeddings(embedder) => embedder.tokenizer(),
+        }
     }
 }
 

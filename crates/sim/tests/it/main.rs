@@ -5,6 +5,7 @@ mod budgets;
 mod business;
 mod choices;
 mod disputes;
+mod liars;
 mod lost;
 mod model;
 mod outages;

@@ -1,0 +1,277 @@
+//! Processors that answer with what they should not: the gateway says so, nothing of it reaches the client,
+//! and nothing more is paid than what arrived before.
+
+use anyhow::{Context as _, Result};
+use gristmill_engine::{
+    Done, Embedder, EmbedderInfo, Embedding, Engine, EngineInfo, Event, Generation, Job, Load, Logprobs,
+    Recomputation, Replay, StartError, TokenLogprob,
+};
+use gristmill_net::openai::ApiError;
+use gristmill_processor::Compute;
+use gristmill_sim::{Consumer, Exchange, InstantEngine, ModelOptions, Options, Script};
+use gristmill_tokenizer::Tokenizer;
+use gristmill_types::Finish;
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::{mpsc, oneshot};
+
+const MODEL: &str = "sim/liar";
+
+/// What goes over the wire for a job.
+type Says = fn(&Tokenizer) -> Vec<Event>;
+
+/// An engine that says anything.
+struct Liar {
+    honest: InstantEngine,
+    says: Says,
+}
+
+impl Engine for Liar {
+    fn info(&self) -> &EngineInfo {
+        self.honest.info()
+    }
+
+    fn tokenizer(&self) -> &Arc<Tokenizer> {
+        self.honest.tokenizer()
+    }
+
+    fn load(&self) -> Load {
+        self.honest.load()
+    }
+
+    fn start(&self, job: Job) -> Result<Generation, StartError> {
+        let prompt_tokens = u32::try_from(job.prompt_ids.len()).unwrap();
+        let events = (self.says)(self.tokenizer());
+        let (sender, receiver) = mpsc::channel(events.len() + 1);
+        let mut output_tokens = 0;
+        let mut last = Done { finish: Finish::Stop, prompt_tokens, output_tokens, error: None };
+        for event in events {
+            match event {
+                Event::Done(done) => last = done,
+                Event::Piece { ref ids, .. } => {
+                    output_tokens += u32::try_from(ids.len()).unwrap();
+                    sender.try_send(event).unwrap();
+                }
+            }
+        }
+        sender.try_send(Event::Done(Done { prompt_tokens, output_tokens, ..last })).unwrap();
+        Ok(Generation::new(receiver, prompt_tokens, || {}))
+    }
+
+    fn recompute(&self, _: Replay) -> Result<Recomputation, StartError> {
+        Err(StartError::Unsupported("prove anything"))
+    }
+}
+
+fn piece(tokenizer: &Tokenizer, text: &str) -> Event {
+    Event::Piece { ids: tokenizer.encode(text).unwrap(), text: text.to_owned(), logprobs: Vec::new() }
+}
+
+/// A token of so many log probabilities.
+fn rated(tokenizer: &Tokenizer, count: usize, top: usize) -> Event {
+    let id = tokenizer.encode("a").unwrap()[0];
+    let rating = TokenLogprob { id, logprob: -0.5 };
+    let logprobs = vec![Logprobs { drawn: rating, top: vec![rating; top] }; count];
+    Event::Piece { ids: vec![id], text: "a".to_owned(), logprobs }
+}
+
+fn broken(error: &str) -> Event {
+    let error = Some(error.to_owned());
+    Event::Done(Done { finish: Finish::Error, prompt_tokens: 0, output_tokens: 0, error })
+}
+
+async fn exchange(says: Says) -> Result<Exchange> {
+    let honest = InstantEngine::starter(Script::default())?;
+    Exchange::start(Options::new(vec![ModelOptions::new(MODEL, Arc::new(Liar { honest, says }))])).await
+}
+
+fn refused(answer: Result<Value>) -> Result<String> {
+    let error = answer.err().context("it is refused")?;
+    Ok(error.downcast::<ApiError>()?.message)
+}
+
+/// What the key has spent, when all lanes are in order; what was sold is listed.
+async fn spent(consumer: &Consumer) -> Result<u128> {
+    for _ in 0..100 {
+        let (key, channels) = (consumer.get("/key").await?, consumer.get("/channels").await?);
+        if channels["channels"][0]["in_doubt"] == 0 {
+            return Ok(key["spent"].as_str().context("spent")?.parse()?);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    anyhow::bail!("the lanes stay in doubt")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_fit_is_not_passed_on() -> Result<()> {
+    let cases: [(Says, &str); 6] = [
+        (|of| vec![piece(of, "forty"), rated(of, 0, 0)], ""),
+        (
+            |of| match piece(of, "forty") {
+                Event::Piece { ids, logprobs, .. } => {
+                    vec![Event::Piece { ids, text: "fifty".to_owned(), logprobs }]
+                }
+                done => vec![done],
+            },
+            "the token ids do not decode to the text",
+        ),
+        (
+            |of| {
+                let end = of.bundle().eos_ids[0];
+                let end = Event::Piece { ids: vec![end], text: String::new(), logprobs: Vec::new() };
+                vec![piece(of, "forty"), end, piece(of, "two")]
+            },
+            "tokens came after the end",
+        ),
+        (|of| vec![rated(of, 1, 2)], ""),
+        (|of| vec![rated(of, 1, 2), rated(of, 0, 0)], "gives no log probabilities"),
+        (|of| vec![rated(of, 1, 3)], "more log probabilities than were asked for"),
+    ];
+    for (says, about) in cases {
+        let exchange = exchange(says).await?;
+        let consumer = exchange.consumer()?;
+        let mut request = consumer.request("Spell 42");
+        if about.contains("log probabilities") {
+            request["logprobs"] = json!(true);
+            request["top_logprobs"] = json!(2);
+        }
+        let answer = consumer.chat(&request).await;
+        if about.is_empty() {
+            answer?;
+        } else {
+            let message = refused(answer)?;
+            assert!(message.contains("broke the protocol") && message.contains(about), "{message}");
+        }
+        assert!(spent(&consumer).await? < 1_000_000, "the prompt, and a token or two");
+        exchange.stop().await?;
+    }
+    Ok(())
+}
+
+/// What had come is paid, and whoever asked is told so: in the error where nothing else came, in the usage where
+/// other choices did.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_before_a_failure_is_told_with_its_price() -> Result<()> {
+    let exchange = exchange(|of| vec![piece(of, "forty"), broken("it caught fire")]).await?;
+    let consumer = exchange.consumer()?;
+    let request = consumer.request("Spell 42");
+    let message = refused(consumer.chat(&request).await)?;
+    let listed = consumer.get("/receipts").await?;
+    let sold = &listed["receipts"][0];
+    let (id, cost) = (sold["id"].as_str().context("an id")?, sold["cost"].as_str().context("a cost")?);
+    let credits = gristmill_types::Amount::from_grains(cost.parse()?);
+    assert!(message.contains("it caught fire"), "{message}");
+    assert!(message.ends_with(&format!("is paid for: {credits} credits, receipt {id}.")), "{message}");
+    assert_eq!(spent(&consumer).await?, cost.parse::<u128>()?);
+    // The same in a stream, behind the text.
+    let mut stream = consumer.stream(&request).await?;
+    let (mut text, error) = (
+        String::new(),
+        loop {
+            match stream.next().await {
+                Ok(Some(_)) => {}
+                Ok(None) => anyhow::bail!("no error came"),
+                Err(error) => break error.to_string(),
+            }
+        },
+    );
+    text.push_str(&error);
+    assert!(text.contains("is paid for"), "{text}");
+    let http = gristmill_net::http::client()?;
+    let url = format!("{}/metrics", exchange.base_url().trim_end_matches("/v1"));
+    let metrics = http.get(url).send().await?.text().await?;
+    let counted = format!("gristmill_gateway_spent_grains_total {}", 2 * cost.parse::<u64>()?);
+    assert!(metrics.lines().any(|line| line == counted), "{counted}");
+    exchange.stop().await
+}
+
+/// An embedder that gives any vectors.
+struct FalseEmbedder {
+    info: EmbedderInfo,
+    tokenizer: Arc<Tokenizer>,
+    vectors: Vec<Vec<f32>>,
+}
+
+impl Embedder for FalseEmbedder {
+    fn info(&self) -> &EmbedderInfo {
+        &self.info
+    }
+
+    fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    fn load(&self) -> Load {
+        Load::default()
+    }
+
+    fn embed(&self, _: Vec<Vec<u32>>) -> Result<Embedding, StartError> {
+        let (sender, receiver) = oneshot::channel();
+        sender.send(Ok(self.vectors.clone())).unwrap();
+        Ok(Embedding::new(receiver))
+    }
+}
+
+/// The approval that the processor holds, once the honest one is there.
+async fn approval(exchange: &Exchange, consumer: &Consumer) -> Result<Value> {
+    let listed = consumer.get("/channels").await?;
+    let id = listed["channels"][0]["id"].as_str().context("an id")?;
+    let url = format!("{}/v1/channels/{id}", exchange.processor_url());
+    let http = gristmill_net::http::client()?;
+    for _ in 0..10 {
+        let text = http.get(&url).send().await?.text().await?;
+        let copy: Value = serde_json::from_str(&text)?;
+        if !copy["lanes"][0]["approval"].is_null() {
+            return Ok(copy["lanes"][0]["approval"].clone());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    Ok(Value::Null)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn vectors_that_are_none_are_not_approved() -> Result<()> {
+    let long = 16 << 10;
+    for (vectors, about) in [
+        (vec![vec![0.5; 8]; 2], ""),
+        (vec![vec![0.5; 8]; 1], "1 vectors for 2 texts"),
+        (vec![vec![0.5; 8]; 3], "goes on where all vectors were given"),
+        (vec![vec![0.5; long]; 2], "more than 65536 bytes"),
+        (vec![vec![0.5; 8], vec![0.5; 7]], "different lengths"),
+        (vec![vec![f32::NAN; 8]; 2], "no number"),
+    ] {
+        let tokenizer = Arc::clone(InstantEngine::starter(Script::default())?.tokenizer());
+        let info = EmbedderInfo {
+            class: "instant".to_owned(),
+            exact: true,
+            context_tokens: 512,
+            vocab: u32::try_from(tokenizer.vocab_size())?,
+            dimensions: 8,
+            normalised: false,
+            parameters: 0,
+            max_inputs: 16,
+            max_queued: 4,
+        };
+        let embedder = FalseEmbedder { info, tokenizer, vectors };
+        let any = Arc::new(InstantEngine::starter(Script::default())?);
+        let compute = Compute::Embeddings(Arc::new(embedder));
+        let model = ModelOptions { compute, ..ModelOptions::new(MODEL, any) };
+        let exchange = Exchange::start(Options::new(vec![model])).await?;
+        let consumer = exchange.consumer()?;
+        let request = json!({"model": MODEL, "input": ["forty", "two"]});
+        let answer = consumer.send("/embeddings", &request).await;
+        if about.is_empty() {
+            assert_eq!(answer?["data"].as_array().map(Vec::len), Some(2));
+        } else {
+            let message = refused(answer)?;
+            assert!(message.contains(about), "{message}");
+            // The lane is in order, and an approval would be on its way.
+            spent(&consumer).await?;
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+        let approved = approval(&exchange, &consumer).await?;
+        assert_eq!(approved.is_null(), !about.is_empty(), "{about}: {approved}");
+        exchange.stop().await?;
+    }
+    Ok(())
+}
