@@ -130,7 +130,13 @@ impl Home {
     /// Creates a folder inside the home, for its owner alone, if it is missing.
     pub(crate) fn folder(&self, name: &str) -> Result<PathBuf> {
         let path = if name.is_empty() { self.root.clone() } else { self.root.join(name) };
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path).map_err(|error| {
+        let create = || -> std::io::Result<()> {
+            let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&path)?;
+            // A folder is on disk when the one that it stands in is.
+            missing.into_iter().filter_map(Path::parent).try_for_each(|parent| File::open(parent)?.sync_all())
+        };
+        create().map_err(|error| {
             Failure::new(format!("cannot create the folder {}: {error}", path.display()))
                 .next("give a folder that you may write to: --home DIR")
         })?;
@@ -225,15 +231,31 @@ impl Home {
 
     /// Writes a file that only its owner may read: whole or not at all, and on disk when it returns.
     pub(crate) fn write_secret(&self, name: &str, content: &[u8]) -> Result<()> {
+        self.write(name, content, true).map(drop)
+    }
+
+    /// The same for a file that must not be there yet. False if it is: nothing was written then.
+    pub(crate) fn write_new_secret(&self, name: &str, content: &[u8]) -> Result<bool> {
+        self.write(name, content, false)
+    }
+
+    fn write(&self, name: &str, content: &[u8], replace: bool) -> Result<bool> {
         let path = self.path(name);
         let folder = path.parent().unwrap_or(&self.root);
         // A temporary file is created with mode 0600.
-        let write = || -> std::io::Result<()> {
+        let write = || -> std::io::Result<bool> {
             let mut file = tempfile::NamedTempFile::new_in(folder)?;
             file.write_all(content)?;
             file.as_file().sync_all()?;
-            file.persist(&path).map_err(|error| error.error)?;
-            File::open(folder)?.sync_all()
+            let kept = if replace { file.persist(&path) } else { file.persist_noclobber(&path) };
+            match kept.map_err(|error| error.error) {
+                Err(error) if !replace && error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    return Ok(false);
+                }
+                kept => drop(kept?),
+            }
+            File::open(folder)?.sync_all()?;
+            Ok(true)
         };
         write().map_err(|error| {
             Failure::new(format!("cannot write {}: {error}", path.display()))

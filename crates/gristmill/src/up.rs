@@ -106,11 +106,12 @@ impl Up {
         home.retract();
         output.say("stopping: requests end, what was approved is settled");
         let stop = exchange.stop(|occurrence| drop(self.tell(occurrence, output)));
-        if result.is_ok() {
-            stop.await;
-        } else {
-            // What still works may end well, and is not waited for: whatever counts is on the disk.
-            drop(tokio::time::timeout(FAILED_STOP, stop).await);
+        // What still works after a failure may end well, and is not waited for: whatever counts is on the disk.
+        let patience = if result.is_ok() { Duration::MAX } else { FAILED_STOP };
+        tokio::select! {
+            _ = tokio::time::timeout(patience, stop) => {}
+            _ = interrupted.recv() => output.say("stopped at once: the next start settles the rest"),
+            _ = terminated.recv() => output.say("stopped at once: the next start settles the rest"),
         }
         output
             .show(&json!({"event": "stopped"}), || "stopped; `gristmill up` goes on from here".to_owned())?;

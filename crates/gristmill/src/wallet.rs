@@ -23,7 +23,7 @@ impl Drop for KeyFile {
 }
 
 /// The name of a wallet is a file name: letters, digits, `-` and `_`.
-fn file(home: &Home, name: &str) -> Result<PathBuf> {
+pub(crate) fn file(home: &Home, name: &str) -> Result<PathBuf> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
     if name.is_empty() || name.len() > 64 || !name.bytes().all(plain) {
         return Err(Failure::new(format!("`{name}` cannot name a wallet"))
@@ -90,17 +90,22 @@ fn parse(text: &[u8]) -> Option<SecretKey> {
 /// Writes a new wallet; an existing one is never overwritten.
 pub(crate) fn store(home: &Home, name: &str, key: &SecretKey) -> Result<PathBuf> {
     let path = file(home, name)?;
-    if path.exists() {
+    if !store_new(home, name, key)? {
         return Err(Failure::new(format!("there is a wallet `{name}` already: {}", path.display()))
             .next("choose another name; a wallet is never overwritten")
             .into());
     }
+    Ok(path)
+}
+
+/// False if there is one already.
+fn store_new(home: &Home, name: &str, key: &SecretKey) -> Result<bool> {
+    file(home, name)?;
     home.create()?;
     home.folder("wallets")?;
     let content = KeyFile { account: key.account(), secret: hex::encode(key.to_seed().as_ref()) };
     let text = Zeroizing::new(serde_json::to_vec_pretty(&content)?);
-    home.write_secret(&format!("wallets/{name}.key"), &text)?;
-    Ok(path)
+    home.write_new_secret(&format!("wallets/{name}.key"), &text)
 }
 
 /// A new key from the system's randomness.
@@ -117,8 +122,8 @@ pub(crate) fn load_or_create(home: &Home, name: &str) -> Result<SecretKey> {
         return load(home, name);
     }
     let key = generate()?;
-    store(home, name, &key)?;
-    Ok(key)
+    // Another process may have made it in this moment.
+    if store_new(home, name, &key)? { Ok(key) } else { load(home, name) }
 }
 
 /// A wallet that an exchange on this home was founded with.
@@ -173,6 +178,22 @@ mod tests {
         assert!(store(&home, "alice", &generate().unwrap()).is_err());
         assert_eq!(load(&home, "alice").unwrap().account(), key.account());
         assert_eq!(names(&home).unwrap(), ["alice"]);
+    }
+
+    #[test]
+    fn of_many_that_make_a_wallet_at_once_all_have_the_same_key() {
+        let (_dir, home) = home();
+        let all = std::sync::Barrier::new(16);
+        let accounts: Vec<_> = std::thread::scope(|scope| {
+            let make = || {
+                all.wait();
+                load_or_create(&home, "alice").unwrap().account()
+            };
+            let threads: Vec<_> = (0..16).map(|_| scope.spawn(make)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        let kept = load(&home, "alice").unwrap().account();
+        assert!(accounts.iter().all(|account| *account == kept), "{accounts:?}");
     }
 
     #[test]

@@ -14,7 +14,7 @@ use gristmill_client::{ClientError, Sender};
 use gristmill_engine::Engine as _;
 use gristmill_ledger::{
     keys,
-    record::{Line, Stored},
+    record::{Line, Processor, Stored},
     tx::{RegisterForeign, Transfer},
 };
 use gristmill_processor::{Compute, Config, Handle, ServedModel, StartError};
@@ -80,15 +80,19 @@ impl Seller {
         output: Output,
     ) -> Result<Self> {
         let place = format!("{SELLERS}/{wallet}");
-        let known = home.path(&place).join("processor.db").exists();
+        // The name is checked before a folder is made of it.
+        wallet::file(home, wallet)?;
+        let folder = home.folder(&place)?;
+        let lock = lock(&folder, wallet)?;
+        let known = folder.join("processor.db").exists();
         let key = |name: &str| {
             // Once there are books, a key that is missing was lost.
             if known { wallet::load_of_exchange(home, name) } else { wallet::load_or_create(home, name) }
         };
-        // The name is checked before a folder is made of it.
         let (account, receipts) = (key(wallet)?, key(&format!("{wallet}-receipts"))?);
-        let folder = home.folder(&place)?;
-        let lock = lock(&folder, wallet)?;
+        if !known {
+            check_new(connection, &account.account(), &folder, wallet).await?;
+        }
         let issuer = connection.issuer()?;
         fund(home, connection, &account, issuer, output).await?;
         let port_file = format!("{place}/port");
@@ -120,6 +124,26 @@ impl Seller {
 pub(super) fn failure(home: &Home, wallet: &str, error: &StartError) -> anyhow::Error {
     let folder = home.path(&format!("{SELLERS}/{wallet}"));
     records_failure(&folder, error, error.is_damage(), error.is_full())
+}
+
+/// Refuses to begin new books for an account that has had some: they would not know what it is owed.
+async fn check_new(
+    connection: &Connection,
+    account: &AccountId,
+    folder: &std::path::Path,
+    wallet: &str,
+) -> Result<()> {
+    let found = connection.ledger.state(&[keys::processor(account)]).await?.value;
+    if found.iter().flatten().any(|record| Processor::of(record).is_some()) {
+        return Err(Failure::new(format!(
+            "{} is missing, though the ledger knows the wallet `{wallet}` as a processor; new records would not know \
+             what it is owed",
+            folder.join("processor.db").display()
+        ))
+        .next("restore the folder from a backup, or sell with another wallet: --wallet NAME")
+        .into());
+    }
+    Ok(())
 }
 
 /// One process for one wallet: its books are not shared.

@@ -100,7 +100,7 @@ pub(crate) fn records_failure(
 
 /// Refuses records that are damaged, before anything that could change them is started.
 pub(super) fn check_records(home: &Home, vouchers: &SecretKey) -> Result<()> {
-    if !home.path(PORTS).exists() {
+    if ![PORTS, API_KEY].iter().any(|file| home.path(file).exists()) {
         return Ok(());
     }
     let key = stored_api_key(home)?;
@@ -115,8 +115,9 @@ pub(super) fn check_records(home: &Home, vouchers: &SecretKey) -> Result<()> {
 /// Refuses a home that ran before and has lost a part since: to make that anew would lose money without a
 /// word.
 pub(super) fn check_whole(home: &Home) -> Result<()> {
-    // Written at the end of every start.
-    if !home.path(PORTS).exists() {
+    // The gateway's records are the last part that a first start makes, the ports are written at the end of
+    // every start: any of them shows that all parts were there.
+    if ![PORTS, API_KEY, "gateway/gateway.db"].iter().any(|file| home.path(file).exists()) {
         return Ok(());
     }
     for (part, file, loss) in [

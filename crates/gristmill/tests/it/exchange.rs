@@ -167,11 +167,6 @@ impl Exchange {
         self.ready["api_key"].as_str().expect("ready has an api_key")
     }
 
-    /// What it wrote to standard error so far.
-    pub(crate) fn log(&self) -> String {
-        self.stderr.lock().unwrap().clone()
-    }
-
     /// Runs a command on the same home.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         run(&self.home, arguments)

@@ -152,7 +152,7 @@ async fn the_log_names_requests_on_both_sides_and_holds_no_secret() {
     }
     exchange.wait_for("settled");
     let trace = exchange.json(&["receipt", "trace", answer["receipt"].as_str().unwrap()]);
-    let log = exchange.log();
+    let log = exchange.stderr();
 
     // The same request in the lines of both, found by the ids that its trace tells.
     let of = |target: &str, id: &Value| {

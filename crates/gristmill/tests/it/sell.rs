@@ -176,16 +176,26 @@ async fn upstreams_that_fail_cost_what_they_delivered() {
         Some("die") => vec![events(&[&text("some "), &text("words")])],
         Some("fail") => vec![events(&[&text("some "), "data: {\"error\":{\"message\":\"CUDA error\"}}\n\n"])],
         Some("refuse") => vec![json("400 Bad Request", r#"{"error":{"message":"too long for me"}}"#)],
+        // Servers in Python repeat what they refuse.
+        Some("a secret of mine") => {
+            let detail = value!([{"msg": "too secret", "input": asked.body}]);
+            vec![json("422 Unprocessable Entity", &value!({"detail": detail}).to_string())]
+        }
         _ => good(asked),
     })
     .await;
     let exchange = Exchange::start(folder.path());
-    let seller = Exchange::sell(folder.path(), &["--upstream", &peer.url]);
+    let mut logging = program();
+    logging.env("RUST_LOG", "debug");
+    let seller = Exchange::start_command(folder.path(), "sell", &["--upstream", &peer.url], &mut logging);
     let account = seller.ready["processor"].clone();
     let mut cost = 0;
-    for (question, delivered, words) in
-        [("die", 10, "broke off"), ("fail", 5, "CUDA error"), ("refuse", 0, "too long for me")]
-    {
+    for (question, delivered, words) in [
+        ("die", 10, "broke off"),
+        ("fail", 5, "CUDA error"),
+        ("refuse", 0, "too long for me"),
+        ("a secret of mine", 0, "too secret"),
+    ] {
         let (status, text) = post(&exchange, CHAT, chat(NAME, question)).await;
         assert!(status >= 500 && text.contains(words), "{question}: {status} {text}");
         // The prompt is paid for with the first delivery.
@@ -196,6 +206,12 @@ async fn upstreams_that_fail_cost_what_they_delivered() {
     assert_eq!(answer["answer"], ANSWER);
     let spent = settled(&exchange, &account).await;
     assert_eq!(spent, cost + ("user: Salem\n".len() * 2_500 + ANSWER.len() * 5_000) as u128);
+    // The log says what happened, in words of our own.
+    let log = seller.stderr();
+    for words in ["broke off", "said so", "refused", "422"] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
+    assert!(!log.contains("secret"), "{log}");
     seller.stop();
     exchange.stop();
 }
@@ -251,6 +267,28 @@ async fn killed_in_the_middle_of_streams() {
     assert_eq!(answer["processor"], other.ready["processor"], "the cheaper one is asked");
     other.stop();
     seller.stop();
+    exchange.stop();
+}
+
+/// An exchange that hangs holds no seller up: it ends, says what is left, and the next run goes on with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seller_ends_though_its_exchange_hangs() {
+    let folder = tempfile::tempdir().unwrap();
+    let peer = server(good).await;
+    let exchange = Exchange::start(folder.path());
+    let mut seller = Exchange::sell(folder.path(), &["--upstream", &peer.url]);
+    exchange.signal("-STOP");
+    seller.signal("-TERM");
+    let status = seller.ended(Duration::from_secs(60));
+    exchange.signal("-CONT");
+    assert!(status.success(), "{status}: {}", seller.stderr());
+    let told = seller.events();
+    let warned =
+        |of: &Value| of["event"] == "warning" && of["message"].as_str().unwrap().contains("the next run");
+    assert!(told.iter().any(warned), "{told:?}");
+    let again = Exchange::sell(folder.path(), &["--upstream", &peer.url]);
+    assert_eq!(exchange.json(&["ask", "--model", NAME, "Salem"])["answer"], ANSWER);
+    again.stop();
     exchange.stop();
 }
 
