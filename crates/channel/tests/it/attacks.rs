@@ -166,7 +166,8 @@ fn huge_counters_overflow_nothing() {
     assert!(matches!(result, Err(PayeeError::Meter(gristmill_channel::MeterError::Overflow))), "{result:?}");
 }
 
-/// A hundred threads with the same voucher and order: one delivery.
+/// A hundred threads with the same voucher and order: one delivery. The machine itself is under a lock here; the
+/// processor's books are tested in parallel.
 #[test]
 fn one_voucher_a_hundred_times_at_once_is_one_delivery() {
     let world = Mutex::new(World::new());
@@ -179,7 +180,7 @@ fn one_voucher_a_hundred_times_at_once_is_one_delivery() {
                 let (world, barrier, given, order) = (&world, &barrier, &given, &order);
                 scope.spawn(move || {
                     barrier.wait();
-                    // As the processor does: verified on its own, then taken under the lock.
+                    // As the processor does: verified first, taken later; others come between.
                     let body = sha256(&[b"{}"]);
                     let authentic = world.lock().unwrap().payee.authenticate(given, order, &body);
                     let Ok(authentic) = authentic else { return 0 };

@@ -2,6 +2,7 @@
 
 use crate::workspace::Workspace;
 use anyhow::Result;
+use std::path::Path;
 
 const FILE: &str = "docs/attacks.md";
 
@@ -18,10 +19,10 @@ pub(super) fn check(workspace: &Workspace) -> Result<Vec<String>> {
     let mut findings = Vec::new();
     for Named { line, krate, test } in named(&text) {
         let home = format!("crates/{krate}/");
-        let name = test.rsplit("::").next().unwrap_or(test);
+        let (modules, name) = test.rsplit_once("::").unwrap_or(("", test));
         let mut found = false;
         for file in workspace.files.iter().filter(|file| file.extension().is_some_and(|of| of == "rs")) {
-            if file.starts_with(&home) && is_tested(&workspace.read(file)?, name) {
+            if file.starts_with(&home) && is_of(file, modules) && is_tested(&workspace.read(file)?, name) {
                 found = true;
                 break;
             }
@@ -31,6 +32,15 @@ pub(super) fn check(workspace: &Workspace) -> Result<Vec<String>> {
         }
     }
     Ok(findings)
+}
+
+/// Whether a file's path names the modules, but for a module `tests` within the file.
+fn is_of(file: &Path, modules: &str) -> bool {
+    let path: Vec<String> = file.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    modules.split("::").filter(|module| *module != "tests").all(|module| {
+        let named = [module.to_owned(), format!("{module}.rs"), format!("{module}_tests.rs")];
+        path.iter().any(|part| named.contains(part))
+    })
 }
 
 /// Whether the text has a test of the name that runs by default.
@@ -80,6 +90,20 @@ mod tests {
             ("#[test]\nfn b() {}\n\nfn a() {", false),
         ] {
             assert_eq!(is_tested(text, "a"), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn files() {
+        for (file, modules, expected) in [
+            ("crates/ledger/src/tx/settle.rs", "tx::settle::tests", true),
+            ("crates/ledger/src/tx/top_up.rs", "tx::settle::tests", false),
+            ("crates/processor/src/books/tests.rs", "books::tests", true),
+            ("crates/gateway/src/metrics_tests.rs", "metrics::tests", true),
+            ("crates/channel/tests/it/attacks.rs", "attacks", true),
+            ("crates/channel/tests/it/payee.rs", "attacks", false),
+        ] {
+            assert_eq!(is_of(Path::new(file), modules), expected, "{file} {modules}");
         }
     }
 
