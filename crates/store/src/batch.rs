@@ -75,6 +75,12 @@ impl Batch {
         self.writes.is_empty()
     }
 
+    /// Whether it changes a log. What is in a log was decided in memory before it is written, so whoever
+    /// decided it is ahead of the disk if the batch is refused.
+    pub(crate) fn changes_logs(&self) -> bool {
+        self.writes.iter().any(|write| !matches!(write, Write::Sql { .. }))
+    }
+
     /// Bytes of records and parameters.
     pub(crate) fn bytes(&self) -> usize {
         self.bytes

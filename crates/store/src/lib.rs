@@ -36,8 +36,11 @@
 //!
 //! If a commit fails (disk full, read-only, an I/O error), nothing of its group is acknowledged and
 //! the store refuses everything from then on: what was decided in memory is ahead of the disk, so the
-//! process has to start again from the disk. A statement that breaks a constraint of the schema
-//! refuses only its own batch.
+//! process has to start again from the disk.
+//!
+//! The same holds for a batch that is too large or breaks a constraint of the schema, if it changes a
+//! log: its caller has gone on in memory, and a later record of the log would follow on one that is
+//! missing. A refused batch of statements alone harms nobody else.
 //!
 //! # What is detected, and what is not
 //!
@@ -227,7 +230,7 @@ impl Store {
         self.inner.shared.metrics.register(registry);
     }
 
-    /// Resolves if a commit fails, with the reason: the store refuses everything from then on, and its
+    /// Resolves if a commit fails or a change of a log is refused, with the reason: the store refuses everything from then on, and its
     /// process has to start again. It does not keep the store open.
     pub fn failed(&self) -> impl Future<Output = StoreError> + Send + use<> {
         let shared = Arc::clone(&self.inner.shared);
@@ -252,11 +255,7 @@ impl Slot {
     /// Queues the batch, without waiting. The ticket resolves when it is durable.
     pub fn write(self, batch: Batch) -> Ticket {
         let (done, result) = oneshot::channel();
-        match batch.check() {
-            Ok(()) => drop(self.permit.send(Job { batch, done })),
-            // The receiver is held right here.
-            Err(error) => drop(done.send(Err(error))),
-        }
+        drop(self.permit.send(Job { batch, done }));
         Ticket { result, store: self.store }
     }
 }

@@ -250,6 +250,7 @@ impl Writer {
     ) -> Result<(), Option<StoreError>> {
         self.execute("BEGIN IMMEDIATE")?;
         for Job { batch, done } in jobs.by_ref() {
+            let changes_logs = batch.changes_logs();
             self.execute("SAVEPOINT batch")?;
             match self.write(batch) {
                 Ok(written) => {
@@ -263,7 +264,7 @@ impl Writer {
                     }
                     accepted.push(done);
                 }
-                Err(error @ (StoreError::Refused { .. } | StoreError::TooLarge { .. })) => {
+                Err(error @ (StoreError::Refused { .. } | StoreError::TooLarge { .. })) if !changes_logs => {
                     self.execute("ROLLBACK TO batch")?;
                     self.execute("RELEASE batch")?;
                     let _gone = done.send(Err(error));
@@ -289,6 +290,7 @@ impl Writer {
     }
 
     fn write(&self, batch: Batch) -> Result<Written, StoreError> {
+        batch.check()?;
         let mut written = Written { heads: HashMap::new(), records: 0 };
         for write in batch.writes {
             match write {

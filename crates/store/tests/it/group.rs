@@ -70,34 +70,58 @@ async fn slots_keep_the_order_of_the_lock() {
     assert_eq!(counts, (1..=500).collect::<Vec<_>>());
 }
 
+const INSERT: &str = "INSERT INTO request VALUES (?1, '1', NULL)";
+
 #[tokio::test]
 async fn a_batch_is_all_or_nothing_and_harms_no_other() {
     let folder = Folder::new();
     let store = folder.open();
-    let insert = |id, log: &str| {
-        Batch::new()
-            .append(log, vec![1])
-            .sql("INSERT INTO request VALUES (?1, '1', NULL)", [Value::Integer(id)])
-            .append(log, vec![2])
-    };
+    let insert = |id| Batch::new().sql(INSERT, [Value::Integer(id)]);
     // Queued together, so that they share a transaction.
     let mut tickets = Vec::new();
-    for (id, log) in [(1, "a"), (1, "b"), (2, "a"), (3, "new"), (3, "new"), (4, "new")] {
-        tickets.push(store.slot().await.unwrap().write(insert(id, log)));
+    for batch in [
+        insert(1).append("a", vec![1]),
+        insert(2).sql(INSERT, [Value::Integer(1)]),
+        insert(2).append("a", vec![2]),
+        insert(3).sql("INSERT INTO nowhere VALUES (1)", []),
+        insert(3).append("new", vec![1]),
+    ] {
+        tickets.push(store.slot().await.unwrap().write(batch));
     }
     let mut results = Vec::new();
     for ticket in tickets {
-        results.push(ticket.await.is_ok());
+        results.push(ticket.await);
     }
-    assert_eq!(results, [true, false, true, true, false, true]);
-    assert_eq!(store.load("a").unwrap().len(), 4);
-    assert_eq!(store.load("b").unwrap(), []);
-    assert_eq!(store.load("new").unwrap().len(), 4);
-    let nonsense =
-        store.write(Batch::new().append("a", vec![3]).sql("INSERT INTO nowhere VALUES (1)", [])).await;
-    assert!(matches!(nonsense, Err(StoreError::Refused { .. })), "{nonsense:?}");
+    let refused = |result: &Result<(), StoreError>| matches!(result, Err(StoreError::Refused { .. }));
+    assert_eq!(results.iter().map(refused).collect::<Vec<_>>(), [false, true, false, true, false]);
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 3);
     drop(store);
-    assert_eq!(folder.open().load("a").unwrap().len(), 4);
+    let store = folder.open();
+    assert_eq!((store.load("a").unwrap().len(), store.load("new").unwrap().len()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_refused_change_of_a_log_stops_the_store() {
+    let folder = Folder::new();
+    let mut kept = 0;
+    let twice = |batch: Batch| batch.sql(INSERT, [Value::Integer(7)]).sql(INSERT, [Value::Integer(7)]);
+    for refused in [
+        twice(Batch::new().append("log", vec![9])),
+        twice(Batch::new().replace("log", vec![])),
+        twice(Batch::new().remove("log")),
+        (0..4_097).fold(Batch::new(), |batch, _| batch.append("log", vec![9])),
+    ] {
+        let store = folder.open();
+        store.append("log", vec![1]).await.unwrap();
+        kept += 1;
+        // Whoever wrote it has gone on in memory; what it does next must not follow on what is missing.
+        let error = store.write(refused).await.unwrap_err();
+        assert!(matches!(error, StoreError::Refused { .. } | StoreError::TooLarge { .. }), "{error}");
+        assert_eq!(store.append("log", vec![2]).await, Err(error.clone()));
+        assert_eq!(store.failed().await, error);
+        drop(store);
+        assert_eq!(folder.open().load("log").unwrap().len(), kept, "{error}");
+    }
 }
 
 #[tokio::test]
