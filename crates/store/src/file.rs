@@ -13,7 +13,8 @@ use std::{
 /// Marks a file as ours (`PRAGMA application_id`): "GRST".
 const APPLICATION: i32 = 0x4752_5354;
 
-/// Files larger than this are not checked page by page at every start; their logs still are.
+/// Files larger than this are not checked page by page at every start; their logs, and the table that
+/// names them, still are.
 const CHECKED_BYTES: u64 = 256 << 20;
 
 /// One step of the shell's own schema. Steps are append-only: the first is version 1.
@@ -53,7 +54,7 @@ pub(crate) fn open(path: &Path, schema: &[Migration], options: Options) -> Resul
     let version = check_version(path, &connection, schema)?;
     let commits = if version > 0 { commits(&connection).map_err(sqlite)? } else { 0 };
     let mark = check_mark(path, commits, options)?;
-    check_pages(path, &connection)?;
+    check_pages(path, &connection, CHECKED_BYTES)?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, options.look).map_err(sqlite)?;
     configure(&connection, options).map_err(sqlite)?;
     migrate(path, &mut connection, schema, version)?;
@@ -165,15 +166,15 @@ fn configure(connection: &Connection, options: Options) -> rusqlite::Result<()> 
     Ok(())
 }
 
-/// Looks at every page, and that indexes say what their tables say: a log whose name is changed in one of
-/// the two would look like one that was never written.
-fn check_pages(path: &Path, connection: &Connection) -> Result<(), StoreError> {
+/// Looks at every page, and that indexes say what their tables say. Of a file larger than `most` only the
+/// small table of the logs' names is looked at: a log whose name is changed there or in its index would
+/// look like one that was never written. What is in a log is checked when it is loaded.
+fn check_pages(path: &Path, connection: &Connection, most: u64) -> Result<(), StoreError> {
     let bytes = fs::metadata(path).map_or(0, |metadata| metadata.len());
-    if bytes > CHECKED_BYTES {
-        return Ok(());
-    }
+    let check =
+        if bytes > most { "PRAGMA integrity_check(gristmill_log)" } else { "PRAGMA integrity_check(1)" };
     let verdict: String = connection
-        .query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))
+        .query_row(check, [], |row| row.get(0))
         .map_err(|error| StoreError::sqlite(path, &error))?;
     match verdict.as_str() {
         "ok" => Ok(()),
@@ -222,4 +223,36 @@ fn migrate(
         step.commit().map_err(sqlite)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn opened(folder: &tempfile::TempDir) -> Opened {
+        open(&folder.path().join("records.db"), &[], Options::default()).unwrap()
+    }
+
+    #[test]
+    fn a_large_file_is_checked_for_the_names_of_its_logs() {
+        const NAME: &str = "a log with a name";
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("records.db");
+        let file = opened(&folder).connection;
+        let insert = "INSERT INTO gristmill_log VALUES (1, ?1, 0, x'00', 0, x'00')";
+        file.execute(insert, [NAME]).unwrap();
+        drop(file);
+        let original = fs::read(&path).unwrap();
+        let check = || check_pages(&path, &Connection::open(&path).unwrap(), 0);
+        assert_eq!(check(), Ok(()));
+        let places = original.windows(NAME.len()).enumerate().filter(|(_, bytes)| *bytes == NAME.as_bytes());
+        let places: Vec<usize> = places.map(|(place, _)| place).collect();
+        assert!(places.len() >= 2, "in the table and in its index: {places:?}");
+        for place in places {
+            let mut damaged = original.clone();
+            damaged[place] = b'b';
+            fs::write(&path, &damaged).unwrap();
+            assert!(matches!(check(), Err(StoreError::Damaged { .. })), "a name changed at {place} passed");
+        }
+    }
 }
