@@ -175,7 +175,7 @@ impl App {
     /// What becomes of a transaction that is not in the block.
     fn verdict(&self, tx: &Tx, refused: Refused) -> (usize, Verdict) {
         let verdict = match &refused.reason {
-            Invalid::Nonce { expected, got } if got > expected => Verdict::Ahead,
+            Invalid::Nonce { expected, got } if got > expected => Verdict::Ahead { expected: *expected },
             reason => self.included(tx, reason).unwrap_or_else(|| Verdict::Never(Refusal::invalid(reason))),
         };
         (refused.position, verdict)

@@ -24,6 +24,8 @@ mod on_demand;
 mod own_votes;
 mod pool;
 #[cfg(test)]
+mod pool_model;
+#[cfg(test)]
 mod pool_tests;
 mod publish;
 mod query;

@@ -5,12 +5,18 @@
 //! three places:
 //!
 //! - **waiting**: the next proposal takes it;
-//! - **parked**: its nonce is ahead of its sender's account. It goes back to waiting when an
-//!   earlier transaction of the sender arrives, and is dropped after [`PARKED_FOR`];
+//! - **parked**: its nonce is ahead of its sender's account. It goes back to waiting when the one
+//!   before it is in a block, and is dropped after [`PARKED_FOR`]. Once a sender has one parked, what
+//!   is ahead of it as well is parked at once, so nobody wakes the proposer for it;
 //! - **proposed**: in a block of ours that is not final yet. If another block wins, it goes back
 //!   to waiting, and its sender never learns that there was a race.
 //!
-//! The pool knows nothing of the ledger's state: the executor decides what is valid.
+//! The pool knows nothing of the ledger's state: the executor decides what is valid, and a block in which
+//! nothing would be left is not made.
+
+mod taken;
+
+pub(crate) use taken::{Taken, Verdict};
 
 use crate::block::Tx;
 use commonware_cryptography::sha256::Digest;
@@ -25,6 +31,9 @@ use tokio::sync::{Notify, oneshot};
 
 /// How long a transaction whose nonce is ahead waits for the ones before it.
 pub(crate) const PARKED_FOR: Duration = Duration::from_secs(10);
+
+/// Most submitters that wait for one transaction.
+pub(crate) const MAX_WAITERS: usize = 64;
 
 /// Bounds of the pool.
 #[derive(Clone, Copy, Debug)]
@@ -136,8 +145,8 @@ pub(crate) type Answer = Result<Arc<Final>, Refusal>;
 pub(crate) type Waiter = oneshot::Sender<Answer>;
 
 /// A transaction that the pool knows.
-#[derive(Default)]
 struct Known {
+    tx: Tx,
     /// Who wants to hear of it.
     waiters: Vec<Waiter>,
     /// Whether it takes room: it does until it is in a final block.
@@ -146,14 +155,42 @@ struct Known {
     since: Option<Instant>,
 }
 
+impl Known {
+    /// Adds somebody who wants to hear of it.
+    fn listen(&mut self, waiter: Option<Waiter>) -> Result<(), Refusal> {
+        if self.waiters.len() >= MAX_WAITERS {
+            self.waiters.retain(|waiter| !waiter.is_closed());
+        }
+        match waiter {
+            Some(waiter) if self.waiters.len() >= MAX_WAITERS => {
+                let _ = waiter.send(Err(Refusal::Full));
+                Err(Refusal::Full)
+            }
+            waiter => {
+                self.waiters.extend(waiter);
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Transactions of one sender that wait for earlier ones.
+#[derive(Default)]
+struct Parked {
+    /// The nonce that the sender's next transaction needs, as far as this node has seen.
+    expected: u64,
+    /// By nonce, with the time at which they are given up.
+    txs: BTreeMap<u64, (Tx, Duration)>,
+}
+
 #[derive(Default)]
 struct State {
     /// Waiting transactions of each sender.
     waiting: HashMap<AccountId, BTreeMap<u64, Tx>>,
     /// One entry per waiting transaction, in order of arrival; names whose turn it is.
     turns: VecDeque<AccountId>,
-    /// Transactions ahead of their sender's account, and the time at which they are given up.
-    parked: HashMap<AccountId, BTreeMap<u64, (Tx, Duration)>>,
+    /// Transactions ahead of their sender's account.
+    parked: HashMap<AccountId, Parked>,
     /// Blocks of ours that are not final, by height.
     proposed: BTreeMap<u64, Vec<(Digest, u64, Vec<Tx>)>>,
     /// Every transaction above, and those that are in a final block which was not published yet.
@@ -306,6 +343,7 @@ impl Pool {
         lost.flat_map(|(_, _, txs)| txs).for_each(|tx| state.wait(tx));
         for tx in txs {
             state.remove(tx);
+            state.advance(tx);
         }
         drop(state);
         self.filled.notify_one();
@@ -345,12 +383,11 @@ impl State {
     ) -> Result<(), Refusal> {
         let hash = tx.hash();
         if let Some(known) = self.known.get_mut(&hash) {
-            known.waiters.extend(waiter);
-            return Ok(());
+            return known.listen(waiter);
         }
         let (sender, nonce) = (tx.signed().body.sender, tx.signed().body.nonce);
         let taken = self.waiting.get(&sender).is_some_and(|txs| txs.contains_key(&nonce))
-            || self.parked.get(&sender).is_some_and(|txs| txs.contains_key(&nonce));
+            || self.parked.get(&sender).is_some_and(|parked| parked.txs.contains_key(&nonce));
         let problem = if self.stopping {
             Some(Refusal::Stopping)
         } else if taken {
@@ -373,10 +410,13 @@ impl State {
             self.busy = Some(arrived);
         }
         let waiters = waiter.into_iter().collect();
-        self.known.insert(hash, Known { waiters, counted: true, since: Some(arrived) });
+        self.known.insert(hash, Known { tx: tx.clone(), waiters, counted: true, since: Some(arrived) });
         self.bytes += tx.bytes().len();
         *self.senders.entry(sender).or_default() += 1;
-        self.wait(tx);
+        match self.parked.get(&sender) {
+            Some(parked) if parked.expected < nonce => self.park(tx, parked.expected, now),
+            _ => self.wait(tx),
+        }
         self.expire(now);
         Ok(())
     }
@@ -386,35 +426,56 @@ impl State {
         !self.turns.is_empty() || !self.proposed.is_empty()
     }
 
-    /// Puts a known transaction in line, and with it what was parked behind it.
+    /// Puts a known transaction in line.
     fn wait(&mut self, tx: Tx) {
         let (sender, nonce) = (tx.signed().body.sender, tx.signed().body.nonce);
-        if !self.known.contains_key(&tx.hash()) {
+        let hash = tx.hash();
+        if !self.known.contains_key(&hash) {
             return;
         }
-        let mut ready = vec![(nonce, tx)];
-        ready.extend(self.parked.remove(&sender).into_iter().flatten().map(|(nonce, (tx, _))| (nonce, tx)));
-        let mut replaced = Vec::new();
-        let waiting = self.waiting.entry(sender).or_default();
-        for (nonce, tx) in ready {
-            match waiting.insert(nonce, tx) {
-                None => self.turns.push_back(sender),
-                Some(other) => replaced.push(other),
-            }
+        match self.waiting.entry(sender).or_default().insert(nonce, tx) {
+            None => self.turns.push_back(sender),
+            Some(other) => self.replaced(&hash, &other),
         }
-        // Two transactions with one nonce can meet here when one of them was taken for a block before
-        // the other came; only one of them can ever be valid.
-        for other in replaced {
-            let nonce = other.signed().body.nonce;
-            if self
-                .waiting
-                .get(&sender)
-                .and_then(|txs| txs.get(&nonce))
-                .is_some_and(|tx| tx.hash() != other.hash())
-            {
-                self.refuse(&other, &Refusal::NonceTaken { nonce });
-            }
+    }
+
+    /// Keeps a known transaction until the ones before it are in a block.
+    fn park(&mut self, tx: Tx, expected: u64, now: Duration) {
+        let (sender, nonce) = (tx.signed().body.sender, tx.signed().body.nonce);
+        let hash = tx.hash();
+        if !self.known.contains_key(&hash) {
+            return;
         }
+        let parked = self.parked.entry(sender).or_default();
+        parked.expected = expected;
+        if let Some((other, _)) = parked.txs.insert(nonce, (tx, now + PARKED_FOR)) {
+            self.replaced(&hash, &other);
+        }
+    }
+
+    /// Two transactions with one nonce can meet in a line when one of them was taken for a block before
+    /// the other came; only one of them can ever be valid. The one whose place was taken is refused.
+    fn replaced(&mut self, by: &TxHash, other: &Tx) {
+        if other.hash() != *by {
+            self.refuse(other, &Refusal::NonceTaken { nonce: other.signed().body.nonce });
+        }
+    }
+
+    /// A transaction is in a block: what was parked behind it waits again.
+    fn advance(&mut self, tx: &Tx) {
+        let sender = tx.signed().body.sender;
+        let Some(parked) = self.parked.get_mut(&sender) else { return };
+        parked.expected = parked.expected.max(tx.signed().body.nonce.saturating_add(1));
+        let mut next = parked.expected;
+        let mut ready = Vec::new();
+        while let Some(first) = parked.txs.first_entry().filter(|first| *first.key() <= next) {
+            next = next.max(first.key().saturating_add(1));
+            ready.push(first.remove().0);
+        }
+        if parked.txs.is_empty() {
+            self.parked.remove(&sender);
+        }
+        ready.into_iter().for_each(|tx| self.wait(tx));
     }
 
     fn pop_first(&mut self, sender: &AccountId) -> Option<Tx> {
@@ -438,15 +499,26 @@ impl State {
                 self.waiting.remove(&sender);
             }
         }
-        self.release(tx);
+        if let Some(parked) = self.parked.get_mut(&sender)
+            && parked.txs.get(&nonce).is_some_and(|(other, _)| other.hash() == tx.hash())
+        {
+            parked.txs.remove(&nonce);
+            if parked.txs.is_empty() {
+                self.parked.remove(&sender);
+            }
+        }
+        self.release(&tx.hash());
     }
 
     /// Gives back the room that a transaction took, once.
-    fn release(&mut self, tx: &Tx) {
-        match self.known.get_mut(&tx.hash()) {
-            Some(known) if known.counted => known.counted = false,
+    fn release(&mut self, hash: &TxHash) {
+        let tx = match self.known.get_mut(hash) {
+            Some(known) if known.counted => {
+                known.counted = false;
+                known.tx.clone()
+            }
             _ => return,
-        }
+        };
         self.bytes = self.bytes.saturating_sub(tx.bytes().len());
         let sender = tx.signed().body.sender;
         if let Some(count) = self.senders.get_mut(&sender) {
@@ -457,13 +529,15 @@ impl State {
         }
     }
 
+    /// Knows a transaction no more; its place in line and its room are given back with it.
     fn forget(&mut self, hash: &TxHash) -> Vec<Waiter> {
-        self.known.remove(hash).unwrap_or_default().waiters
+        let Some(tx) = self.known.get(hash).map(|known| known.tx.clone()) else { return Vec::new() };
+        self.remove(&tx);
+        self.known.remove(hash).map(|known| known.waiters).unwrap_or_default()
     }
 
     /// Drops a transaction for good.
     fn refuse(&mut self, tx: &Tx, problem: &Refusal) {
-        self.release(tx);
         for waiter in self.forget(&tx.hash()) {
             let _ = waiter.send(Err(problem.clone()));
         }
@@ -475,112 +549,20 @@ impl State {
             return;
         }
         let mut late = Vec::new();
-        self.parked.retain(|_, txs| {
-            txs.retain(|_, (tx, until)| {
+        self.parked.retain(|_, parked| {
+            parked.txs.retain(|_, (tx, until)| {
                 let keep = *until > now;
                 if !keep {
                     late.push(tx.clone());
                 }
                 keep
             });
-            !txs.is_empty()
+            !parked.txs.is_empty()
         });
         for tx in late {
             let nonce = tx.signed().body.nonce;
             let reason = format!("the transactions before nonce {nonce} did not arrive; submit them first");
             self.refuse(&tx, &Refusal::Invalid { code: "nonce_ahead", reason });
         }
-    }
-}
-
-/// Transactions taken for a block. Dropped without [`propose`](Self::propose), because the round
-/// was given up, they wait again.
-pub struct Taken {
-    pool: Pool,
-    txs: Vec<Tx>,
-}
-
-/// What to do with a transaction that cannot be in the block now.
-pub enum Verdict {
-    /// Its nonce is ahead: keep it for a while.
-    Ahead,
-    /// It is in another block already, which is not final yet.
-    Included {
-        /// That block's height.
-        height: u64,
-        /// The view that it was proposed in.
-        view: u64,
-        /// The block.
-        block: Digest,
-    },
-    /// It is in a final block, which is published soon or was just published.
-    Final {
-        /// That block's height.
-        height: u64,
-        /// What to say if it was published, and its submitter came too late to hear of it.
-        refusal: Refusal,
-    },
-    /// It can never be valid.
-    Never(Refusal),
-}
-
-impl Taken {
-    /// No transactions.
-    pub fn nothing(pool: &Pool) -> Self {
-        Self { pool: pool.clone(), txs: Vec::new() }
-    }
-
-    /// The transactions, in the order in which they should be executed.
-    pub fn txs(&self) -> &[Tx] {
-        &self.txs
-    }
-
-    /// The block exists: what is refused leaves it, the rest is remembered until it is decided.
-    /// Returns the block's transactions.
-    pub fn refuse(&mut self, refused: impl IntoIterator<Item = (usize, Verdict)>, now: Duration) -> Vec<Tx> {
-        let mut state = self.pool.state();
-        let mut txs: Vec<Option<Tx>> = std::mem::take(&mut self.txs).into_iter().map(Some).collect();
-        for (position, verdict) in refused {
-            let Some(tx) = txs.get_mut(position).and_then(Option::take) else { continue };
-            match verdict {
-                Verdict::Ahead => {
-                    let (sender, nonce) = (tx.signed().body.sender, tx.signed().body.nonce);
-                    state.parked.entry(sender).or_default().insert(nonce, (tx, now + PARKED_FOR));
-                }
-                Verdict::Included { height, view, block } => {
-                    state.proposed.entry(height).or_default().push((block, view, vec![tx]));
-                }
-                // Its submitter hears of it when the block is published.
-                Verdict::Final { height, .. } if height > state.published => state.release(&tx),
-                Verdict::Final { refusal, .. } => state.refuse(&tx, &refusal),
-                Verdict::Never(problem) => {
-                    tracing::debug!(tx = %tx.hash(), %problem, "transaction dropped");
-                    state.refuse(&tx, &problem);
-                }
-            }
-        }
-        self.txs = txs.into_iter().flatten().collect();
-        self.txs.clone()
-    }
-
-    /// The block was proposed: its transactions wait for it.
-    pub fn propose(mut self, height: u64, view: u64, block: Digest) {
-        let txs = std::mem::take(&mut self.txs);
-        if !txs.is_empty() {
-            self.pool.state().proposed.entry(height).or_default().push((block, view, txs));
-        }
-    }
-}
-
-impl std::ops::Drop for Taken {
-    fn drop(&mut self) {
-        if self.txs.is_empty() {
-            return;
-        }
-        let txs = std::mem::take(&mut self.txs);
-        let mut state = self.pool.state();
-        txs.into_iter().for_each(|tx| state.wait(tx));
-        drop(state);
-        self.pool.filled.notify_one();
     }
 }

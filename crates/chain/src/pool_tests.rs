@@ -2,7 +2,7 @@
 
 use crate::{
     block::Tx,
-    pool::{Limits, PARKED_FOR, Pool, Refusal, Verdict},
+    pool::{Limits, MAX_WAITERS, PARKED_FOR, Pool, Refusal, Verdict},
 };
 use commonware_cryptography::{Hasher as _, Sha256, sha256::Digest};
 use gristmill_ledger::{Transaction, tx::Transfer};
@@ -12,10 +12,15 @@ use tokio::sync::oneshot;
 
 const NOW: Duration = Duration::from_secs(1_000);
 
-fn tx(sender: u8, nonce: u64) -> Tx {
+pub(crate) fn tx(sender: u8, nonce: u64) -> Tx {
+    other_tx(sender, nonce, 1)
+}
+
+/// One of several transactions with the same nonce.
+pub(crate) fn other_tx(sender: u8, nonce: u64, grains: u128) -> Tx {
     let key = SecretKey::from_seed(&[sender; 32]);
     let issuer = SecretKey::from_seed(&[9; 32]).account();
-    let body = Transfer { to: issuer, issuer, amount: Amount::from_grains(1) }.into();
+    let body = Transfer { to: issuer, issuer, amount: Amount::from_grains(grains) }.into();
     let tx =
         Transaction { chain: ChainId::new([0; 32]), sender: key.account(), nonce, fee_issuer: issuer, body };
     Tx::decode(encode(&Signed::sign(tx, &key)).into()).unwrap()
@@ -25,7 +30,7 @@ fn pool() -> Pool {
     Pool::new(Limits { count: 6, bytes: 10_000, per_sender: 4 })
 }
 
-fn digest(number: u8) -> Digest {
+pub(crate) fn digest(number: u8) -> Digest {
     Sha256::hash(&[&[number]])
 }
 
@@ -104,18 +109,80 @@ fn ahead_transactions_are_parked_then_given_up() {
     let (waiter, mut answer) = oneshot::channel();
     pool.insert(tx(1, 5), Some(waiter), NOW).unwrap();
     let mut taken = pool.take(10, usize::MAX, NOW);
-    assert!(taken.refuse([(0, Verdict::Ahead)], NOW).is_empty());
+    assert!(taken.refuse([(0, Verdict::Ahead { expected: 4 })], NOW).is_empty());
     drop(taken);
+    // What is ahead as well is parked at once, and the one that is missing is not.
+    pool.insert(tx(1, 6), None, NOW).unwrap();
     assert!(pool.take(10, usize::MAX, NOW).txs().is_empty(), "parked");
     pool.insert(tx(1, 4), None, NOW).unwrap();
     let mut taken = pool.take(10, usize::MAX, NOW);
-    assert_eq!(nonces(taken.txs()), [4, 5], "woken by the one before it");
-    taken.refuse([(0, Verdict::Ahead), (1, Verdict::Ahead)], NOW);
+    assert_eq!(nonces(taken.txs()), [4]);
+    // It cannot be in a block either: the others stay where they are.
+    taken.refuse([(0, Verdict::Never(Refusal::bad_signature()))], NOW);
+    drop(taken);
+    assert!(pool.take(10, usize::MAX, NOW).txs().is_empty(), "parked");
+    pool.insert(other_tx(1, 4, 2), None, NOW).unwrap();
+    let mut taken = pool.take(10, usize::MAX, NOW);
+    assert_eq!(nonces(&taken.refuse([], NOW)), [4]);
+    taken.propose(2, 2, digest(1));
+    let mut taken = pool.take(10, usize::MAX, NOW);
+    assert_eq!(nonces(taken.txs()), [5, 6], "woken by the one before them");
+    let ahead = |position| (position, Verdict::Ahead { expected: 4 });
+    taken.refuse([ahead(0), ahead(1)], NOW);
+    drop(taken);
+    // Another node's block holds the one before.
+    pool.finalized(2, &digest(2), &[tx(1, 4)]);
+    assert_eq!(nonces(pool.take(2, usize::MAX, NOW).txs()), [4, 5]);
+    let mut taken = pool.take(10, usize::MAX, NOW);
+    let ahead = |position| (position, Verdict::Ahead { expected: 4 });
+    taken.refuse([(0, Verdict::Never(Refusal::bad_signature())), ahead(1), ahead(2)], NOW);
     drop(taken);
     pool.expire(NOW + PARKED_FOR);
     assert!(matches!(answer.try_recv(), Ok(Err(Refusal::Invalid { code: "nonce_ahead", .. }))));
     assert_eq!(pool.len(), 0);
     assert!(pool.has_room(6));
+}
+
+#[test]
+fn two_that_are_ahead_with_one_nonce_do_not_lose_a_place() {
+    let pool = pool();
+    let (waiter, mut answer) = oneshot::channel();
+    pool.insert(tx(1, 5), Some(waiter), NOW).unwrap();
+    let ahead = || [(0, Verdict::Ahead { expected: 0 })];
+    // The other comes while the first is being executed.
+    let mut taken = pool.take(10, usize::MAX, NOW);
+    pool.insert(other_tx(1, 5, 2), None, NOW).unwrap();
+    taken.refuse(ahead(), NOW);
+    drop(taken);
+    let mut taken = pool.take(10, usize::MAX, NOW);
+    taken.refuse(ahead(), NOW);
+    drop(taken);
+    assert!(matches!(answer.try_recv(), Ok(Err(Refusal::NonceTaken { nonce: 5 }))));
+    assert_eq!(pool.len(), 1);
+    pool.expire(NOW + PARKED_FOR);
+    assert_eq!((pool.len(), pool.bytes()), (0, 0));
+}
+
+#[test]
+fn so_many_may_wait_for_one_transaction() {
+    let pool = pool();
+    let mut answers = Vec::new();
+    for _ in 0..MAX_WAITERS {
+        let (waiter, answer) = oneshot::channel();
+        pool.insert(tx(1, 0), Some(waiter), NOW).unwrap();
+        answers.push(answer);
+    }
+    let (waiter, mut answer) = oneshot::channel();
+    assert_eq!(pool.insert(tx(1, 0), Some(waiter), NOW), Err(Refusal::Full));
+    assert_eq!(answer.try_recv().unwrap().unwrap_err(), Refusal::Full);
+    assert_eq!(pool.insert(tx(1, 0), None, NOW), Ok(()));
+    // Those who left take no place.
+    answers.truncate(1);
+    let (waiter, mut answer) = oneshot::channel();
+    pool.insert(tx(1, 0), Some(waiter), NOW).unwrap();
+    pool.stop();
+    assert_eq!(answer.try_recv().unwrap().unwrap_err(), Refusal::Stopping);
+    assert_eq!(answers[0].try_recv().unwrap().unwrap_err(), Refusal::Stopping);
 }
 
 #[test]
@@ -180,7 +247,7 @@ fn a_stall_begins_with_work_and_ends_with_a_block() {
     // A nonce that is ahead does not stall anybody.
     pool.insert(tx(1, 5), None, NOW).unwrap();
     let mut taken = pool.take(10, usize::MAX, NOW);
-    assert!(taken.refuse([(0, Verdict::Ahead)], NOW).is_empty());
+    assert!(taken.refuse([(0, Verdict::Ahead { expected: 0 })], NOW).is_empty());
     drop(taken);
     assert_eq!(pool.stalled(later(60)), Duration::ZERO);
 }
