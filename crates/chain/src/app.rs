@@ -3,6 +3,9 @@
 //! Building and checking run the same [`execute`]. Checking a block as a voter adds the rules that
 //! a header must keep ([`follows`]), the signatures, and that the state root is the one that came
 //! out. The engine compares the operations' root itself, but not the state root, so that is ours.
+//!
+//! A block that was asked for because transactions wait is not built if the ledger refuses all of them:
+//! blocks are kept for ever, and nobody would have paid for it.
 
 use crate::{
     block::{Block, Keys, MAX_BLOCK_TXS, MAX_BODY_BYTES, Tx, verify_signatures},
@@ -12,7 +15,11 @@ use crate::{
     publish::BACKLOG,
     state::{Batch, Databases, Env, Execution, Refused, Sealed, execute, execute_genesis, sync_target},
 };
-use commonware_consensus::{Heightable as _, Viewable as _, marshal::ancestry::Ancestry, types::Height};
+use commonware_consensus::{
+    Heightable as _, Viewable as _,
+    marshal::ancestry::Ancestry,
+    types::{Height, Round},
+};
 use commonware_cryptography::{Digestible as _, sha256::Digest};
 use commonware_glue::stateful::{
     Application, Finality, Input, Proposed,
@@ -43,6 +50,14 @@ struct Executed {
     view: u64,
     outcomes: Vec<Outcome>,
     changes: Vec<(StateKey, Option<Vec<u8>>)>,
+}
+
+/// The block that this node was asked for last.
+struct Asked {
+    round: Round,
+    may_be_empty: bool,
+    /// It was not built, because it would have been empty.
+    declined: bool,
 }
 
 /// Headers of the blocks whose state is or is about to be the database's, by state root.
@@ -87,6 +102,7 @@ pub(crate) struct Shared {
     /// Spreads work over cores.
     pub strategy: Rayon,
     executed: Mutex<BTreeMap<Digest, Executed>>,
+    asked: Mutex<Option<Asked>>,
     built: Mutex<Option<Block>>,
     keys: Mutex<Keys>,
     /// The last blocks that were applied; some may not be published yet.
@@ -109,7 +125,7 @@ impl App {
     ) -> Self {
         let rules = Arc::new(genesis.rules());
         let next_committee = genesis_block.header.next_committee;
-        let (executed, built) = (Mutex::default(), Mutex::default());
+        let (executed, asked, built) = (Mutex::default(), Mutex::default(), Mutex::default());
         let (keys, recent) = (Mutex::default(), Mutex::default());
         Self(Arc::new(Shared {
             genesis,
@@ -122,6 +138,7 @@ impl App {
             applied,
             strategy,
             executed,
+            asked,
             built,
             keys,
             recent,
@@ -131,6 +148,30 @@ impl App {
     fn context(&self, header: &ConsensusContext, height: Height, time_ms: u64, clock_ms: u64) -> Context {
         let epoch = header.round.epoch().get();
         Context { chain: self.0.rules.chain, height: height.get(), time_ms, clock_ms, epoch }
+    }
+
+    /// A block will be asked for in the round, which may be empty or not.
+    pub(crate) fn ask(&self, round: Round, may_be_empty: bool) {
+        let mut asked = self.0.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        *asked = Some(Asked { round, may_be_empty, declined: false });
+    }
+
+    /// Whether the block of the round was not built because it would have been empty.
+    pub(crate) fn declined(&self, round: Round) -> bool {
+        let asked = self.0.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.as_ref().is_some_and(|asked| asked.round == round && asked.declined)
+    }
+
+    /// Declines an empty block of the round, if it was not to be empty.
+    fn decline(&self, round: Round) -> bool {
+        let mut asked = self.0.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        match asked.as_mut().filter(|asked| asked.round == round && !asked.may_be_empty) {
+            Some(asked) => {
+                asked.declined = true;
+                true
+            }
+            None => false,
+        }
     }
 
     /// The block that was built last, if it is this one.
@@ -263,8 +304,8 @@ impl<E: Env> Application<E> for App {
         let clock_ms = next_clock(parent.header.time_ms, parent.header.clock_ms, time_ms).ok()?;
         let height = parent.header.height.next();
         let view = cx.view().get();
-        // Waiting for transactions is the automaton's business: this never waits and never declines,
-        // because the engine holds back the parent's finalization until it is done.
+        // Waiting for transactions is the automaton's business: this never waits, because the engine
+        // holds back the parent's finalization until it is done.
         let mut taken = match height.get() {
             1 => Taken::nothing(&input.provider),
             _ => input.provider.take(MAX_BLOCK_TXS, MAX_BODY_BYTES, time),
@@ -277,6 +318,9 @@ impl<E: Env> Application<E> for App {
             .filter_map(|refused| Some(self.verdict(taken.txs().get(refused.position)?, refused)))
             .collect();
         let body = taken.refuse(verdicts, time);
+        if body.is_empty() && self.decline(cx.round) {
+            return None;
+        }
         let block = self.seal::<E>(cx, parent, (time_ms, clock_ms), body, &execution.sealed);
         let executed =
             Executed { height: height.get(), view, outcomes: execution.outcomes, changes: execution.changes };

@@ -43,6 +43,34 @@ async fn transactions_that_cannot_be_in_a_block() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_pays_for_makes_no_block() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    let client = client(&node);
+    let chain = client.chain();
+    let height = client.submit_and_wait(&signed(chain, 0, 0, transfer(1, 1))).await.unwrap().height;
+    let mut ahead = tokio::task::JoinSet::new();
+    for (sender, nonce) in [(0, 5), (0, 7), (0, 6), (77, 1)] {
+        let (client, tx) = (client.clone(), signed(chain, sender, nonce, transfer(1, 2)));
+        ahead.spawn(async move { refused(&client, &tx).await });
+    }
+    for grains in 2..7 {
+        let used = signed(chain, 0, 0, transfer(1, grains));
+        assert_eq!(refused(&client, &used).await, (409, "nonce_used".into()));
+        let poor = signed(chain, 77, 0, transfer(1, grains));
+        assert_eq!(refused(&client, &poor).await, (402, "cannot_pay_fee".into()));
+    }
+    while let Some(answer) = ahead.join_next().await {
+        assert_eq!(answer.unwrap(), (409, "nonce_ahead".into()));
+    }
+    assert_eq!((node.head().height, node.waiting()), (height, 0));
+    // And the ledger goes on as if nothing had been.
+    let next = client.submit_and_wait(&signed(chain, 0, 1, transfer(1, 1))).await.unwrap();
+    assert_eq!(next.height, height + 1);
+    node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn bad_requests_get_a_status_a_code_and_a_message() {
     let folder = tempfile::tempdir().unwrap();
     let node = start(folder.path()).await;
