@@ -5,7 +5,7 @@ use futures::StreamExt as _;
 use gristmill_client::ClientError;
 use gristmill_ledger::{Event, tx_hash};
 use gristmill_types::Amount;
-use std::time::Duration;
+use std::{io::Write as _, net::TcpStream, time::Duration};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_transfer_is_final_and_proven_and_survives_a_restart() {
@@ -137,4 +137,20 @@ async fn a_rejection_costs_its_fee_and_says_why() {
     let account = client.account(&alice.account(), &[issuer()]).await.unwrap().value;
     assert_eq!((account.nonce, account.balances[0].1), (1, START.saturating_sub(fee())));
     node.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_open_connection_does_not_hold_a_node() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = start(folder.path()).await;
+    let mut half_sent = TcpStream::connect(node.address()).unwrap();
+    half_sent
+        .write_all(b"POST /v1/transactions HTTP/1.1\r\nhost: node\r\ncontent-length: 99\r\n\r\n{")
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let stopped = tokio::time::timeout(Duration::from_secs(20), node.stop()).await;
+    assert!(stopped.is_ok(), "the node waits for the rest of a request");
+    // The folder is free.
+    start(folder.path()).await.stop().await;
+    drop(half_sent);
 }
