@@ -331,7 +331,7 @@ fn lock(folder: &Path, chain: ChainId) -> Result<File, NodeError> {
         let path = path.to_owned();
         move |error| NodeError::Folder { path, error }
     };
-    fs::create_dir_all(folder).map_err(failed(folder))?;
+    create(folder).map_err(failed(folder))?;
     let path = folder.join("lock");
     let lock = File::options().create(true).append(true).open(&path).map_err(failed(&path))?;
     match lock.try_lock() {
@@ -356,6 +356,21 @@ fn lock(folder: &Path, chain: ChainId) -> Result<File, NodeError> {
         Err(error) => return Err(failed(&path)(error)),
     }
     Ok(lock)
+}
+
+/// Makes a folder and those above it, as far as they are missing, on disk when it returns. After a power cut
+/// a folder whose name is not on disk is gone with all that is in it.
+fn create(folder: &Path) -> std::io::Result<()> {
+    let above = above_missing(folder);
+    fs::create_dir_all(folder)?;
+    above.into_iter().try_for_each(|folder| File::open(folder)?.sync_all())
+}
+
+/// The folders that get a new entry when this one is made.
+fn above_missing(folder: &Path) -> Vec<&Path> {
+    let missing = folder.ancestors().take_while(|folder| !folder.as_os_str().is_empty() && !folder.exists());
+    let above = missing.filter_map(Path::parent);
+    above.map(|folder| if folder.as_os_str().is_empty() { Path::new(".") } else { folder }).collect()
 }
 
 /// Writes a file whole or not at all, and on disk when it returns.
@@ -488,5 +503,25 @@ async fn validate(
         // Also when the sender is dropped.
         _ = stop => {}
         ended = engine => panic!("consensus ended: {ended:?}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_folder_with_a_new_entry_is_synced() {
+        let home = tempfile::tempdir().unwrap();
+        let home = home.path();
+        let ledger = home.join("a/b/ledger");
+        assert_eq!(above_missing(&ledger), [&home.join("a/b"), &home.join("a"), home]);
+        create(&ledger).unwrap();
+        assert!(ledger.is_dir());
+        assert!(above_missing(&ledger).is_empty());
+        assert_eq!(
+            above_missing(Path::new("no-such-folder/ledger")),
+            [Path::new("no-such-folder"), Path::new(".")]
+        );
     }
 }
