@@ -24,7 +24,7 @@ use crate::{
     pending::Pending,
     view::{Keys, LedgerView},
 };
-use gristmill_types::{Amount, Approval, ChannelId, ChannelTerms, Receipt, Signed, Usage};
+use gristmill_types::{Amount, Approval, ChannelId, ChannelTerms, Receipt, Signed, Usage, Voucher};
 use state::State;
 use std::collections::BTreeMap;
 
@@ -57,6 +57,9 @@ struct Live {
     /// The last receipt and approval that are confirmed: all that others may see of them.
     receipt: Option<Signed<Receipt>>,
     approval: Option<Signed<Approval>>,
+    /// The last voucher that a receipt answers, once a later one has come. After a restart none: a receipt
+    /// for the later one comes first.
+    answered: Option<Signed<Voucher>>,
 }
 
 /// A request in flight.

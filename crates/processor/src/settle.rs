@@ -1,13 +1,15 @@
 //! Bringing what was earned to the ledger.
 //!
 //! Approved claims pay at once and go together once a channel has been quiet for a moment, and on one
-//! that is never quiet every now and then. A receipt
+//! that is never quiet every now and then, also while the lane's next request runs. A receipt
 //! that nobody approves is claimed with its voucher after some patience; it carries the receipt, so
 //! it claims what was spent and no grain more, and is withdrawn when the ledger's grace is over. A
 //! closing channel takes no further tokens (see `deliver.rs`), is settled at once, and is closed when
 //! nothing is running or pending on it any more; its book is forgotten then.
 
-use crate::{app::App, books::Book, config::Config, error::Refused, event::Event, traces};
+mod memory;
+
+use crate::{app::App, books::Book, error::Refused, event::Event, traces};
 use gristmill_channel::{LedgerView, Payee, PayeeError, Phase, ReceiptParts, Settlement};
 use gristmill_client::{ChannelRecords, ClientError, ledger_view, schema::Inclusion};
 use gristmill_ledger::{
@@ -18,8 +20,9 @@ use gristmill_ledger::{
 };
 use gristmill_metrics::{count, gauge};
 use gristmill_types::{Amount, ChannelId, ChannelTerms, Digest, LineId, ModelId, encode};
+use memory::{Memory, PendingClaim, total};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap},
     sync::{Arc, PoisonError, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -36,119 +39,6 @@ const LANES_LOW: u32 = 8;
 const ROOM_DIVISOR: u128 = 8;
 /// The fee may be this part of a settlement at most, unless the channel is closing.
 const FEE_DIVISOR: u128 = 2;
-
-/// What the settling task remembers of a channel between two rounds.
-#[derive(Default)]
-struct Memory {
-    /// What the approvals pay.
-    approved: Option<Waiting>,
-    /// Receipts without an approval: lane, number, since when.
-    unapproved: BTreeMap<u32, (u64, Instant)>,
-    /// Claims that wait on the ledger.
-    pending: Vec<PendingClaim>,
-    read: Option<Instant>,
-    /// When it was last tried to make room, and how often that was paid for.
-    tried: Option<Instant>,
-    rooms: u128,
-    /// Whether the owner knows that the account cannot pay a fee.
-    warned: bool,
-    retry_at: Option<Instant>,
-    /// Claims, by lane and number, that the ledger refused: sending them again would only cost fees.
-    refused: BTreeSet<(u32, u64)>,
-}
-
-/// A claim that waits on the ledger for its time of contest to end.
-#[derive(Clone, Debug)]
-struct PendingClaim {
-    lane: u32,
-    lines: Vec<LineId>,
-    /// Up to which number it speaks, and what it is worth, cumulative.
-    through: u64,
-    amount: Amount,
-    /// Ledger time.
-    deadline_ms: u64,
-}
-
-/// An amount that waits to be claimed.
-#[derive(Clone, Copy)]
-struct Waiting {
-    amount: Amount,
-    /// Since when it is not zero.
-    since: Instant,
-    /// Since when it has not changed.
-    changed: Instant,
-}
-
-impl Memory {
-    /// What there is to claim that the ledger has not, and did not refuse.
-    fn news(&self, claims: Vec<Settlement>, closing: bool) -> Vec<Settlement> {
-        let refused = |lane, seq| self.refused.contains(&(lane, seq));
-        let claims = claims.into_iter().filter_map(|mut claim| {
-            // Where the approval was refused, the voucher may still do.
-            if claim.approval.take_if(|of| refused(claim.lane, of.body.0.seq)).is_some() {
-                claim.at_once = Amount::ZERO;
-            }
-            let voucher = !refused(claim.lane, claim.voucher.body.0.seq) && !self.waits(&claim, closing);
-            (voucher || claim.approval.is_some()).then_some(claim)
-        });
-        claims.collect()
-    }
-
-    /// Whether the lane's voucher need not be claimed, as a claim is pending. What came after that claim is
-    /// claimed when it is over; on a closing channel that could be too late, so it is claimed in its
-    /// place.
-    fn waits(&self, claim: &Settlement, closing: bool) -> bool {
-        self.pending.iter().any(|of| {
-            let higher = claim.voucher.body.0.seq > of.through && claim.receipt.body.spent > of.amount;
-            of.lane == claim.lane && !(closing && higher)
-        })
-    }
-
-    /// Notes what can be claimed now.
-    fn note(&mut self, claims: &[Settlement], now: Instant) {
-        let amount = total(claims.iter().map(|claim| claim.at_once));
-        self.approved = match self.approved {
-            _ if amount.is_zero() => None,
-            Some(known) if known.amount == amount => Some(known),
-            Some(known) => Some(Waiting { amount, changed: now, ..known }),
-            None => Some(Waiting { amount, since: now, changed: now }),
-        };
-        let before = std::mem::take(&mut self.unapproved);
-        for claim in claims.iter().filter(|claim| claim.owed > claim.at_once) {
-            let seq = claim.receipt.body.seq;
-            let since = before.get(&claim.lane).filter(|(of, _)| *of == seq).map_or(now, |(_, since)| *since);
-            self.unapproved.insert(claim.lane, (seq, since));
-        }
-    }
-
-    /// What waits on the ledger for its time to come.
-    fn pending_on(&self, book: &Book) -> Amount {
-        if self.pending.is_empty() {
-            return Amount::ZERO;
-        }
-        let payee = book.payee();
-        let rest = |of: &PendingClaim| of.amount.saturating_sub(payee.view().settled_on(of.lane));
-        total(self.pending.iter().map(rest))
-    }
-
-    /// Whether what is approved has waited long enough: the channel is quiet, or it never is.
-    fn is_due(&self, config: &Config, now: Instant) -> bool {
-        self.approved.is_some_and(|of| {
-            now.duration_since(of.changed) >= config.settle_after
-                || now.duration_since(of.since) >= config.settle_at_latest
-        })
-    }
-
-    /// Lanes whose approval has not come in the time that it is given.
-    fn late(&self, patience: Duration, now: Instant) -> BTreeSet<u32> {
-        let late = self.unapproved.iter().filter(|(_, (_, since))| now.duration_since(*since) >= patience);
-        late.map(|(lane, _)| *lane).collect()
-    }
-}
-
-fn total(amounts: impl Iterator<Item = Amount>) -> Amount {
-    amounts.fold(Amount::ZERO, |sum, amount| sum.checked_add(amount).unwrap_or(sum))
-}
 
 /// What a look at a channel came to.
 enum Round {
@@ -230,14 +120,15 @@ async fn settle(
     closing: bool,
     now: bool,
 ) -> Result<(), Refused> {
-    let claims = book.payee().claims_to_settle();
-    let claims = memory.news(claims, closing);
     let at = Instant::now();
-    memory.note(&claims, at);
+    let claims = {
+        let payee = book.payee();
+        let claims = memory.news(payee.claims_to_settle(), closing);
+        memory.note(&claims, payee.view(), at);
+        claims
+    };
     let patience = if closing { Duration::ZERO } else { app.config.approval_patience };
-    let mut late = memory.late(patience, at);
-    // An approval is taken beside a pending claim.
-    late.retain(|lane| !claims.iter().any(|of| of.lane == *lane && memory.waits(of, closing)));
+    let mut late = memory.late(&claims, patience, closing, at);
     let part = |of: &Settlement| if late.contains(&of.lane) { of.owed } else { of.at_once };
     let owed = total(claims.iter().filter(|of| late.contains(&of.lane)).map(part));
     let at_once = total(claims.iter().filter(|of| !late.contains(&of.lane)).map(part));
@@ -253,7 +144,6 @@ async fn settle(
     let approved = !at_once.is_zero() && worth(at_once) && (now || memory.is_due(&app.config, at));
     if approved || !late.is_empty() {
         submit_claims(app, book, &claims, &late, memory).await?;
-        memory.approved = None;
         return reread(app, book, memory).await;
     }
     if (scarce || unfinished) && memory.tried.is_none_or(|tried| tried.elapsed() >= REREAD) {
@@ -286,7 +176,6 @@ async fn make_room(
     }
     if approved {
         submit_claims(app, book, claims, &BTreeSet::new(), memory).await?;
-        memory.approved = None;
     } else {
         submit(app, book, Vec::new(), memory).await.map_err(ledger)?;
     }
@@ -363,6 +252,7 @@ async fn submit_claims(
             }
         }
     }
+    memory.brought(claims, late);
     Ok(())
 }
 

@@ -105,9 +105,12 @@ impl Payee {
         self.check_sum(claim)?;
         verify(self)?;
         let used = self.live.get(&claim.lane).map(|live| live.used).unwrap_or_default();
+        let lane = self.state.lanes.get(&claim.lane);
+        let answered = lane.filter(|lane| lane.is_answered()).map(|lane| lane.voucher.clone());
         let record = PayeeRecord::Voucher { voucher: voucher.clone(), quote: quote.map(Box::new), used };
         let pending = self.change(record).map_err(|_| PayeeError::Backwards)?;
-        self.live.entry(claim.lane).or_default();
+        let live = self.live.entry(claim.lane).or_default();
+        live.answered = answered.or(live.answered.take());
         Ok(Accepted::New(pending))
     }
 

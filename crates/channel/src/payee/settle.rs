@@ -21,10 +21,12 @@ pub struct Settlement {
     pub lane: u32,
     /// The payer's co-signature, if it is above what was paid out: pays at once.
     pub approval: Option<Signed<Approval>>,
-    /// The highest voucher; with the receipt it pays after the ledger's waiting time.
+    /// The highest voucher that a receipt answers; with that receipt it pays after the ledger's waiting time.
     pub voucher: Signed<Voucher>,
     /// The last receipt. It answers exactly that voucher, thus caps it.
     pub receipt: Signed<Receipt>,
+    /// Whether a later voucher has come: the lane is in use.
+    pub goes_on: bool,
     /// What the approval pays beyond what was paid out.
     pub at_once: Amount,
     /// What is owed in all beyond what was paid out; `owed − at_once` needs the voucher.
@@ -32,13 +34,16 @@ pub struct Settlement {
 }
 
 impl Payee {
-    /// The durable claims that would pay something now. Lanes whose last voucher is not answered by a
-    /// receipt are left out: sign one first (within a stream, one that is not the last).
+    /// The durable claims that would pay something now. What was answered on a lane is claimed also while its
+    /// next request runs: a lane that is always in use would never be paid otherwise. What came under a
+    /// voucher that no receipt answers is left out: sign one first.
     pub fn claims_to_settle(&self) -> Vec<Settlement> {
         let view = &self.state.view;
         let claims = self.state.lanes.iter().filter_map(|(lane, of)| {
             let live = self.live.get(lane)?;
-            let receipt = live.receipt.as_ref().filter(|r| r.body.seq == of.voucher.body.0.seq)?;
+            let receipt = live.receipt.as_ref()?;
+            let answers = |voucher: &&Signed<Voucher>| voucher.body.0.seq == receipt.body.seq;
+            let voucher = [Some(&of.voucher), live.answered.as_ref()].into_iter().flatten().find(answers)?;
             let settled = view.settled_on(*lane);
             let owed = receipt.body.spent.checked_sub(settled).filter(|owed| !owed.is_zero())?;
             let approved = live.approval.as_ref().map(|approval| approval.body.0.amount);
@@ -47,8 +52,9 @@ impl Payee {
             Some(Settlement {
                 lane: *lane,
                 approval,
-                voucher: of.voucher.clone(),
+                voucher: voucher.clone(),
                 receipt: receipt.clone(),
+                goes_on: voucher.body.0.seq < of.voucher.body.0.seq,
                 at_once,
                 owed,
             })

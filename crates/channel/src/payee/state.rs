@@ -88,6 +88,11 @@ pub(super) struct Request {
 }
 
 impl Lane {
+    /// Whether a receipt answers the highest voucher.
+    pub(super) fn is_answered(&self) -> bool {
+        self.receipt.as_ref().is_some_and(|receipt| receipt.body.seq >= self.voucher.body.0.seq)
+    }
+
     /// What the receipts say was spent.
     pub(super) fn spent(&self) -> Amount {
         self.receipt.as_ref().map_or(Amount::ZERO, |receipt| receipt.body.spent)
@@ -103,6 +108,7 @@ impl Lane {
             delivery: None,
             receipt: self.receipt.clone(),
             approval: self.approval.clone(),
+            answered: None,
         }
     }
 }

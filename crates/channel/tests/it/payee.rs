@@ -1,7 +1,9 @@
 //! The payee's rules, one by one.
 
 use crate::world::*;
-use gristmill_channel::{Accepted, CLOSING_MARGIN_MS, LedgerView, Payee, PayeeError, Phase, Spend};
+use gristmill_channel::{
+    Accepted, CLOSING_MARGIN_MS, LedgerView, Payee, PayeeError, Phase, Settlement, Spend,
+};
 use gristmill_types::{Amount, Claim, Signed, sha256};
 use std::collections::BTreeMap;
 
@@ -273,6 +275,41 @@ fn a_voucher_that_comes_after_the_answer_leaves_the_approval_good() {
 }
 
 #[test]
+fn what_was_answered_is_claimed_while_the_next_request_runs() {
+    let mut world = World::new();
+    // One request is approved, one is not, and a third runs with a second voucher.
+    let lane = world.request(10, 100, 20);
+    let approved = cost(&usage(10, 20, 1));
+    let next = || ask(10, 100);
+    assert_eq!(world.start(10, 100), lane);
+    world.place(lane, b"{}", next());
+    let claims = world.payee.claims_to_settle();
+    assert_eq!((claims[0].at_once, claims[0].owed, claims[0].goes_on), (approved, approved, true));
+    let answers = |claims: &[Settlement]| {
+        claims[0].voucher.body.0.seq == claims[0].receipt.body.seq
+            && claims[0].voucher.body.hash() == claims[0].receipt.body.voucher
+    };
+    assert!(answers(&claims));
+    world.stream(lane, 30);
+    let second = world.finish_unapproved(lane);
+    let claims = world.payee.claims_to_settle();
+    assert_eq!((claims[0].at_once, claims[0].owed, claims[0].goes_on), (approved, second.body.spent, false));
+    assert_eq!(world.start(10, 100), lane);
+    world.place(lane, b"{}", next());
+    world.stream(lane, 50);
+    let claims = world.payee.claims_to_settle();
+    assert!(answers(&claims) && claims[0].goes_on && claims[0].receipt == second);
+    assert_eq!((claims[0].at_once, claims[0].owed), (approved, second.body.spent));
+    // The voucher is not kept over a restart: its successor is answered first.
+    world.restart_payee();
+    assert_eq!(world.payee.claims_to_settle(), []);
+    assert_eq!(world.payee.unanswered(), [lane]);
+    let (_, pending) = world.payee.receipt(lane, parts(true), &receipt_key()).unwrap();
+    world.payee_does(pending);
+    assert_eq!(world.payee.claims_to_settle()[0].at_once, approved);
+}
+
+#[test]
 fn lanes_settle_and_retire() {
     let mut world = World::new();
     let a = world.request(10, 100, 40);
@@ -411,7 +448,8 @@ fn a_late_voucher_gets_its_own_answer() {
     let receipt = world.finish_unapproved(lane);
     assert!(receipt.body.seq < late.body.0.seq);
     world.accept(&late);
-    assert_eq!(world.payee.claims_to_settle(), [], "no claim beyond a receipt");
+    let claims = world.payee.claims_to_settle();
+    assert_eq!((claims.len(), &claims[0].receipt), (1, &receipt), "no claim beyond a receipt");
     assert_eq!(world.payee.unanswered(), [lane]);
     // The next request is under way when the answer comes: it goes on.
     let again = world.start(10, 100);

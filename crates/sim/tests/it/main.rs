@@ -10,6 +10,7 @@ mod lost;
 mod model;
 mod outages;
 mod readers;
+mod selling;
 mod smoke;
 #[cfg(debug_assertions)]
 mod steps;

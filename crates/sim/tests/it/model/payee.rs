@@ -27,6 +27,9 @@ pub(super) struct Live {
     pub(super) delivery: Option<Delivery>,
     pub(super) receipt: Option<Receipt>,
     pub(super) approval: Option<Approval>,
+    /// The number of the voucher that the last receipt answers, while a later one is there; 0 for none. The
+    /// voucher itself stands in the receipt.
+    pub(super) answered: u8,
 }
 
 /// A request in flight.
@@ -77,7 +80,8 @@ pub(super) struct Owed {
 
 /// The part of a lane that is there after a restart.
 fn live(of: &Lane) -> Live {
-    Live { paid: of.voucher, used: of.used, delivery: None, receipt: of.receipt, approval: of.approval }
+    let (receipt, approval) = (of.receipt, of.approval);
+    Live { paid: of.voucher, used: of.used, delivery: None, receipt, approval, answered: 0 }
 }
 
 impl Payee {
@@ -126,6 +130,8 @@ impl Payee {
         if new {
             self.check_sum(without, ledger, lane, voucher)?;
             let used = self.live[lane].as_ref().map(|live| live.used).unwrap_or_default();
+            let before = self.mem.lanes[lane].as_ref();
+            let answered = before.and_then(|of| of.receipt.filter(|receipt| receipt.seq() >= of.voucher.seq));
             let of = self.mem.lanes[lane].get_or_insert(Lane {
                 voucher: *voucher,
                 ordered: 0,
@@ -136,13 +142,15 @@ impl Payee {
             });
             (of.voucher, of.used) = (*voucher, used);
             let nothing = Voucher { seq: 0, usage: Use::default(), amount: 0 };
-            self.live[lane].get_or_insert(Live {
+            let live = self.live[lane].get_or_insert(Live {
                 paid: nothing,
                 used: Use::default(),
                 delivery: None,
                 receipt: None,
                 approval: None,
+                answered: 0,
             });
+            live.answered = answered.map_or(live.answered, |receipt| receipt.seq());
             self.writes.push(Write::Voucher(lane, *voucher));
         }
         let begun = order.is_some_and(|most| self.begin(lane, voucher, most).is_some());
@@ -260,7 +268,9 @@ impl Payee {
     /// What the lane has to claim beyond what was paid.
     pub(super) fn owed(&self, ledger: &Ledger, lane: usize) -> Option<Owed> {
         let (of, live) = self.pair(lane)?;
-        let receipt = live.receipt.filter(|receipt| receipt.seq() == of.voucher.seq)?;
+        // What was answered is claimed also while the next request runs.
+        let known = |receipt: &Receipt| [of.voucher.seq, live.answered].contains(&receipt.seq());
+        let receipt = live.receipt.filter(known)?;
         let paid = ledger.lanes[lane].paid;
         let owed = receipt.spent().checked_sub(paid).filter(|owed| *owed > 0)?;
         let at_once = live.approval.map_or(0, |approval| approval.amount).saturating_sub(paid);
@@ -318,6 +328,7 @@ impl Payee {
                 Write::Receipt(lane, receipt) => {
                     if let Some(live) = &mut self.live[lane] {
                         live.receipt = Some(receipt);
+                        live.answered = 0;
                         sends.push((lane, receipt));
                     }
                 }

@@ -1,0 +1,58 @@
+//! What a processor earns while it is busy, is stopped, or is not told everything.
+
+use anyhow::{Context as _, Result};
+use gristmill_client::ChannelRecords;
+use gristmill_sim::{Consumer, Exchange, Options, Script};
+use gristmill_types::ChannelId;
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, time::Duration};
+use tokio::time::Instant;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const LONG: Duration = Duration::from_secs(3_600);
+
+fn slowly() -> Script {
+    Script { pace: Duration::from_millis(4), ..Script::default() }
+}
+
+fn short(consumer: &Consumer, tokens: u64) -> Value {
+    let mut request = consumer.request("Go on");
+    request["max_tokens"] = json!(tokens);
+    request
+}
+
+async fn channel(consumer: &Consumer) -> Result<Value> {
+    let list = consumer.get("/channels").await?;
+    list["channels"].get(0).cloned().context("there is a channel")
+}
+
+async fn channel_id(consumer: &Consumer) -> Result<ChannelId> {
+    Ok(channel(consumer).await?["id"].as_str().context("an id")?.parse()?)
+}
+
+async fn records(exchange: &Exchange, id: &ChannelId) -> Result<ChannelRecords> {
+    exchange.ledger().channel(id).await?.value.context("the ledger has the channel")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_in_steady_use_is_settled() -> Result<()> {
+    let mut options = Options::instant(slowly())?;
+    options.processor = Box::new(|config| {
+        config.settle_after = LONG;
+        config.settle_at_latest = Duration::from_secs(1);
+        config.approval_patience = LONG;
+    });
+    let exchange = Exchange::start(options).await?;
+    let consumer = exchange.consumer()?;
+    let (mut seen, end) = (BTreeSet::new(), Instant::now() + PATIENCE);
+    // One request after the other, without a pause, until the ledger has paid twice.
+    while seen.len() < 3 {
+        anyhow::ensure!(Instant::now() < end, "settled so far: {seen:?}");
+        consumer.chat(&short(&consumer, 40)).await?;
+        let id = channel_id(&consumer).await?;
+        seen.insert(records(&exchange, &id).await?.channel.settled);
+    }
+    let channel = channel(&consumer).await?;
+    assert_eq!(channel["lanes"], 1, "{channel}");
+    exchange.stop().await
+}
