@@ -5,7 +5,7 @@ use crate::{
     config::{Config, ServedModel},
     event::Event,
     metrics::Metrics,
-    quotes::{OwnQuote, Quotes, Terms, make},
+    quotes::{OwnQuote, Quotes, Terms, earlier, make},
     shelf::Shelf,
 };
 use gristmill_client::{Client, Sender};
@@ -90,9 +90,10 @@ impl App {
             return Ok(quote);
         }
         let quote = make(&self.terms, model, self.now_ms()).map_err(|error| failed(&error))?;
-        self.store.append(QUOTES_LOG, quote.signed.to_bytes()).await.map_err(|error| failed(&error))?;
+        let record = self.quotes().record(&quote, self.now_ms());
+        self.store.write(record).await.map_err(|error| failed(&error))?;
         let quote = Arc::new(quote);
-        self.quotes().replace(&quote, self.now_ms());
+        self.quotes().replace(&quote);
         Ok(quote)
     }
 
@@ -107,7 +108,14 @@ impl App {
 
     /// An own quote by its hash, as long as it is remembered.
     pub(crate) fn find_quote(&self, hash: &QuoteHash) -> Option<Arc<OwnQuote>> {
-        self.quotes().find(hash)
+        let signed = {
+            let quotes = self.quotes();
+            if let Some(quote) = quotes.starting(hash) {
+                return Some(quote);
+            }
+            quotes.known(hash)?.clone()
+        };
+        earlier(signed).map(Arc::new).ok()
     }
 
     /// Tells the owner. Nobody may be listening.

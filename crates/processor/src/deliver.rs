@@ -235,19 +235,24 @@ impl Delivery {
     /// Signs the last receipt of the request and makes it durable.
     async fn receipt(&self, delivered: Delivered, finish: Finish) -> Result<Signing, Refused> {
         let order = &self.placed.order.body;
-        let parts = ReceiptParts {
-            request: self.request,
-            response: delivered.text.finish(),
-            last: true,
-            audit: Some(AuditCommitment {
-                prompt_ids: self.prompt_ids,
-                output_ids: salted_ids_digest(&order.salt, &delivered.ids),
-                sampling: self.sampling.clone(),
-                consumer_nonce: order.consumer_nonce,
-                processor_nonce: self.nonce.clone(),
-                finish,
-            }),
+        let audit = AuditCommitment {
+            prompt_ids: self.prompt_ids,
+            output_ids: salted_ids_digest(&order.salt, &delivered.ids),
+            sampling: self.sampling.clone(),
+            consumer_nonce: order.consumer_nonce,
+            processor_nonce: self.nonce.clone(),
+            finish,
         };
+        self.sign(delivered.text.finish(), Some(audit), finish).await
+    }
+
+    async fn sign(
+        &self,
+        response: Digest,
+        audit: Option<AuditCommitment>,
+        finish: Finish,
+    ) -> Result<Signing, Refused> {
+        let parts = ReceiptParts { request: self.request, response, last: true, audit };
         let sign = |payee: &mut Payee| {
             let (receipt, pending) = payee.receipt(self.lane, parts, &self.app.config.receipt_key)?;
             Ok((receipt, vec![pending]))
@@ -265,11 +270,10 @@ impl Delivery {
         Ok(Signing { usage_of_request, cost_of_request, signed })
     }
 
-    /// Ends a request that never began.
+    /// Ends a request that never began: nothing was drawn for it, so there is nothing to compute again.
     pub(crate) async fn abandon(&self) -> Result<(), Refused> {
-        let salt = &self.placed.order.body.salt;
-        let delivered = Delivered { text: SaltedHasher::new(salt), ids: Vec::new(), metered: Instant::now() };
-        self.receipt(delivered, Finish::Error).await.map(drop)
+        let nothing = SaltedHasher::new(&self.placed.order.body.salt).finish();
+        self.sign(nothing, None, Finish::Error).await.map(drop)
     }
 
     fn payment_receipt(&self, signed: Signed<Receipt>) -> PaymentReceipt {

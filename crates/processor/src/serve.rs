@@ -202,8 +202,20 @@ impl Prepared {
 }
 
 impl Prepared {
-    /// Starts the computation.
-    fn begin(&self, seed: Seed) -> Result<Generation, StartError> {
+    /// Draws, and starts the computation.
+    fn begin(&self, consumer_nonce: &Digest) -> Result<(Generation, Option<ProcessorNonce>), Refused> {
+        let (seed, nonce) = self.draw(consumer_nonce).ok_or_else(no_nonce)?;
+        match self.compute(seed) {
+            Ok(generation) => Ok((generation, nonce)),
+            Err(error) => {
+                // Nobody has seen it, and whoever found no place has paid nothing for it.
+                nonce.iter().for_each(|nonce| self.quote.give_back(nonce));
+                Err(engine_error(&error, self.shape).into())
+            }
+        }
+    }
+
+    fn compute(&self, seed: Seed) -> Result<Generation, StartError> {
         match (&self.model.compute, &self.work) {
             (Compute::Answers(engine), Work::Answer(source)) => engine.start(Job {
                 prompt_ids: self.prompt_ids.clone(),
@@ -269,8 +281,10 @@ async fn start(
         }
     };
     let lane = placed.voucher.body.0.lane;
-    let drawn = prepared.draw(&placed.order.body.consumer_nonce);
-    let generation = drawn.as_ref().map(|(seed, _)| prepared.begin(*seed));
+    let (begun, nonce) = match prepared.begin(&placed.order.body.consumer_nonce) {
+        Ok((generation, nonce)) => (Ok(generation), nonce),
+        Err(refused) => (Err(refused), None),
+    };
     progress.engine();
     // The prompt is being computed while this waits for the disk.
     queued.durable().await?;
@@ -288,22 +302,22 @@ async fn start(
         prompt_tokens: u32::try_from(prepared.prompt_ids.len()).unwrap_or(u32::MAX),
         shape: prepared.shape,
         sampling: prepared.sampling,
-        nonce: drawn.and_then(|(_, nonce)| nonce),
+        nonce,
         id,
         progress,
     };
-    let failed = match generation {
-        Some(Ok(generation)) => {
+    match begun {
+        Ok(generation) => {
             let (events, stream) = mpsc::channel(STREAM_BUFFER);
             tokio::spawn(deliver(delivery, generation, events).in_current_span());
-            return Ok(sse::response(ReceiverStream::new(stream), sse::KEEP_ALIVE));
+            Ok(sse::response(ReceiverStream::new(stream), sse::KEEP_ALIVE))
         }
-        Some(Err(error)) => engine_error(&error, prepared.shape).into(),
-        None => no_nonce(),
-    };
-    // Nothing was delivered: the receipt says so and frees the lane.
-    delivery.abandon().await?;
-    Err(failed)
+        Err(refused) => {
+            // Nothing was delivered: the receipt says so and frees the lane.
+            delivery.abandon().await?;
+            Err(refused)
+        }
+    }
 }
 
 fn engine_error(error: &StartError, shape: Shape) -> ApiError {

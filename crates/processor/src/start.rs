@@ -131,7 +131,8 @@ async fn earlier_quotes(store: &Store) -> Result<Quotes, StartError> {
     for row in rows {
         let quote = Signed::from_bytes(&row.record).map_err(|error| failed(&error))?;
         if is_known(&quote, unix_ms()) {
-            quotes.remember(Arc::new(earlier(quote).map_err(|error| failed(&error))?));
+            earlier(quote.clone()).map_err(|error| failed(&error))?;
+            quotes.remember(quote);
             kept.push(row.record);
         }
     }

@@ -56,3 +56,39 @@ async fn a_lane_in_steady_use_is_settled() -> Result<()> {
     assert_eq!(channel["lanes"], 1, "{channel}");
     exchange.stop().await
 }
+
+/// The leaves that the processor's receipts name.
+async fn nonces(exchange: &Exchange, id: &ChannelId) -> Result<Vec<u32>> {
+    let url = format!("{}/v1/channels/{id}", exchange.processor_url());
+    let body = gristmill_net::http::client()?.get(url).send().await?.bytes().await?;
+    let lanes = gristmill_net::peer::ChannelState::parse(&body)?.lanes;
+    let audits = lanes.into_iter().filter_map(|lane| lane.receipt?.0.body.audit);
+    let mut found: Vec<u32> = audits.filter_map(|audit| Some(audit.processor_nonce?.index)).collect();
+    found.sort_unstable();
+    Ok(found)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_finds_no_place_uses_up_no_nonce() -> Result<()> {
+    let exchange = Exchange::start(Options::instant(Script { max_running: 1, ..slowly() })?).await?;
+    let consumer = exchange.consumer()?;
+    let mut running = consumer.stream(&short(&consumer, 500)).await?;
+    running.next().await?.context("it began")?;
+    for _ in 0..3 {
+        let error = consumer.ask("Go on").await.err().context("the place is taken")?;
+        assert!(format!("{error:#}").contains("places are taken"), "{error:#}");
+    }
+    drop(running);
+    let end = Instant::now() + PATIENCE;
+    while consumer.chat(&short(&consumer, 5)).await.is_err() {
+        anyhow::ensure!(Instant::now() < end, "no place comes free");
+    }
+    // One for the answer that ran, one for the last: none of a lane that was refused.
+    let found = nonces(&exchange, &channel_id(&consumer).await?).await?;
+    assert!(found.contains(&1) && found.iter().all(|leaf| *leaf < 2), "{found:?}");
+    while channel(&consumer).await?["in_doubt"] != 0 {
+        anyhow::ensure!(Instant::now() < end, "the refused lanes stay in doubt");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    exchange.stop().await
+}
