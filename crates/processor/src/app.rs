@@ -22,7 +22,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::broadcast;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// The log of quotes.
 pub(crate) const QUOTES_LOG: &str = "quotes";
@@ -31,6 +31,19 @@ pub(crate) const QUOTES_LOG: &str = "quotes";
 pub(crate) fn unix_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How a processor comes to its end: step by step, see `Handle::stop`.
+#[derive(Default)]
+pub(crate) struct Stop {
+    /// What was ordered and has no receipt yet.
+    pub(crate) requests: TaskTracker,
+    /// No more orders are taken.
+    pub(crate) orders: CancellationToken,
+    /// Answers end where they stand.
+    pub(crate) answers: CancellationToken,
+    /// Nobody is answered any more.
+    pub(crate) all: CancellationToken,
 }
 
 /// A running processor.
@@ -51,7 +64,7 @@ pub(crate) struct App {
     pub(crate) lines: Mutex<HashMap<ModelId, Vec<LineId>>>,
     /// Ledger time as last seen.
     pub(crate) clock_ms: AtomicU64,
-    pub(crate) stopping: CancellationToken,
+    pub(crate) stop: Stop,
     pub(crate) events: broadcast::Sender<Event>,
 }
 

@@ -34,6 +34,8 @@ pub struct Config {
     pub settle_at_latest: Duration,
     /// How long a receipt waits for its approval before the claim goes to the ledger without one.
     pub approval_patience: Duration,
+    /// How long running answers may take to end by themselves when the processor stops.
+    pub stop_patience: Duration,
 }
 
 impl Config {
@@ -59,6 +61,7 @@ impl Config {
             settle_after: Duration::from_millis(500),
             settle_at_latest: Duration::from_secs(30),
             approval_patience: Duration::from_secs(60),
+            stop_patience: Duration::from_secs(5),
         }
     }
 }

@@ -60,6 +60,8 @@ enum Ended {
     Gone,
     /// No further voucher came, or the order's cap is reached.
     Unpaid(Finish),
+    /// The processor stops.
+    Stopped,
     /// Something failed here.
     Failed(ApiError),
 }
@@ -76,13 +78,20 @@ pub(crate) async fn deliver(delivery: Delivery, mut generation: Generation, even
     let salt = delivery.placed.order.body.salt;
     let mut delivered =
         Delivered { text: SaltedHasher::new(&salt), ids: Vec::new(), metered: Instant::now() };
-    let outcome = delivery.stream(&mut generation, &mut delivered, &events).await;
+    let outcome = tokio::select! {
+        outcome = delivery.stream(&mut generation, &mut delivered, &events) => outcome,
+        () = delivery.app.stop.answers.cancelled() => Err(Ended::Stopped),
+    };
     // The engine stops at once and its place is free.
     drop(generation);
     let (finish, failed) = match outcome {
         Ok(finish) => (finish, None),
         Err(Ended::Gone) => (Finish::Cancelled, None),
         Err(Ended::Unpaid(finish)) => (finish, None),
+        Err(Ended::Stopped) => {
+            let error = ApiError::unavailable("The processor stops; the answer ends here.", 30);
+            (Finish::Cancelled, Some(error))
+        }
         Err(Ended::Failed(error)) => (Finish::Error, Some(error)),
     };
     // The receipt is on disk before the end is said: whoever reads slowly delays nobody's claim.

@@ -88,6 +88,11 @@ async fn serve(
     of: (RequestId, Progress),
     offer: &mut Option<Arc<OwnQuote>>,
 ) -> Result<Response, Refused> {
+    // A stop waits for it from here on, or it is refused.
+    let _running = app.stop.requests.token();
+    if app.stop.orders.is_cancelled() {
+        return Err(ApiError::unavailable("The processor stops and takes no more requests.", 30).into());
+    }
     let request = PromptRequest::parse(&body, shape)?;
     let unknown = || ApiError::unknown_model(&request.model);
     let model = request.model.parse().ok().and_then(|id| app.shelf.get(&id)).ok_or_else(unknown)?;
@@ -309,7 +314,7 @@ async fn start(
     match begun {
         Ok(generation) => {
             let (events, stream) = mpsc::channel(STREAM_BUFFER);
-            tokio::spawn(deliver(delivery, generation, events).in_current_span());
+            app.stop.requests.spawn(deliver(delivery, generation, events).in_current_span());
             Ok(sse::response(ReceiverStream::new(stream), sse::KEEP_ALIVE))
         }
         Err(refused) => {

@@ -29,6 +29,8 @@ use std::{
 
 /// How often the books are looked over.
 const ROUND: Duration = Duration::from_millis(250);
+/// How often it is looked whether the last approvals have come.
+const APPROVAL_LOOK: Duration = Duration::from_millis(20);
 /// How often a channel with something pending on the ledger is read again.
 const REREAD: Duration = Duration::from_secs(5);
 /// Bytes of claims in one transaction at most; the rest of its bound is for terms and envelope.
@@ -53,7 +55,7 @@ pub(crate) async fn run(app: Arc<App>) {
     loop {
         tokio::select! {
             () = tokio::time::sleep(ROUND) => {}
-            () = app.stopping.cancelled() => break,
+            () = app.stop.all.cancelled() => break,
         }
         let mut pending = Amount::ZERO;
         for book in app.books.all() {
@@ -75,6 +77,14 @@ pub(crate) async fn run(app: Arc<App>) {
             }
         }
         app.metrics.pending.set(gauge(pending.grains()));
+    }
+}
+
+/// Waits until every receipt that is worth something has its approval.
+pub(crate) async fn all_approved(app: &Arc<App>) {
+    let waits = |book: &Arc<Book>| book.payee().claims_to_settle().iter().any(|of| of.owed > of.at_once);
+    while app.books.all().iter().any(waits) {
+        tokio::time::sleep(APPROVAL_LOOK).await;
     }
 }
 

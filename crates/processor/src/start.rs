@@ -1,7 +1,7 @@
 //! The processor's start and stop, and its eye on the ledger.
 
 use crate::{
-    app::{App, QUOTES_LOG, unix_ms},
+    app::{App, QUOTES_LOG, Stop, unix_ms},
     books::Books,
     config::{Config, ServedModel},
     error::StartError,
@@ -29,14 +29,15 @@ use std::{
     time::Duration,
 };
 use tokio::{net::TcpListener, sync::broadcast, task::JoinHandle};
-use tokio_util::sync::CancellationToken;
 
 /// Events that wait for a slow listener at most.
 const EVENTS: usize = 1024;
 /// How long to wait before a channel that could not be read is read again.
 const RETRY: Duration = Duration::from_secs(2);
-/// How long running answers may take to end when the processor stops.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// How long the last receipts may take to their disk, and connections to close, when the processor stops.
+const END_PATIENCE: Duration = Duration::from_secs(3);
+/// How long the last approvals may take to arrive then.
+const LAST_APPROVALS: Duration = Duration::from_secs(1);
 /// The log of the cashier's secret.
 const SECRET_LOG: &str = "cashier";
 /// The logs that are no channel's.
@@ -101,7 +102,7 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
         terms,
         lines: Mutex::default(),
         clock_ms: AtomicU64::new(0),
-        stopping: CancellationToken::new(),
+        stop: Stop::default(),
         events: broadcast::Sender::new(EVENTS),
     });
     app.register(&format!("http://{address}")).await?;
@@ -112,11 +113,11 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
         }
     }
     let router = router(Arc::clone(&app));
-    let stopping = app.stopping.clone();
+    let all = app.stop.all.clone();
     let server = tokio::spawn(async move {
         let listener = gristmill_net::http::prompt(listener);
         let router = router.into_make_service_with_connect_info::<SocketAddr>();
-        axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await }).await
+        axum::serve(listener, router).with_graceful_shutdown(async move { all.cancelled().await }).await
     });
     let tasks = vec![tokio::spawn(settle::run(Arc::clone(&app))), tokio::spawn(follow(Arc::clone(&app)))];
     Ok(Handle { app, address, server, tasks })
@@ -159,7 +160,7 @@ async fn cashier_secret(store: &Store) -> Result<[u8; 32], StartError> {
 async fn follow(app: Arc<App>) {
     let next = tokio::select! {
         next = app.ledger.await_next_height(RETRY) => next,
-        () = app.stopping.cancelled() => return,
+        () = app.stop.all.cancelled() => return,
     };
     let mut blocks = pin!(app.ledger.follow(Some(next)));
     // Channels that are to be read again, until that has worked. First all: what was before the next block
@@ -173,7 +174,7 @@ async fn follow(app: Arc<App>) {
                 changed.extend(events.filter_map(of_payer));
             },
             () = tokio::time::sleep(RETRY), if !changed.is_empty() => {}
-            () = app.stopping.cancelled() => return,
+            () = app.stop.all.cancelled() => return,
         }
         for channel in std::mem::take(&mut changed) {
             let Some(book) = app.books.get(&channel) else { continue };
@@ -228,10 +229,21 @@ impl Handle {
         self.app.shelf.get(model).is_some()
     }
 
-    /// Takes no more requests, lets those that run end for a moment, settles what is approved.
+    /// Takes no more orders, lets the answers that run end for a moment, ends the others with their receipts,
+    /// and settles what is approved. Vouchers and approvals are taken until then.
     pub async fn stop(mut self) {
-        self.app.stopping.cancel();
-        if tokio::time::timeout(STOP_PATIENCE, &mut self.server).await.is_err() {
+        let Stop { requests, orders, answers, all } = &self.app.stop;
+        orders.cancel();
+        requests.close();
+        if tokio::time::timeout(self.app.config.stop_patience, requests.wait()).await.is_err() {
+            answers.cancel();
+            if tokio::time::timeout(END_PATIENCE, requests.wait()).await.is_err() {
+                tracing::warn!(left = requests.len(), "answers did not end; their readers may stand still");
+            }
+        }
+        drop(tokio::time::timeout(LAST_APPROVALS, settle::all_approved(&self.app)).await);
+        all.cancel();
+        if tokio::time::timeout(END_PATIENCE, &mut self.server).await.is_err() {
             self.server.abort();
         }
         for task in self.tasks {

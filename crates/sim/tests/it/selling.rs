@@ -92,3 +92,34 @@ async fn an_order_that_finds_no_place_uses_up_no_nonce() -> Result<()> {
     }
     exchange.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stop_ends_running_answers_with_a_receipt_that_is_paid() -> Result<()> {
+    let mut options = Options::instant(slowly())?;
+    options.processor = Box::new(|config| {
+        config.settle_after = LONG;
+        config.settle_at_latest = LONG;
+        config.stop_patience = Duration::from_millis(200);
+    });
+    let mut exchange = Exchange::start(options).await?;
+    let consumer = exchange.consumer()?;
+    let mut stream = consumer.stream(&consumer.request("Go on")).await?;
+    for _ in 0..100 {
+        stream.next().await?.context("the stream goes on")?;
+    }
+    let id = channel_id(&consumer).await?;
+    let reading = tokio::spawn(async move { stream.rest().await });
+    let began = Instant::now();
+    exchange.stop_processor().await?;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    let error = reading.await?.err().context("the answer broke off")?;
+    assert!(format!("{error:#}").contains("The processor stops"), "{error:#}");
+    // All that was delivered was receipted, approved and settled before it was gone.
+    let listed = consumer.get("/receipts").await?;
+    let entry = &listed["receipts"][0];
+    assert_eq!(entry["kept"], "whole", "{entry}");
+    assert!(entry["completion_tokens"].as_u64().is_some_and(|tokens| tokens >= 100), "{entry}");
+    let settled = records(&exchange, &id).await?.channel.settled;
+    assert_eq!(entry["cost"], settled.grains().to_string());
+    exchange.stop().await
+}
