@@ -34,6 +34,9 @@ pub struct Config {
     pub settle_at_latest: Duration,
     /// How long a receipt waits for its approval before the claim goes to the ledger without one.
     pub approval_patience: Duration,
+    /// How often every channel is read from the ledger, with proof. Between, the node's word is taken for what
+    /// payers do.
+    pub look_every: Duration,
     /// How long running answers may take to end by themselves when the processor stops.
     pub stop_patience: Duration,
 }
@@ -61,6 +64,7 @@ impl Config {
             settle_after: Duration::from_millis(500),
             settle_at_latest: Duration::from_secs(30),
             approval_patience: Duration::from_secs(60),
+            look_every: Duration::from_secs(60),
             stop_patience: Duration::from_secs(5),
         }
     }

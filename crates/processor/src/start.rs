@@ -13,6 +13,7 @@ use crate::{
     shelf::Shelf,
 };
 use futures::StreamExt as _;
+use gristmill_channel::Phase;
 use gristmill_client::{Client, Sender};
 use gristmill_ledger::{Event as LedgerEvent, Genesis};
 use gristmill_net::pay::Cashier;
@@ -119,7 +120,11 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
         let router = router.into_make_service_with_connect_info::<SocketAddr>();
         axum::serve(listener, router).with_graceful_shutdown(async move { all.cancelled().await }).await
     });
-    let tasks = vec![tokio::spawn(settle::run(Arc::clone(&app))), tokio::spawn(follow(Arc::clone(&app)))];
+    let tasks = vec![
+        tokio::spawn(settle::run(Arc::clone(&app))),
+        tokio::spawn(follow(Arc::clone(&app))),
+        tokio::spawn(look(Arc::clone(&app))),
+    ];
     Ok(Handle { app, address, server, tasks })
 }
 
@@ -183,6 +188,28 @@ async fn follow(app: Arc<App>) {
                 changed.insert(channel);
             }
         }
+    }
+}
+
+/// Reads every channel now and then: events are the node's word, and one that it leaves out, a request to close
+/// for one, would have this deliver what is never paid.
+async fn look(app: Arc<App>) {
+    let all = async {
+        loop {
+            tokio::time::sleep(app.config.look_every).await;
+            let mut failed = 0_usize;
+            for book in app.books.all() {
+                let over = book.payee().view().phase == Phase::Closed;
+                failed += usize::from(!over && app.refresh(&book).await.is_err());
+            }
+            if failed > 0 {
+                tracing::warn!(failed, "channels could not be read; trying again");
+            }
+        }
+    };
+    tokio::select! {
+        () = all => {}
+        () = app.stop.all.cancelled() => {}
     }
 }
 

@@ -127,8 +127,8 @@ impl Exchange {
     }
 
     /// A client of its own for each side: connections live on the runtime that opened them.
-    fn client(&self) -> Result<Client> {
-        Ok(Client::new(self.ledger.url(), self.ledger.trust().clone())?)
+    fn client(&self, at: &dyn Fn(&str) -> String) -> Result<Client> {
+        Ok(Client::new(&at(self.ledger.url()), self.ledger.trust().clone())?)
     }
 
     fn side_folder(&self, name: &str) -> Result<PathBuf> {
@@ -145,7 +145,8 @@ impl Exchange {
         let [listen, _] = self.addresses;
         let mut config = gristmill_processor::Config::new(listen, folder, account, receipts, self.issuer());
         (self.options.processor)(&mut config);
-        let (client, genesis, models) = (self.client()?, self.genesis.clone(), self.options.models.clone());
+        let client = self.client(&self.options.processor_ledger)?;
+        let (genesis, models) = (self.genesis.clone(), self.options.models.clone());
         let start = async move {
             let processor = gristmill_processor::start(config, client, genesis).await?;
             for model in models {
@@ -182,7 +183,7 @@ impl Exchange {
             self.issuer(),
         );
         (self.options.gateway)(&mut config);
-        let client = Client::new(&(self.options.ledger)(self.ledger.url()), self.ledger.trust().clone())?;
+        let client = self.client(&self.options.ledger)?;
         let genesis = self.genesis.clone();
         let journal = self.journal.clone();
         let start = async move {

@@ -26,6 +26,8 @@ pub struct Options {
     pub gateway: Box<dyn Fn(&mut gristmill_gateway::Config) + Send + Sync>,
     /// Where the gateway finds the ledger, given the URL of its node.
     pub ledger: Box<dyn Fn(&str) -> String + Send + Sync>,
+    /// Where the processor does.
+    pub processor_ledger: Box<dyn Fn(&str) -> String + Send + Sync>,
     /// What the API key may spend.
     pub budget: Amount,
     /// Worker threads of each side's runtime.
@@ -83,6 +85,7 @@ impl Options {
             processor: Box::new(|_| {}),
             gateway: Box::new(|_| {}),
             ledger: Box::new(str::to_owned),
+            processor_ledger: Box::new(str::to_owned),
             budget: ISSUED,
             workers: 2,
             parent: None,
