@@ -40,10 +40,6 @@ use std::{
 };
 use tokio::sync::{oneshot, watch};
 
-/// How long requests in flight may take when the node stops. One that is never sent whole, or whose answer
-/// nobody reads, must not hold the node.
-const STOP_PATIENCE: Duration = Duration::from_secs(5);
-
 /// The name of the thread that a node runs on. Where its files are damaged it panics there, and the node
 /// ends with the reason.
 pub const THREAD: &str = "gristmill-chain";
@@ -293,12 +289,10 @@ impl NodeHandle {
     }
 
     /// Stops the node. Everything that was reported as final is durable already.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         self.pool.stop();
         let _ = self.stop_rpc.send(true);
-        if tokio::time::timeout(STOP_PATIENCE, &mut self.server).await.is_err() {
-            self.server.abort();
-        }
+        drop(self.server.await);
         let _ = self.stop_validator.send(());
         let thread = self.thread;
         let _ = tokio::task::spawn_blocking(move || thread.join()).await;

@@ -22,13 +22,12 @@ use axum::{
     extract::DefaultBodyLimit,
     middleware::from_fn_with_state,
     routing::{get, post},
-    serve::ListenerExt as _,
 };
 use error::RpcError;
 use gristmill_ledger::{Genesis, params::MAX_TX_BYTES};
 use gristmill_metrics::Answers;
 use gristmill_types::ChainId;
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
@@ -117,21 +116,10 @@ pub(crate) fn router(rpc: Rpc) -> Router {
         .with_state(rpc)
 }
 
-/// Serves until told to stop; requests in flight are answered.
+/// Serves until told to stop; requests in flight have some seconds to be answered.
 pub(crate) async fn serve(listener: TcpListener, rpc: Rpc, mut stopping: watch::Receiver<bool>) {
     let stopped = async move {
         let _ = stopping.wait_for(|stop| *stop).await;
     };
-    // The stream of blocks consists of small writes, which must not wait for the reader's
-    // acknowledgement of the one before: that takes up to 40 ms.
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection sends with delays");
-        }
-    });
-    let service = router(rpc).into_make_service_with_connect_info::<SocketAddr>();
-    let served = axum::serve(listener, service).with_graceful_shutdown(stopped).await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the RPC server stopped");
-    }
+    gristmill_net::serve(listener, router(rpc), stopped).await;
 }

@@ -37,7 +37,7 @@ const RECORDS: &str = "gateway.db";
 pub struct Handle {
     app: Arc<App>,
     address: SocketAddr,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
     watch: JoinHandle<()>,
 }
 
@@ -105,11 +105,8 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
     });
     let stopping = app.stopping.clone();
     let router = router(Arc::clone(&app));
-    let server = tokio::spawn(async move {
-        let listener = gristmill_net::http::prompt(listener);
-        let router = router.into_make_service_with_connect_info::<SocketAddr>();
-        axum::serve(listener, router).with_graceful_shutdown(async move { stopping.cancelled().await }).await
-    });
+    let stopped = async move { stopping.cancelled().await };
+    let server = tokio::spawn(gristmill_net::serve(listener, router, stopped));
     let watch = tokio::spawn(crate::watch::run(Arc::clone(&app)));
     Ok(Handle { app, address, server, watch })
 }
@@ -151,11 +148,9 @@ impl Handle {
     }
 
     /// Takes no more requests, lets those that run end, and releases what is reserved.
-    pub async fn stop(mut self) -> Result<(), BuyError> {
+    pub async fn stop(self) -> Result<(), BuyError> {
         self.app.stopping.cancel();
-        if tokio::time::timeout(Duration::from_secs(5), &mut self.server).await.is_err() {
-            self.server.abort();
-        }
+        drop(self.server.await);
         drop(self.watch.await);
         self.app.tasks.close();
         drop(tokio::time::timeout(SEND_PATIENCE, self.app.tasks.wait()).await);

@@ -1,17 +1,11 @@
 //! The bounded HTTP client and the shared parts of our servers.
 
 use crate::openai::{ApiError, Shape};
-use axum::{
-    extract::Request,
-    middleware::Next,
-    response::Response,
-    serve::{ListenerExt as _, TapIo},
-};
+use axum::{extract::Request, middleware::Next, response::Response};
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _};
 use http::{HeaderName, HeaderValue};
 use std::{fmt, sync::Once, time::Duration};
-use tokio::net::{TcpListener, TcpStream};
 
 /// The header that carries a request's id.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -44,17 +38,6 @@ pub fn client() -> Result<reqwest::Client, ClientError> {
         .user_agent(concat!("gristmill/", env!("CARGO_PKG_VERSION")))
         .build()?;
     Ok(client)
-}
-
-/// A listener whose connections send small events at once. Otherwise each waits for the reader's
-/// acknowledgement of the one before, up to 40 ms.
-pub fn prompt(listener: TcpListener) -> TapIo<TcpListener, fn(&mut TcpStream)> {
-    let no_delay: fn(&mut TcpStream) = |stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "a connection sends with delays");
-        }
-    };
-    listener.tap_io(no_delay)
 }
 
 /// Chooses the TLS implementation of the process, once. `reqwest` is built without one, so that a

@@ -48,7 +48,7 @@ pub(crate) const OTHER_LOGS: [&str; 2] = [SECRET_LOG, QUOTES_LOG];
 pub struct Handle {
     app: Arc<App>,
     address: SocketAddr,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
     tasks: Vec<JoinHandle<()>>,
 }
 
@@ -115,11 +115,8 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
     }
     let router = router(Arc::clone(&app));
     let all = app.stop.all.clone();
-    let server = tokio::spawn(async move {
-        let listener = gristmill_net::http::prompt(listener);
-        let router = router.into_make_service_with_connect_info::<SocketAddr>();
-        axum::serve(listener, router).with_graceful_shutdown(async move { all.cancelled().await }).await
-    });
+    let stopped = async move { all.cancelled().await };
+    let server = tokio::spawn(gristmill_net::serve(listener, router, stopped));
     let tasks = vec![
         tokio::spawn(settle::run(Arc::clone(&app))),
         tokio::spawn(follow(Arc::clone(&app))),
@@ -258,7 +255,7 @@ impl Handle {
 
     /// Takes no more orders, lets the answers that run end for a moment, ends the others with their receipts,
     /// and settles what is approved. Vouchers and approvals are taken until then.
-    pub async fn stop(mut self) {
+    pub async fn stop(self) {
         let Stop { requests, orders, answers, all } = &self.app.stop;
         orders.cancel();
         requests.close();
@@ -270,9 +267,7 @@ impl Handle {
         }
         drop(tokio::time::timeout(LAST_APPROVALS, settle::all_approved(&self.app)).await);
         all.cancel();
-        if tokio::time::timeout(END_PATIENCE, &mut self.server).await.is_err() {
-            self.server.abort();
-        }
+        drop(self.server.await);
         for task in self.tasks {
             drop(task.await);
         }
