@@ -139,7 +139,7 @@ impl Market {
         else {
             return Err(BuyError::Damaged("an offer on the ledger".to_owned()));
         };
-        let endpoint = processor.endpoints.first().ok_or_else(|| BuyError::Unreachable {
+        let endpoint = endpoint(processor).ok_or_else(|| BuyError::Unreachable {
             processor: processor.processor,
             reason: "it has registered no endpoint".to_owned(),
         })?;
@@ -149,7 +149,7 @@ impl Market {
             tokenizer: model.tokenizer,
             processor: processor.processor,
             receipt_key: processor.receipt_key,
-            endpoint: endpoint.trim_end_matches('/').to_owned(),
+            endpoint,
             prices: offer.prices,
         })
     }
@@ -220,6 +220,19 @@ impl Market {
         cached.tokenizers.insert(*digest, Arc::clone(&tokenizer));
         Ok(tokenizer)
     }
+}
+
+impl App {
+    /// Where a processor answers, proven now; `None` where it has registered no endpoint.
+    pub(crate) async fn processor_endpoint(&self, processor: &AccountId) -> Result<Option<String>, BuyError> {
+        let records = self.ledger.state(&[keys::processor(processor)]).await?.value;
+        Ok(records.iter().flatten().find_map(Processor::of).and_then(endpoint))
+    }
+}
+
+/// The endpoint of a processor that is used: its first.
+fn endpoint(processor: &Processor) -> Option<String> {
+    processor.endpoints.first().map(|endpoint| endpoint.trim_end_matches('/').to_owned())
 }
 
 /// What a typical request costs: as many tokens out as in.
