@@ -39,7 +39,8 @@ pub(crate) struct App {
     /// One request of several answers reserves its lanes at a time: of two that hold some and wait for more,
     /// neither would get them.
     pub(crate) several: tokio::sync::Mutex<()>,
-    /// Lanes whose request was given up before its receipt came, and what went over them.
+    /// Lanes whose request was given up before its receipt came, and what went over them: as long as the
+    /// request holds the lane, and no longer.
     pub(crate) orphans: Mutex<BTreeMap<(ChannelId, u32), Traffic>>,
     /// Requests that may wait for a lane.
     pub(crate) waiting: Semaphore,

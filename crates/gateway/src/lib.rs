@@ -12,6 +12,7 @@
 mod accounts;
 mod answer;
 mod app;
+mod approvals;
 mod buy;
 mod config;
 mod embeddings;

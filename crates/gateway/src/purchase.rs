@@ -4,6 +4,7 @@
 //! our own, and the receipt must commit to exactly what arrived.
 
 use crate::{
+    approvals::approval,
     buy::Ordered,
     error::BuyError,
     event::Event,
@@ -346,6 +347,8 @@ impl Purchase {
                 // An answer that the receipt does not commit to is not approved.
                 let taken =
                     if complete.is_ok() { payer.receipt(&signed)? } else { payer.dispute(&signed)? };
+                // The lane is in order, whatever it is approved with: from here on others use it.
+                self.of.settled = !payer.in_flight().contains(&self.of.lane);
                 let pending = match taken {
                     Received::New(pending) | Received::Evidence(pending) => Some(pending),
                     Received::Duplicate => None,
@@ -359,16 +362,10 @@ impl Purchase {
             })
             .await?;
         queued.durable().await?;
-        // The lane is in order either way.
-        self.of.settled = true;
         complete?;
-        let approval = self.of.app.accounts.lock().payer(&self.of.channel)?.approve(self.of.lane);
-        match approval {
-            Ok(approval) => self.send(Action::Approve(approval)),
-            // The lane has gone on to the next request, whose receipt is not durable yet: what approves that
-            // covers this one.
-            Err(PayerError::NothingToApprove { .. }) => {}
-            Err(error) => return Err(error.into()),
+        let approval = approval(self.of.app.accounts.lock().payer(&self.of.channel)?, self.of.lane)?;
+        if let Some(approval) = approval {
+            self.send(Action::Approve(approval));
         }
         let bought = Bought {
             receipt: id,

@@ -142,7 +142,8 @@ impl App {
                 continue;
             }
             if !known {
-                if self.accounts.lock().payer(channel)?.doubt(lane).is_err() {
+                let mut accounts = self.accounts.lock();
+                if accounts.payer(channel)?.doubt(lane).is_err() {
                     tracing::debug!(%channel, lane, "the lane is gone");
                 }
                 self.settled(channel, lane);
@@ -172,14 +173,10 @@ impl App {
             let payer = accounts.payer(channel)?;
             if payer.lane_use(lane).is_err() {
                 // The processor gave the lane up; nothing can be claimed on it.
-                None
-            } else {
-                Some(payer.latest(lane).cloned())
+                self.settled(channel, lane);
+                return Ok(());
             }
-        };
-        let Some(latest) = latest else {
-            self.settled(channel, lane);
-            return Ok(());
+            payer.latest(lane).cloned()
         };
         match (held, latest) {
             (Some(held), Some(latest)) if held.voucher.body.0.seq >= latest.body.0.seq => {
@@ -196,7 +193,8 @@ impl App {
             },
             // Nothing was signed for the request.
             (_, None) => {
-                self.accounts.lock().payer(channel)?.cancel(lane)?;
+                let mut accounts = self.accounts.lock();
+                accounts.payer(channel)?.cancel(lane)?;
                 self.settled(channel, lane);
                 Ok(())
             }
@@ -217,7 +215,11 @@ impl App {
                 for pending in result.pending {
                     state.record_whole(channel, pending);
                 }
-                for (lane, _) in result.lanes {
+                for (lane, outcome) in result.lanes {
+                    if matches!(outcome, Reconciled::Adopted { .. } | Reconciled::Ahead { .. }) {
+                        // Its request is over when this is confirmed.
+                        self.settled(channel, lane);
+                    }
                     state.record(channel, lane, None)?;
                 }
                 for entry in &entries {
@@ -249,6 +251,8 @@ impl App {
             .is_some_and(|traffic| !traffic.ids.is_empty() || !traffic.text.is_empty())
     }
 
+    /// To be called under the lock of the accounts under which the lane becomes free: the next request on it
+    /// may be given up at any moment, and its traffic stands under the same key.
     fn settled(&self, channel: &ChannelId, lane: u32) {
         self.orphans.lock().unwrap_or_else(PoisonError::into_inner).remove(&(*channel, lane));
     }
@@ -298,8 +302,9 @@ impl App {
     ) -> Result<(), BuyError> {
         let traffic = {
             let orphans = self.orphans.lock().unwrap_or_else(PoisonError::into_inner);
-            orphans.get(&(*channel, lane)).cloned().unwrap_or_default()
+            orphans.get(&(*channel, lane)).cloned()
         };
+        let Some(traffic) = traffic else { return Ok(()) };
         let now_ms = self.now_ms();
         let ((verified, entry), queued) = self
             .accounts
@@ -319,6 +324,9 @@ impl App {
                         taken => (taken?, true),
                     },
                 };
+                if !payer.in_flight().contains(&lane) {
+                    self.settled(channel, lane);
+                }
                 // One that was taken before was approved then, or refused for a reason.
                 let (pending, verified) = match received {
                     Received::New(pending) => (Some(pending), counted),
@@ -337,17 +345,14 @@ impl App {
             if let Some(entry) = entry {
                 self.emit(entry.paid());
             }
-            let approval = self.accounts.lock().payer(channel)?.approve(lane);
+            // Where this fails, the next comparison sends it again.
+            let approval = approval(self.accounts.lock().payer(channel)?, lane)?;
             match (approval.map(Action::Approve), challenge) {
-                // Where this fails, the next comparison sends it again.
-                (Ok(action), Some(challenge)) => peer.pay(challenge, &action).await?,
-                (Ok(action), None) => self.send_again(channel, peer, action).await?,
-                // The lane has gone on: what approves its next receipt covers this one.
-                (Err(PayerError::NothingToApprove { .. }), _) => {}
-                (Err(error), _) => return Err(error.into()),
+                (Some(action), Some(challenge)) => peer.pay(challenge, &action).await?,
+                (Some(action), None) => self.send_again(channel, peer, action).await?,
+                (None, _) => {}
             }
         }
-        self.settled(channel, lane);
         Ok(())
     }
 

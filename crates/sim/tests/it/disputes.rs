@@ -36,15 +36,15 @@ fn slowly() -> Script {
     Script { pace: Duration::from_millis(5), ..Script::default() }
 }
 
-fn grains(value: &Value) -> u128 {
+pub(crate) fn grains(value: &Value) -> u128 {
     value.as_str().and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("no amount: {value}"))
 }
 
-async fn channel(consumer: &Consumer) -> Result<Value> {
+pub(crate) async fn channel(consumer: &Consumer) -> Result<Value> {
     Ok(consumer.get("/channels").await?["channels"][0].clone())
 }
 
-async fn channel_id(consumer: &Consumer) -> Result<ChannelId> {
+pub(crate) async fn channel_id(consumer: &Consumer) -> Result<ChannelId> {
     Ok(channel(consumer).await?["id"].as_str().context("there is a channel")?.parse()?)
 }
 
@@ -53,14 +53,14 @@ async fn records(exchange: &Exchange, id: &ChannelId) -> Result<ChannelRecords> 
 }
 
 /// What the processor holds of the channel's first lane.
-async fn lane_at_processor(exchange: &Exchange, id: &ChannelId) -> Result<LaneState> {
+pub(crate) async fn lane_at_processor(exchange: &Exchange, id: &ChannelId) -> Result<LaneState> {
     let url = format!("{}/v1/channels/{id}", exchange.processor_url());
     let body = gristmill_net::http::client()?.get(url).send().await?.bytes().await?;
     Copy::parse(&body)?.lanes.into_iter().next().context("the processor has the lane")
 }
 
 /// Tries until it works, or time is up.
-async fn eventually<T, F: Future<Output = Result<T>>>(mut check: impl FnMut() -> F) -> Result<T> {
+pub(crate) async fn eventually<T, F: Future<Output = Result<T>>>(mut check: impl FnMut() -> F) -> Result<T> {
     let until = tokio::time::Instant::now() + PATIENCE;
     loop {
         match check().await {

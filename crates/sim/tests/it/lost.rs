@@ -1,18 +1,12 @@
 //! A ledger whose answers or events get lost on the way.
 
+use crate::way::{Fate, Way};
 use anyhow::{Context as _, Result};
-use axum::{
-    Router,
-    body::Body,
-    extract::{Request, State},
-    http::StatusCode,
-    response::{IntoResponse as _, Response},
-};
 use gristmill_ledger::record::ChannelState;
 use gristmill_sim::{Answers, Exchange, Options, Script};
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -20,66 +14,24 @@ use std::{
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A way to the ledger on which the answers to transactions can be lost, and its events.
-#[derive(Default)]
-struct Way {
-    node: OnceLock<String>,
-    loses: AtomicBool,
-    silent: bool,
-}
-
-/// Opens the way at a URL, and gives what finds it in the place of the node.
-async fn open(way: &Arc<Way>) -> Result<Box<dyn Fn(&str) -> String + Send + Sync>> {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-    let url = format!("http://{}", listener.local_addr()?);
-    let router = Router::new().fallback(Way::pass).with_state(Arc::clone(way));
-    tokio::spawn(async move { axum::serve(listener, router).await });
-    let way = Arc::clone(way);
-    Ok(Box::new(move |node| {
-        way.node.get_or_init(|| node.to_owned());
-        url.clone()
-    }))
-}
-
-impl Way {
-    async fn pass(State(way): State<Arc<Self>>, request: Request) -> Response {
-        way.try_pass(request).await.unwrap_or_else(|_| StatusCode::BAD_GATEWAY.into_response())
-    }
-
-    async fn try_pass(&self, request: Request) -> Result<Response> {
-        let (parts, body) = request.into_parts();
-        if self.silent && parts.uri.path() == "/v1/events" {
-            std::future::pending::<()>().await;
-        }
-        let url = format!("{}{}", self.node.get().context("a node")?, parts.uri);
-        let body = axum::body::to_bytes(body, 1 << 20).await?;
-        let http = gristmill_net::http::client()?;
-        let sent = http.request(parts.method.clone(), url).headers(parts.headers).body(body).send().await?;
-        let lost = parts.method == "POST" && self.loses.load(Ordering::SeqCst);
-        if lost {
-            // The ledger has it; the sender does not hear of it.
-            return Ok(StatusCode::BAD_GATEWAY.into_response());
-        }
-        let mut answer = Response::builder().status(sent.status());
-        for (name, value) in sent.headers().iter().filter(|(name, _)| *name != "transfer-encoding") {
-            answer = answer.header(name, value);
-        }
-        Ok(answer.body(Body::from_stream(sent.bytes_stream()))?)
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn an_open_whose_answer_was_lost_opens_one_channel() -> Result<()> {
-    let way = Arc::new(Way::default());
+    let loses = Arc::new(AtomicBool::new(false));
+    let of = Arc::clone(&loses);
+    let way = Way::open(move |seen| {
+        // The ledger has it; the sender does not hear of it.
+        if seen.method == "POST" && of.load(Ordering::SeqCst) { Fate::Lost } else { Fate::Pass }
+    })
+    .await?;
     let mut options =
         Options::instant(Script { answers: Answers::Text("forty-two".to_owned()), ..Script::default() })?;
-    options.ledger = open(&way).await?;
+    options.ledger = way.to_ledger();
     let mut exchange = Exchange::start(options).await?;
     let consumer = exchange.consumer()?;
     let account = exchange.keys().consumer.account();
     let balance = exchange.ledger().balance(&account, &exchange.issuer()).await?.value;
     let nonce = exchange.ledger().nonce(&account).await?.value;
-    way.loses.store(true, Ordering::SeqCst);
+    loses.store(true, Ordering::SeqCst);
     let asking = tokio::spawn({
         let consumer = consumer.clone();
         async move { consumer.ask("Spell 42").await }
@@ -92,7 +44,7 @@ async fn an_open_whose_answer_was_lost_opens_one_channel() -> Result<()> {
     }
     exchange.kill_gateway().await?;
     assert!(asking.await?.is_err());
-    way.loses.store(false, Ordering::SeqCst);
+    loses.store(false, Ordering::SeqCst);
     exchange.start_gateway().await?;
     let answer = consumer.ask("Spell 42").await?;
     assert_eq!(answer["choices"][0]["message"]["content"], "forty-two");
@@ -108,10 +60,11 @@ async fn an_open_whose_answer_was_lost_opens_one_channel() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_close_that_the_node_keeps_to_itself_is_found_by_the_processor() -> Result<()> {
-    let way = Arc::new(Way { silent: true, ..Way::default() });
+    let way =
+        Way::open(|seen| if seen.path.starts_with("/v1/events") { Fate::Silent } else { Fate::Pass }).await?;
     let mut options =
         Options::instant(Script { answers: Answers::Text("forty-two".to_owned()), ..Script::default() })?;
-    options.processor_ledger = open(&way).await?;
+    options.processor_ledger = way.to_ledger();
     options.processor = Box::new(|config| config.look_every = Duration::from_millis(300));
     let exchange = Exchange::start(options).await?;
     let consumer = exchange.consumer()?;

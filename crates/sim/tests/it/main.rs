@@ -5,6 +5,7 @@ mod budgets;
 mod business;
 mod choices;
 mod disputes;
+mod lanes;
 mod liars;
 mod lost;
 mod model;
@@ -14,3 +15,4 @@ mod selling;
 mod smoke;
 #[cfg(debug_assertions)]
 mod steps;
+mod way;

@@ -1,0 +1,147 @@
+//! Lanes whose requests were given up, and what comes after them on the same lane.
+
+use crate::{
+    disputes::{channel_id, eventually, lane_at_processor},
+    way::{Fate, Way},
+};
+use anyhow::{Context as _, Result, ensure};
+use gristmill_net::peer::LaneState;
+use gristmill_sim::{Consumer, Exchange, Options, Script};
+use gristmill_types::ChannelId;
+use serde_json::{Value, json};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+use tokio::sync::watch;
+
+/// An exchange that answers without end, and leaves everything to approvals.
+async fn exchange() -> Result<Exchange> {
+    let script = Script { pace: Duration::from_millis(2), ..Script::default() };
+    let mut options = Options::instant(script)?;
+    options.processor = Box::new(|config| config.approval_patience = Duration::from_secs(3_600));
+    Exchange::start(options).await
+}
+
+/// Asks, reads a little, and goes away.
+async fn begin_and_leave(consumer: &Consumer, text: &str) -> Result<()> {
+    let mut stream = consumer.stream(&consumer.request(text)).await?;
+    for _ in 0..5 {
+        stream.next().await?.context("the stream goes on")?;
+    }
+    Ok(())
+}
+
+/// What the processor has of the lane, when it has given so many requests a last receipt.
+async fn ended(exchange: &Exchange, id: &ChannelId, requests: u64) -> Result<LaneState> {
+    eventually(|| async {
+        let lane = lane_at_processor(exchange, id).await?;
+        let receipt = &lane.receipt.as_ref().context("a receipt")?.0.body;
+        ensure!(receipt.last && receipt.usage.requests == requests, "not ended yet");
+        Ok(lane)
+    })
+    .await
+}
+
+async fn counted(count: &AtomicUsize, least: usize) -> Result<()> {
+    eventually(|| async {
+        ensure!(count.load(Ordering::SeqCst) >= least, "not yet");
+        Ok(())
+    })
+    .await
+}
+
+/// Waits until so many receipts are listed, newest first, and all that was spent is paid.
+async fn listed(consumer: &Consumer, receipts: usize) -> Result<Vec<Value>> {
+    eventually(|| async {
+        let (list, channels) = (consumer.get("/receipts").await?, consumer.get("/channels").await?);
+        let (list, channel) = (list["receipts"].as_array().context("a list")?, &channels["channels"][0]);
+        ensure!(list.len() == receipts && channel["settled"] == channel["spent"], "{list:?} {channel}");
+        ensure!(channel["lanes"] == 1, "one lane was enough: {channel}");
+        Ok(list.clone())
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_is_given_up_twice_in_a_row_comes_free_twice() -> Result<()> {
+    let exchange = exchange().await?;
+    let approvals = Arc::new(AtomicUsize::new(0));
+    let (go, sign) = watch::channel(false);
+    let seen = Arc::clone(&approvals);
+    let way = Way::open(move |of| {
+        if !of.is_approval() {
+            return Fate::Pass;
+        }
+        seen.fetch_add(1, Ordering::SeqCst);
+        Fate::Wait(sign.clone())
+    })
+    .await?;
+    way.to_processor(&exchange).await?;
+    let consumer = exchange.consumer()?;
+    begin_and_leave(&consumer, "The first").await?;
+    let id = channel_id(&consumer).await?;
+    // The first request is over, and its approval on its way for a while.
+    counted(&approvals, 1).await?;
+    begin_and_leave(&consumer, "The second").await?;
+    ended(&exchange, &id, 2).await?;
+    go.send(true)?;
+    listed(&consumer, 2).await?;
+    exchange.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_approval_spoils_no_later_receipt() -> Result<()> {
+    let exchange = exchange().await?;
+    let (refusals, copies) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (look, may_look) = watch::channel(false);
+    let (end, may_end) = watch::channel(false);
+    let (refused, copied, ends) = (Arc::clone(&refusals), Arc::clone(&copies), may_end.clone());
+    let way = Way::open(move |of| {
+        if of.is_approval() && !*ends.borrow() {
+            refused.fetch_add(1, Ordering::SeqCst);
+            return Fate::Refused;
+        }
+        // Once an approval was refused, the gateway compares nothing until the second request is over.
+        if of.is_copy() && refused.load(Ordering::SeqCst) > 0 {
+            copied.fetch_add(1, Ordering::SeqCst);
+            return Fate::Wait(may_look.clone());
+        }
+        let ends = ends.clone();
+        match of.is_order() {
+            true => Fate::Events(Arc::new(move |event| {
+                if event.contains("payment-receipt") { Fate::Wait(ends.clone()) } else { Fate::Pass }
+            })),
+            false => Fate::Pass,
+        }
+    })
+    .await?;
+    way.to_processor(&exchange).await?;
+    let consumer = exchange.consumer()?;
+    begin_and_leave(&consumer, "The first").await?;
+    let id = channel_id(&consumer).await?;
+    counted(&refusals, 1).await?;
+    let mut request = consumer.request("The second");
+    request["max_tokens"] = json!(200);
+    let asked = {
+        let (consumer, request) = (consumer.clone(), request.clone());
+        tokio::spawn(async move { consumer.chat(&request).await })
+    };
+    ended(&exchange, &id, 2).await?;
+    // The gateway sees the second receipt in the processor's copy before it comes with the answer.
+    counted(&copies, 1).await?;
+    look.send(true)?;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    end.send(true)?;
+    let answer = asked.await??;
+    let receipts = listed(&consumer, 2).await?;
+    let entry = receipts.iter().find(|entry| entry["id"] == answer["gristmill"]["receipt"]);
+    let id = entry.context("the second is listed")?["id"].as_str().context("an id")?;
+    let entry = consumer.get(&format!("/receipts/{id}")).await?;
+    ensure!(entry["request"].as_str().is_some_and(|body| body.contains("The second")), "{entry}");
+    ensure!(entry["kept"] == "whole", "{entry}");
+    exchange.stop().await
+}
