@@ -1,7 +1,12 @@
 //! Approvals: what is co-signed, and sent again where it got lost.
 
-use gristmill_channel::{Payer, PayerError};
-use gristmill_types::{Approval, Signed};
+use crate::{app::App, error::BuyError, peer::Peer};
+use gristmill_channel::{ChannelCopy, Payer, PayerError};
+use gristmill_net::{
+    openai::{Message, Prompt, PromptRequest, Role},
+    pay::{Action, Challenge, Expected},
+};
+use gristmill_types::{Approval, ChannelId, Signed};
 
 /// The approval of the lane's last receipt. None where the lane has gone on to a request whose receipt is
 /// not durable yet: what approves that one covers all that came before it.
@@ -10,6 +15,101 @@ pub(crate) fn approval(payer: &Payer, lane: u32) -> Result<Option<Signed<Approva
         Ok(approval) => Ok(Some(approval)),
         Err(PayerError::NothingToApprove { .. }) => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+/// Whether lanes are in doubt, or something that was approved is not paid: the approval may have got lost.
+pub(crate) fn is_unclear(payer: &Payer) -> bool {
+    let unpaid = |lane, spent| payer.view().settled_on(lane) < spent && payer.approve(lane).is_ok();
+    !payer.in_doubt().is_empty() || payer.lane_uses().iter().any(|of| unpaid(of.lane, of.spent))
+}
+
+impl App {
+    /// Sends approvals again that the processor's copy lacks: otherwise it waits for the ledger's grace. False
+    /// if one of them did not arrive.
+    pub(crate) async fn approve_again(
+        &self,
+        channel: &ChannelId,
+        copy: &ChannelCopy,
+        peer: &Peer,
+    ) -> Result<bool, BuyError> {
+        let mut all = true;
+        for of in &copy.lanes {
+            let approval = {
+                let mut accounts = self.accounts.lock();
+                let payer = accounts.payer(channel)?;
+                payer.approve(of.lane).ok().filter(|approval| {
+                    let asked = of.receipt.as_ref().is_some_and(|receipt| {
+                        receipt.body.seq == approval.body.0.seq
+                            && receipt.body.spent == approval.body.0.amount
+                    });
+                    let unpaid = payer.view().settled_on(of.lane) < approval.body.0.amount;
+                    asked && unpaid && of.approval.as_ref() != Some(approval)
+                })
+            };
+            let Some(approval) = approval else { continue };
+            // One that is not taken must not keep the rest from being brought in order.
+            if let Err(error) = self.send_again(channel, peer, Action::Approve(approval)).await {
+                tracing::debug!(%error, %channel, lane = of.lane, "an approval was not taken");
+                all = false;
+            }
+        }
+        Ok(all)
+    }
+
+    /// Sends a voucher or an approval under a challenge of its own, where the one of the request is gone.
+    pub(crate) async fn send_again(
+        &self,
+        channel: &ChannelId,
+        peer: &Peer,
+        action: Action,
+    ) -> Result<(), BuyError> {
+        let challenge = self.challenge_again(channel, peer, &action).await?;
+        peer.pay(&challenge, &action).await
+    }
+
+    /// A challenge for the lane's model.
+    async fn challenge_again(
+        &self,
+        channel: &ChannelId,
+        peer: &Peer,
+        action: &Action,
+    ) -> Result<Challenge, BuyError> {
+        let claim = action.claim();
+        let (issuer, embeds) = {
+            let mut accounts = self.accounts.lock();
+            let payer = accounts.payer(channel)?;
+            let quote = payer.quote(claim.lane);
+            (payer.terms().issuer, quote.is_some_and(|quote| quote.body.is_for_embeddings()))
+        };
+        // A processor gives its challenge to what it could answer.
+        let prompt = match embeds {
+            true => Prompt::Inputs(vec!["?".to_owned()]),
+            false => Prompt::Messages(vec![Message { role: Role::User, content: "?".to_owned() }]),
+        };
+        let request = PromptRequest {
+            model: claim.model.to_string(),
+            prompt,
+            n: 1,
+            stream: true,
+            stream_options: None,
+            max_tokens: Some(1),
+            temperature: None,
+            top_k: None,
+            top_p: None,
+            seed: None,
+            stop: Vec::new(),
+            top_logprobs: None,
+            encoding: Default::default(),
+        };
+        let expected = Expected {
+            chain: self.ledger.chain(),
+            processor: peer.processor(),
+            model: claim.model,
+            issuer,
+            at_most: None,
+        };
+        peer.challenge(request.shape(), request.to_body().into(), &expected, self.now_ms()).await
     }
 }
 

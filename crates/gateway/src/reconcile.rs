@@ -5,6 +5,7 @@
 
 use crate::{
     app::App,
+    approvals::approval,
     error::BuyError,
     peer::Peer,
     receipts::Entry,
@@ -12,11 +13,10 @@ use crate::{
 };
 use gristmill_channel::{ChannelCopy, Payer, PayerError, Phase, Received, Reconciled, Reconciliation};
 use gristmill_net::{
-    openai::{Message, Prompt, PromptRequest, Role},
-    pay::{Action, Challenge, Expected},
+    pay::{Action, Challenge},
     peer::UNKNOWN_CHANNEL,
 };
-use gristmill_types::{AccountId, ChannelId, ModelId, Receipt, Signed};
+use gristmill_types::{AccountId, ChannelId, Receipt, Signed};
 use std::{
     collections::BTreeMap,
     sync::{Arc, PoisonError},
@@ -44,38 +44,29 @@ impl App {
         traffic: Traffic,
     ) {
         self.orphans.lock().unwrap_or_else(PoisonError::into_inner).insert((channel, lane), traffic);
-        self.tidy(channel, peer, Some(challenge));
+        self.tidy(channel, peer.processor(), Some(peer), Some(challenge));
     }
 
-    /// Sees in the background to all channels: lanes that a crash left in doubt, and approvals that did
-    /// not arrive.
-    pub(crate) async fn tidy_all(self: &Arc<Self>) -> Result<(), BuyError> {
+    /// Sees in the background to channels: lanes that a crash left in doubt, and approvals that did not arrive.
+    pub(crate) fn tidy_all(self: &Arc<Self>, which: fn(&Payer) -> bool) {
         let channels: Vec<(ChannelId, AccountId)> = {
             let accounts = self.accounts.lock();
-            accounts
-                .payers()
-                .filter(|payer| payer.view().phase != Phase::Closed)
-                .map(|payer| (payer.id(), payer.terms().payee))
-                .collect()
+            let open = accounts.payers().filter(|payer| payer.view().phase != Phase::Closed && which(payer));
+            open.map(|payer| (payer.id(), payer.terms().payee)).collect()
         };
         for (channel, payee) in channels {
-            let unclear = !self.accounts.lock().payer(&channel)?.in_doubt().is_empty();
-            let listing = self.market.listing().await?;
-            let processor = listing.processors.iter().find(|processor| processor.processor == payee);
-            match processor.and_then(|processor| processor.endpoints.first()) {
-                Some(endpoint) => self.tidy(channel, Peer::new(self.http.clone(), payee, endpoint), None),
-                None if unclear => self.warn(format!(
-                    "processor {} has no endpoint; channel {} stays reserved until it has",
-                    payee.short(),
-                    channel.short()
-                )),
-                None => {}
-            }
+            self.tidy(channel, payee, None, None);
         }
-        Ok(())
     }
 
-    fn tidy(self: &Arc<Self>, channel: ChannelId, peer: Peer, challenge: Option<Arc<Challenge>>) {
+    /// `peer` is where the processor answers, if that is known.
+    fn tidy(
+        self: &Arc<Self>,
+        channel: ChannelId,
+        payee: AccountId,
+        mut peer: Option<Peer>,
+        challenge: Option<Arc<Challenge>>,
+    ) {
         let app = Arc::clone(self);
         if !app.tidying.lock().unwrap_or_else(PoisonError::into_inner).insert(channel) {
             return;
@@ -83,15 +74,26 @@ impl App {
         tokio::spawn(async move {
             let mut pause = FIRST_PAUSE;
             for tries in 1_u32.. {
-                match app.tidy_once(&channel, &peer, challenge.as_deref(), tries >= UNSEEN_TRIES).await {
+                let sure = tries >= UNSEEN_TRIES;
+                let tidied = async {
+                    // It may have moved since it was asked last.
+                    let peer = match peer.take() {
+                        Some(peer) => peer,
+                        None => app.find(&payee).await?,
+                    };
+                    app.tidy_once(&channel, &peer, challenge.as_deref(), sure).await
+                };
+                let tidied = tidied.await;
+                match &tidied {
                     Ok(true) => break,
                     Ok(false) => {}
                     Err(error) => tracing::debug!(%error, %channel, "a channel is not in order yet"),
                 }
-                if tries == TRIES {
+                if tries == TRIES && app.is_held(&channel) {
+                    let why = tidied.err().map(|error| format!(" ({error})")).unwrap_or_default();
                     app.warn(format!(
-                        "channel {} could not be brought in order with its processor; what is reserved on it stays \
-                         reserved until it can",
+                        "channel {} could not be brought in order with its processor{why}; what is reserved on it \
+                         stays reserved until it can",
                         channel.short()
                     ));
                 }
@@ -105,9 +107,18 @@ impl App {
             app.tidying.lock().unwrap_or_else(PoisonError::into_inner).remove(&channel);
             if !app.orphaned(&channel).is_empty() && !app.stopping.is_cancelled() {
                 // One came in after the last look.
-                app.tidy(channel, peer, challenge);
+                app.tidy(channel, payee, None, challenge);
             }
         });
+    }
+
+    /// A processor, where the ledger says that it answers now.
+    async fn find(&self, processor: &AccountId) -> Result<Peer, BuyError> {
+        let endpoint = self.processor_endpoint(processor).await?.ok_or_else(|| BuyError::Unreachable {
+            processor: *processor,
+            reason: "it has registered no endpoint".to_owned(),
+        })?;
+        Ok(Peer::new(self.http.clone(), *processor, &endpoint))
     }
 
     /// One comparison with the processor's copy. True if the channel is in order.
@@ -134,7 +145,7 @@ impl App {
             return Ok(false);
         }
         self.adopt(channel, &copy).await?;
-        self.approve_again(channel, &copy, peer).await?;
+        let mut right = self.approve_again(channel, &copy, peer).await?;
         for lane in self.orphaned(channel) {
             if !known && self.answered(channel, lane) {
                 // It has seen a voucher and forgot it; whoever runs it may bring its books back.
@@ -151,11 +162,18 @@ impl App {
             }
             // A lane that fails must not keep those behind it from being brought in order.
             if let Err(error) = self.tidy_lane(channel, lane, &copy, peer, challenge).await {
+                // Its request may be over: then it is the approval that did not arrive.
+                right = false;
                 tracing::debug!(%error, %channel, lane, "a lane is not in order yet");
             }
         }
-        let in_doubt = self.accounts.lock().payer(channel)?.in_doubt().len();
-        Ok(in_doubt == 0 && self.orphaned(channel).is_empty())
+        Ok(right && !self.is_held(channel))
+    }
+
+    /// Whether lanes of the channel are in doubt or wait for their request's receipt.
+    fn is_held(&self, channel: &ChannelId) -> bool {
+        let in_doubt = self.accounts.lock().payer(channel).is_ok_and(|payer| !payer.in_doubt().is_empty());
+        in_doubt || !self.orphaned(channel).is_empty()
     }
 
     /// Ends the request of an orphaned lane, as far as the processor's copy allows.
@@ -261,35 +279,6 @@ impl App {
         self.orphans.lock().unwrap_or_else(PoisonError::into_inner).retain(|(of, _), _| of != channel);
     }
 
-    /// Sends approvals again that the processor's copy lacks: otherwise it waits for the ledger's grace.
-    async fn approve_again(
-        &self,
-        channel: &ChannelId,
-        copy: &ChannelCopy,
-        peer: &Peer,
-    ) -> Result<(), BuyError> {
-        for of in &copy.lanes {
-            let approval = {
-                let mut accounts = self.accounts.lock();
-                let payer = accounts.payer(channel)?;
-                payer.approve(of.lane).ok().filter(|approval| {
-                    let asked = of.receipt.as_ref().is_some_and(|receipt| {
-                        receipt.body.seq == approval.body.0.seq
-                            && receipt.body.spent == approval.body.0.amount
-                    });
-                    let unpaid = payer.view().settled_on(of.lane) < approval.body.0.amount;
-                    asked && unpaid && of.approval.as_ref() != Some(approval)
-                })
-            };
-            let Some(approval) = approval else { continue };
-            // One that is not taken must not keep the rest from being brought in order.
-            if let Err(error) = self.send_again(channel, peer, Action::Approve(approval)).await {
-                tracing::debug!(%error, %channel, lane = of.lane, "an approval was not taken");
-            }
-        }
-        Ok(())
-    }
-
     /// Ends a request with the receipt that the stream did not bring. What it counts beyond what
     /// arrived is conceded, as far as it was promised.
     async fn close_request(
@@ -354,45 +343,6 @@ impl App {
             }
         }
         Ok(())
-    }
-
-    /// Sends a voucher or an approval under a challenge of its own, where the one of the request is gone.
-    async fn send_again(&self, channel: &ChannelId, peer: &Peer, action: Action) -> Result<(), BuyError> {
-        let challenge = self.challenge_again(channel, peer, &action.claim().model).await?;
-        peer.pay(&challenge, &action).await
-    }
-
-    /// A challenge for the lane's model, where the one of the request is gone.
-    async fn challenge_again(
-        &self,
-        channel: &ChannelId,
-        peer: &Peer,
-        model: &ModelId,
-    ) -> Result<Challenge, BuyError> {
-        let issuer = self.accounts.lock().payer(channel)?.terms().issuer;
-        let request = PromptRequest {
-            model: model.to_string(),
-            prompt: Prompt::Messages(vec![Message { role: Role::User, content: "?".to_owned() }]),
-            n: 1,
-            stream: true,
-            stream_options: None,
-            max_tokens: Some(1),
-            temperature: None,
-            top_k: None,
-            top_p: None,
-            seed: None,
-            stop: Vec::new(),
-            top_logprobs: None,
-            encoding: Default::default(),
-        };
-        let expected = Expected {
-            chain: self.ledger.chain(),
-            processor: peer.processor(),
-            model: *model,
-            issuer,
-            at_most: None,
-        };
-        peer.challenge(request.shape(), request.to_body().into(), &expected, self.now_ms()).await
     }
 }
 
