@@ -16,7 +16,7 @@ use std::time::Duration;
 /// Most bytes of one event.
 const MAX_EVENT: usize = 64 << 20;
 /// A connection on which not even a comment arrives for this long is dead; nodes send one every
-/// 15 seconds.
+/// 15 seconds, and answer at once.
 const SILENCE: Duration = Duration::from_secs(60);
 
 struct Follower {
@@ -24,6 +24,7 @@ struct Follower {
     next: Option<u64>,
     connection: Option<Connection>,
     pause: Duration,
+    silence: Duration,
 }
 
 struct Connection {
@@ -56,17 +57,27 @@ impl Client {
         &self,
         from: Option<u64>,
     ) -> impl Stream<Item = Result<BlockEvents, ClientError>> + Send + use<> {
-        let follower =
-            Follower { client: self.clone(), next: from, connection: None, pause: Duration::from_millis(50) };
-        stream::unfold(follower, |mut follower| async move {
+        Follower::new(self.clone(), from, SILENCE).stream()
+    }
+}
+
+impl Follower {
+    const fn new(client: Client, next: Option<u64>, silence: Duration) -> Self {
+        Self { client, next, connection: None, pause: Duration::from_millis(50), silence }
+    }
+
+    fn stream(self) -> impl Stream<Item = Result<BlockEvents, ClientError>> + Send + use<> {
+        stream::unfold(self, |mut follower| async move {
             let item = follower.next().await;
             Some((item, follower))
         })
         .boxed()
     }
-}
 
-impl Follower {
+    fn lost(&self, reason: String) -> ClientError {
+        ClientError::Unreachable { url: self.client.url().to_owned(), reason }
+    }
+
     async fn next(&mut self) -> Result<BlockEvents, ClientError> {
         let result = self.try_next().await;
         match &result {
@@ -95,31 +106,52 @@ impl Follower {
                 self.connection = Some(connection);
                 return Ok(event);
             }
-            let chunk = tokio::time::timeout(SILENCE, connection.response.chunk()).await;
-            let lost =
-                |reason: String| ClientError::Unreachable { url: self.client.url().to_owned(), reason };
-            match chunk {
+            match tokio::time::timeout(self.silence, connection.response.chunk()).await {
                 Ok(Ok(Some(chunk))) => connection.events.feed(&chunk).map_err(|error| wrong(&error))?,
-                Ok(Ok(None)) => return Err(lost("the node ended the stream".into())),
-                Ok(Err(error)) => return Err(lost(reason(&error))),
-                Err(_) => return Err(lost("nothing arrived for a minute".into())),
+                Ok(Ok(None)) => return Err(self.lost("the node ended the stream".into())),
+                Ok(Err(error)) => return Err(self.lost(reason(&error))),
+                Err(_) => return Err(self.lost("nothing arrived for a minute".into())),
             }
         }
     }
 
     async fn connect(&self) -> Result<Connection, ClientError> {
         let from = self.next.map(|next| format!("?from={next}")).unwrap_or_default();
-        let unreachable = |error: reqwest::Error| ClientError::Unreachable {
-            url: self.client.url().to_owned(),
-            reason: reason(&error),
-        };
         let request = self.client.request(Method::GET, &format!("/v1/events{from}"));
-        let response = request.send().await.map_err(unreachable)?;
-        let status = response.status();
-        if !status.is_success() {
-            let body = response.bytes().await.map_err(unreachable)?;
-            return Err(refusal(status, &body));
-        }
+        let response = tokio::time::timeout(self.silence, async {
+            let response = request.send().await?;
+            let status = response.status();
+            if status.is_success() { Ok(Ok(response)) } else { Ok(Err((status, response.bytes().await?))) }
+        });
+        let response = response
+            .await
+            .map_err(|_| self.lost("it does not answer".into()))?
+            .map_err(|error: reqwest::Error| self.lost(reason(&error)))?
+            .map_err(|(status, body)| refusal(status, &body))?;
         Ok(Connection { response, events: Reader::with_limit(MAX_EVENT) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gristmill_proof::{Committee, Trust};
+    use gristmill_types::{ChainId, SecretKey};
+
+    #[tokio::test]
+    async fn a_node_that_says_nothing_is_asked_again() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let members = Committee::new(&[SecretKey::from_seed(&[1; 32]).account()]).unwrap();
+        let trust = Trust::new(ChainId::new([9; 32]), members);
+        let client = Client::new(&url, trust).unwrap();
+        let mut blocks = Follower::new(client, Some(1), Duration::from_millis(100)).stream();
+        // It takes connections, and answers nothing.
+        for _ in 0..2 {
+            let error = tokio::time::timeout(Duration::from_secs(10), blocks.next()).await.unwrap();
+            let error = error.unwrap().unwrap_err().to_string();
+            assert!(error.contains("does not answer"), "{error}");
+        }
+        drop(listener);
     }
 }

@@ -33,6 +33,8 @@ pub struct Config {
     pub ahead: Amount,
     /// How long a client may take to read what is on its way to it.
     pub reader_patience: Duration,
+    /// How often every channel is read from the ledger, whatever the node says that happened.
+    pub look_every: Duration,
 }
 
 impl Config {
@@ -58,6 +60,7 @@ impl Config {
             max_window_tokens: 64,
             ahead: Amount::from_grains(20_000_000),
             reader_patience: Duration::from_secs(30),
+            look_every: Duration::from_secs(60),
         }
     }
 }

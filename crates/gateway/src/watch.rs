@@ -1,10 +1,12 @@
 //! Watching the ledger: what happens to our channels there, and claims that say too much.
 
-use crate::{app::App, error::BuyError};
-use futures::StreamExt as _;
+use crate::{app::App, approvals::is_unclear, error::BuyError};
+use futures::{FutureExt as _, StreamExt as _, stream};
+use gristmill_channel::Payer;
 use gristmill_ledger::{Event as LedgerEvent, record::Lane, tx::ShowReceipt};
 use gristmill_types::{AccountId, ChannelId, Claim};
 use std::{collections::BTreeSet, pin::pin, sync::Arc, time::Duration};
+use tokio::time::{Instant, MissedTickBehavior};
 
 /// How long to wait before a channel that could not be read is read again.
 const RETRY: Duration = Duration::from_secs(2);
@@ -12,21 +14,33 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Follows the ledger until the gateway stops.
 pub(crate) async fn run(app: Arc<App>) {
     let account = app.config.payer;
-    let next = tokio::select! {
-        next = app.ledger.await_next_height(RETRY) => next,
-        () = app.stopping.cancelled() => return,
+    // None once: from there on no block is missed, and what was before it comes as no event.
+    let following = async {
+        let next = app.ledger.await_next_height(RETRY).await;
+        stream::once(async { None }).chain(app.ledger.follow(Some(next)).map(Some))
     };
-    let mut blocks = pin!(app.ledger.follow(Some(next)));
+    let mut blocks = pin!(following.flatten_stream());
+    // What happens is the node's word: one that leaves a claim out, or says nothing, must not let it mature.
+    let every = app.config.look_every;
+    let mut looks = tokio::time::interval_at(Instant::now() + every, every);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     // Channels that are to be looked at, until that has worked: a claim that is not contested in time is
-    // paid. First all: what was before the next block comes as no event.
-    let mut changed: BTreeSet<ChannelId> =
-        app.accounts.lock().payers().map(gristmill_channel::Payer::id).collect();
+    // paid.
+    let mut changed: BTreeSet<ChannelId> = BTreeSet::new();
     loop {
         tokio::select! {
-            block = blocks.next() => if let Some(Ok(block)) = block {
-                let events = block.outcomes.iter().flat_map(|outcome| &outcome.events);
-                changed.extend(events.filter_map(|event| channel_of(event, &account)));
+            news = blocks.next() => match news {
+                Some(Some(Ok(block))) => {
+                    let events = block.outcomes.iter().flat_map(|outcome| &outcome.events);
+                    changed.extend(events.filter_map(|event| channel_of(event, &account)));
+                }
+                Some(None) => changed.extend(app.channels()),
+                Some(Some(Err(_))) | None => {}
             },
+            _ = looks.tick() => {
+                changed.extend(app.channels());
+                app.tidy_all(is_unclear);
+            }
             () = tokio::time::sleep(RETRY), if !changed.is_empty() => {}
             () = app.stopping.cancelled() => return,
         }
@@ -41,7 +55,8 @@ pub(crate) async fn run(app: Arc<App>) {
 
 fn channel_of(event: &LedgerEvent, account: &AccountId) -> Option<ChannelId> {
     match event {
-        LedgerEvent::ClaimPaid { channel, payer, .. }
+        LedgerEvent::ChannelToppedUp { channel, payer, .. }
+        | LedgerEvent::ClaimPaid { channel, payer, .. }
         | LedgerEvent::ClaimPending { channel, payer, .. }
         | LedgerEvent::FloorRaised { channel, payer, .. }
         | LedgerEvent::CloseRequested { channel, payer, .. }
@@ -51,6 +66,10 @@ fn channel_of(event: &LedgerEvent, account: &AccountId) -> Option<ChannelId> {
 }
 
 impl App {
+    fn channels(&self) -> Vec<ChannelId> {
+        self.accounts.lock().payers().map(Payer::id).collect()
+    }
+
     /// Takes in what the ledger says of a channel of ours, and contests what is claimed beyond the
     /// receipts.
     pub(crate) async fn look_at(&self, channel: &ChannelId) -> Result<(), BuyError> {
@@ -60,10 +79,15 @@ impl App {
         self.observe(channel).await?;
         let found = self.ledger.channel(channel).await?;
         let Some(records) = found.value else { return Ok(()) };
+        let mut failed = None;
         for lane in &records.lanes {
-            self.contest(channel, lane, found.clock_ms).await?;
+            // One that cannot be contested must not keep those behind it from being contested.
+            if let Err(error) = self.contest(channel, lane, found.clock_ms).await {
+                tracing::warn!(%error, %channel, lane = lane.lane, "a claim could not be contested");
+                failed = Some(error);
+            }
         }
-        Ok(())
+        failed.map_or(Ok(()), Err)
     }
 
     /// Shows the processor's own receipt against a pending claim that is above it.
@@ -102,7 +126,7 @@ impl App {
     /// Looks at the channels to a processor again, to see the lanes that it gave up.
     pub(crate) async fn look_at_payee(&self, processor: &AccountId) {
         let channels: Vec<ChannelId> =
-            self.accounts.lock().payers_to(processor).map(gristmill_channel::Payer::id).collect();
+            self.accounts.lock().payers_to(processor).map(Payer::id).collect();
         for channel in channels {
             if let Err(error) = self.look_at(&channel).await {
                 tracing::debug!(%error, %channel, "a channel could not be looked at");
@@ -113,9 +137,7 @@ impl App {
     /// Looks at every channel once: for what happened while the gateway was away. One that fails does
     /// not keep the gateway from starting.
     pub(crate) async fn look_at_all(&self) {
-        let channels: Vec<ChannelId> =
-            self.accounts.lock().payers().map(gristmill_channel::Payer::id).collect();
-        for channel in channels {
+        for channel in self.channels() {
             if let Err(error) = self.look_at(&channel).await {
                 self.warn(format!("channel {} could not be looked at: {error}", channel.short()));
             }
@@ -149,5 +171,15 @@ mod tests {
         };
         assert_eq!(channel_of(&event(account(1)), &account(1)), Some(channel));
         assert_eq!(channel_of(&event(account(7)), &account(1)), None);
+        // An outage may have hidden the end of our own top-up.
+        let topped_up = LedgerEvent::ChannelToppedUp {
+            channel,
+            payer: account(1),
+            payee: account(2),
+            issuer: account(3),
+            amount: Amount::ZERO,
+            deposit: Amount::ZERO,
+        };
+        assert_eq!(channel_of(&topped_up, &account(1)), Some(channel));
     }
 }

@@ -1,11 +1,12 @@
 //! What the ledger's grace is for: claims without an approval, claims above a receipt, and a payer
 //! that wants its deposit back in the middle of an answer.
 
+use crate::way::{Fate, Seen, Way};
 use anyhow::{Context as _, Result};
 use gristmill_client::{ChannelRecords, Sender};
 use gristmill_gateway::Event as GatewayEvent;
 use gristmill_ledger::{
-    keys,
+    Body, decode_tx, keys,
     record::{ChannelState, Model, Stored as _},
     tx::{ClaimProof, MaturedLane, Settle, SettleClaim, Withdraw},
 };
@@ -20,7 +21,7 @@ const GRACE_MS: u64 = 1_500;
 const LONG: Duration = Duration::from_secs(3_600);
 
 /// An exchange with a short grace whose processor settles nothing by itself.
-async fn exchange(script: Script, approval_patience: Duration) -> Result<Exchange> {
+fn options(script: Script, approval_patience: Duration) -> Result<Options> {
     let mut options = Options::instant(script)?;
     options.params.min_grace_ms = 100;
     options.params.default_grace_ms = GRACE_MS;
@@ -29,6 +30,21 @@ async fn exchange(script: Script, approval_patience: Duration) -> Result<Exchang
         config.settle_at_latest = LONG;
         config.approval_patience = approval_patience;
     });
+    Ok(options)
+}
+
+async fn exchange(script: Script, approval_patience: Duration) -> Result<Exchange> {
+    Exchange::start(options(script, approval_patience)?).await
+}
+
+/// The same, with a way between the gateway and the ledger.
+async fn exchange_over(way: Way, script: Script, look_every: Duration) -> Result<Exchange> {
+    let mut options = options(script, LONG)?;
+    options.ledger = Box::new(move |node| {
+        way.to.get_or_init(|| node.to_owned());
+        way.url.clone()
+    });
+    options.gateway = Box::new(move |config| config.look_every = look_every);
     Exchange::start(options).await
 }
 
@@ -52,11 +68,16 @@ async fn records(exchange: &Exchange, id: &ChannelId) -> Result<ChannelRecords> 
     exchange.ledger().channel(id).await?.value.context("the ledger has the channel")
 }
 
-/// What the processor holds of the channel's first lane.
-pub(crate) async fn lane_at_processor(exchange: &Exchange, id: &ChannelId) -> Result<LaneState> {
+/// What the processor holds of the channel's lanes.
+async fn lanes_at_processor(exchange: &Exchange, id: &ChannelId) -> Result<Vec<LaneState>> {
     let url = format!("{}/v1/channels/{id}", exchange.processor_url());
     let body = gristmill_net::http::client()?.get(url).send().await?.bytes().await?;
-    Copy::parse(&body)?.lanes.into_iter().next().context("the processor has the lane")
+    Ok(Copy::parse(&body)?.lanes)
+}
+
+/// What it holds of the first.
+pub(crate) async fn lane_at_processor(exchange: &Exchange, id: &ChannelId) -> Result<LaneState> {
+    lanes_at_processor(exchange, id).await?.into_iter().next().context("the processor has the lane")
 }
 
 /// Tries until it works, or time is up.
@@ -168,16 +189,77 @@ async fn a_claim_above_the_receipt_is_answered_with_the_receipt() -> Result<()> 
             _ => None,
         })
         .await?;
-    eventually(|| async {
-        let lane = records(&exchange, &id).await?.lanes.into_iter().next().context("a lane")?;
-        let pending = lane.pending.context("a pending claim")?;
-        anyhow::ensure!(pending.effective() == receipt.body.spent, "not capped yet");
-        Ok(())
-    })
-    .await?;
+    capped(&exchange, &id, 0, &lane).await?;
     withdraw(&exchange, &payee, &id).await?;
     assert_eq!(records(&exchange, &id).await?.channel.settled, receipt.body.spent);
     exchange.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_the_node_hides_is_contested_all_the_same() -> Result<()> {
+    let says_nothing =
+        |seen: &Seen| if seen.path.starts_with("/v1/events") { Fate::Silent } else { Fate::Pass };
+    let script = Script { answers: Answers::Text("forty-two".to_owned()), ..Script::default() };
+    let way = Way::open(says_nothing).await?;
+    let mut exchange = exchange_over(way, script, Duration::from_millis(200)).await?;
+    let consumer = exchange.consumer()?;
+    consumer.ask("Spell 42").await?;
+    let id = channel_id(&consumer).await?;
+    let lane = lane_at_processor(&exchange, &id).await?;
+    exchange.kill_processor().await?;
+    let payee = exchange.sender(&exchange.keys().processor);
+    claim_all(&exchange, &payee, &id, &lane).await?;
+    capped(&exchange, &id, 0, &lane).await?;
+    exchange.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lane_that_cannot_be_contested_keeps_no_other_from_it() -> Result<()> {
+    let way = Way::open(|seen| match shown_on(seen) {
+        Some(0) => Fate::Refused,
+        _ => Fate::Pass,
+    })
+    .await?;
+    let mut exchange = exchange_over(way, slowly(), LONG).await?;
+    let consumer = exchange.consumer()?;
+    let mut request = consumer.request("Go on");
+    request["max_tokens"] = json!(30);
+    for answer in futures::future::join_all([consumer.chat(&request), consumer.chat(&request)]).await {
+        answer?;
+    }
+    let id = channel_id(&consumer).await?;
+    let lanes = lanes_at_processor(&exchange, &id).await?;
+    assert_eq!(lanes.len(), 2);
+    exchange.kill_processor().await?;
+    let payee = exchange.sender(&exchange.keys().processor);
+    for lane in &lanes {
+        claim_all(&exchange, &payee, &id, lane).await?;
+    }
+    capped(&exchange, &id, 1, &lanes[1]).await?;
+    exchange.stop().await
+}
+
+/// The lane on which a receipt is shown, if that is what is sent.
+fn shown_on(seen: &Seen) -> Option<u32> {
+    let sent: Value = serde_json::from_slice(&seen.body).ok()?;
+    let hex = sent["tx"].as_str()?;
+    let bytes = (0..hex.len()).step_by(2).map(|at| u8::from_str_radix(hex.get(at..at + 2)?, 16).ok());
+    match decode_tx(&bytes.collect::<Option<Vec<u8>>>()?).ok()?.body.body {
+        Body::ShowReceipt(shown) => Some(shown.receipt.body.lane),
+        _ => None,
+    }
+}
+
+/// Waits until the claim that is pending on the lane counts for no more than its receipt says.
+async fn capped(exchange: &Exchange, id: &ChannelId, number: usize, lane: &LaneState) -> Result<()> {
+    let spent = lane.receipt.as_ref().context("a receipt")?.0.body.spent;
+    eventually(|| async {
+        let lane = records(exchange, id).await?.lanes.into_iter().nth(number).context("a lane")?;
+        let pending = lane.pending.context("a pending claim")?;
+        anyhow::ensure!(pending.effective() == spent, "not capped yet");
+        Ok(())
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -134,7 +134,7 @@ impl Gate {
         let seen = Seen { method: method.clone(), path: parts.uri.to_string(), headers, body: body.clone() };
         let fate = (self.judge)(&seen);
         match &fate {
-            Fate::Refused => return Ok(StatusCode::BAD_GATEWAY.into_response()),
+            Fate::Refused => return Ok(StatusCode::FORBIDDEN.into_response()),
             Fate::Silent => std::future::pending().await,
             Fate::Wait(sign) => given(sign.clone()).await,
             Fate::Pass | Fate::Lost | Fate::Events(_) => {}
