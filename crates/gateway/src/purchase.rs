@@ -157,6 +157,7 @@ impl Purchase {
                     if ids.is_empty() && chunk.text().is_empty() {
                         continue;
                     }
+                    self.check_logprobs(&ids, &logprobs)?;
                     self.take(&ids, chunk.text())?;
                     let tokens = self.tokens_of(&ids, &logprobs, chunk.text())?;
                     if !chunk.text().is_empty() {
@@ -250,15 +251,24 @@ impl Purchase {
         Ok(())
     }
 
-    /// The tokens whose text is out now.
-    fn tokens_of(&mut self, ids: &[u32], logprobs: &[Logprob], text: &str) -> Result<Vec<Token>, BuyError> {
-        let Some(tokens) = &mut self.tokens else { return Ok(Vec::new()) };
+    /// Whether the log probabilities are as many as were asked for. What lacks them is not what was bought,
+    /// and is not counted.
+    fn check_logprobs(&self, ids: &[u32], logprobs: &[Logprob]) -> Result<(), BuyError> {
+        if self.tokens.is_none() {
+            return Ok(());
+        }
         if ids.len() != logprobs.len() {
             return Err(self.misbehaved("it gives no log probabilities, which were asked for"));
         }
         if logprobs.iter().any(|of| of.top.len() > usize::from(self.top)) {
             return Err(self.misbehaved("it gives more log probabilities than were asked for"));
         }
+        Ok(())
+    }
+
+    /// The tokens whose text is out now.
+    fn tokens_of(&mut self, ids: &[u32], logprobs: &[Logprob], text: &str) -> Result<Vec<Token>, BuyError> {
+        let Some(tokens) = &mut self.tokens else { return Ok(Vec::new()) };
         for (id, logprob) in ids.iter().zip(logprobs) {
             tokens.push(*id, logprob)?;
         }

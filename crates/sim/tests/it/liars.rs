@@ -1,7 +1,8 @@
 //! Processors that answer with what they should not: the gateway says so, nothing of it reaches the client,
 //! and nothing more is paid than what arrived before.
 
-use anyhow::{Context as _, Result};
+use crate::disputes::eventually;
+use anyhow::{Context as _, Result, ensure};
 use gristmill_engine::{
     Done, Embedder, EmbedderInfo, Embedding, Engine, EngineInfo, Event, Generation, Job, Load, Logprobs,
     Recomputation, Replay, StartError, TokenLogprob,
@@ -141,6 +142,13 @@ async fn what_does_not_fit_is_not_passed_on() -> Result<()> {
         } else {
             let message = refused(answer)?;
             assert!(message.contains("broke the protocol") && message.contains(about), "{message}");
+            // What does not fit was not taken: the receipt says more than what is kept of the answer.
+            eventually(|| async {
+                let listed = consumer.get("/receipts").await?;
+                ensure!(listed["receipts"][0]["kept"] == "broken", "{listed}");
+                Ok(())
+            })
+            .await?;
         }
         assert!(spent(&consumer).await? < 1_000_000, "the prompt, and a token or two");
         exchange.stop().await?;
