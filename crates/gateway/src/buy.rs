@@ -182,7 +182,12 @@ async fn order(
     };
     progress.reach("ordered", None);
     let (shape, action) = (request.shape(), Action::Order(Box::new(placed)));
-    let answer = peer.order(&ordered.challenge, &action, shape, body, progress.id()).await?;
+    let answer = peer.order(&ordered.challenge, &action, shape, body, progress.id());
+    let late = |_| BuyError::Unreachable {
+        processor: peer.processor(),
+        reason: "it does not begin its answer".to_owned(),
+    };
+    let answer = tokio::time::timeout(app.config.first_patience, answer).await.map_err(late)??;
     progress.reach("accepted", None);
     let transcript = Transcript::new(Arc::clone(&tokenizer), &sampling.stop)?;
     Ok(Purchase::new(ordered, &request, tokenizer, transcript, Arc::clone(progress), answer))

@@ -33,6 +33,12 @@ pub struct Config {
     pub ahead: Amount,
     /// How long a client may take to read what is on its way to it.
     pub reader_patience: Duration,
+    /// How long a processor may take to begin an answer: longer than the 300 s that it may wait for a server
+    /// behind it.
+    pub first_patience: Duration,
+    /// How long it may take from one piece of the answer to the next, or to the receipt: longer than the 60 s
+    /// that it may wait.
+    pub next_patience: Duration,
     /// How often every channel is read from the ledger, whatever the node says that happened.
     pub look_every: Duration,
 }
@@ -60,6 +66,8 @@ impl Config {
             max_window_tokens: 64,
             ahead: Amount::from_grains(20_000_000),
             reader_patience: Duration::from_secs(30),
+            first_patience: Duration::from_secs(330),
+            next_patience: Duration::from_secs(90),
             look_every: Duration::from_secs(60),
         }
     }

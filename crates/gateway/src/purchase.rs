@@ -81,6 +81,8 @@ pub(crate) struct Purchase {
     over: bool,
     progress: Arc<Progress>,
     started: bool,
+    /// Whether something of the answer has come.
+    begun: bool,
     failure: Option<BuyError>,
     metered: Instant,
     asked: Instant,
@@ -112,6 +114,7 @@ impl Purchase {
             over: false,
             progress,
             started: false,
+            begun: false,
             failure: None,
             metered: Instant::now(),
             // The first wish is heeded at once.
@@ -135,15 +138,23 @@ impl Purchase {
 
     async fn step(&mut self, gone: impl Future<Output = ()>) -> Result<Step, BuyError> {
         let mut gone = std::pin::pin!(gone);
+        // The client's time is not the processor's: it runs from here. Only what is bought is life; comments,
+        // and events that are not known, could go on for ever, and the lane and its budget with them.
+        let mut patience = self.patience();
+        let mut deadline = tokio::time::Instant::now() + patience;
         loop {
             let event = tokio::select! {
-                event = self.events.next() => event,
+                event = tokio::time::timeout_at(deadline, self.events.next()) => event,
                 () = &mut gone => return Err(BuyError::Gone),
             };
             let event = match event {
-                Some(Ok(event)) => event,
-                Some(Err(reason)) => return Err(self.cut_off(&reason)),
-                None => return Err(self.cut_off("the stream ended without a receipt")),
+                Ok(Some(Ok(event))) => event,
+                Ok(Some(Err(reason))) => return Err(self.cut_off(&reason)),
+                Ok(None) => return Err(self.cut_off("the stream ended without a receipt")),
+                Err(_) => {
+                    let reason = format!("nothing of it came within {} s", patience.as_secs_f64());
+                    return Err(self.cut_off(&reason));
+                }
             };
             let item = Item::read(&event)
                 // Without the reason: that may repeat what was asked, and is logged.
@@ -160,13 +171,20 @@ impl Purchase {
                     self.check_logprobs(&ids, &logprobs)?;
                     self.take(&ids, chunk.text())?;
                     let tokens = self.tokens_of(&ids, &logprobs, chunk.text())?;
+                    self.begun = true;
+                    patience = self.patience();
+                    deadline = tokio::time::Instant::now() + patience;
                     if !chunk.text().is_empty() {
                         return Ok(Step::Text(chunk.text().to_owned(), tokens));
                     }
                 }
                 // More often than this it asks for nothing but our work.
                 Item::NeedVoucher(_) if self.asked.elapsed() < ASKED_TOO_OFTEN => {}
-                Item::NeedVoucher(need) => self.pay_on(need.required)?,
+                Item::NeedVoucher(need) => {
+                    if self.pay_on(need.required)? {
+                        deadline = tokio::time::Instant::now() + patience;
+                    }
+                }
                 Item::Failed(error) => self.failure = Some(error.into()),
                 Item::Receipt(receipt) => {
                     let bought = self.receipt(*receipt).await?;
@@ -299,23 +317,30 @@ impl Purchase {
         Ok(own)
     }
 
-    /// The processor says that the window is used up: pay on if that is so by our own count.
-    fn pay_on(&mut self, required: Amount) -> Result<(), BuyError> {
+    /// How long the processor may take for what comes next of the answer.
+    fn patience(&self) -> Duration {
+        let config = &self.of.app.config;
+        if self.begun { config.next_patience } else { config.first_patience }
+    }
+
+    /// The processor says that the window is used up: pay on if that is so by our own count. True if more is
+    /// promised than before.
+    fn pay_on(&mut self, required: Amount) -> Result<bool, BuyError> {
         self.asked = Instant::now();
-        let voucher = {
+        let (voucher, more) = {
             let mut accounts = self.of.app.accounts.lock();
             let payer = accounts.payer(&self.of.channel)?;
             match payer.voucher_for(self.of.lane, required) {
-                Ok(voucher) => Some(voucher),
+                Ok(voucher) => (Some(voucher), true),
                 // It was signed before and may have been lost on the way.
-                Err(PayerError::NotDue { .. }) => payer.latest(self.of.lane).cloned(),
+                Err(PayerError::NotDue { .. }) => (payer.latest(self.of.lane).cloned(), false),
                 Err(error) => return Err(error.into()),
             }
         };
         if let Some(voucher) = voucher {
             self.send(Action::Voucher(voucher));
         }
-        Ok(())
+        Ok(more)
     }
 
     /// Sends without holding up the stream. A voucher that gets lost is asked for again; an approval is

@@ -18,12 +18,13 @@ use std::{
 };
 use tokio::sync::watch;
 
+const LONG: Duration = Duration::from_secs(3_600);
+
 /// An exchange that answers without end, and leaves everything to approvals.
-async fn exchange() -> Result<Exchange> {
-    let script = Script { pace: Duration::from_millis(2), ..Script::default() };
-    let mut options = Options::instant(script)?;
-    options.processor = Box::new(|config| config.approval_patience = Duration::from_secs(3_600));
-    Exchange::start(options).await
+fn endless() -> Result<Options> {
+    let mut options = Options::instant(Script { pace: Duration::from_millis(2), ..Script::default() })?;
+    options.processor = Box::new(|config| config.approval_patience = LONG);
+    Ok(options)
 }
 
 /// Asks, reads a little, and goes away.
@@ -68,7 +69,7 @@ async fn listed(consumer: &Consumer, receipts: usize) -> Result<Vec<Value>> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lane_that_is_given_up_twice_in_a_row_comes_free_twice() -> Result<()> {
-    let exchange = exchange().await?;
+    let exchange = Exchange::start(endless()?).await?;
     let approvals = Arc::new(AtomicUsize::new(0));
     let (go, sign) = watch::channel(false);
     let seen = Arc::clone(&approvals);
@@ -95,7 +96,7 @@ async fn a_lane_that_is_given_up_twice_in_a_row_comes_free_twice() -> Result<()>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_approval_spoils_no_later_receipt() -> Result<()> {
-    let exchange = exchange().await?;
+    let exchange = Exchange::start(endless()?).await?;
     let (refusals, copies) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     let (look, may_look) = watch::channel(false);
     let (end, may_end) = watch::channel(false);
@@ -144,4 +145,42 @@ async fn a_refused_approval_spoils_no_later_receipt() -> Result<()> {
     ensure!(entry["request"].as_str().is_some_and(|body| body.contains("The second")), "{entry}");
     ensure!(entry["kept"] == "whole", "{entry}");
     exchange.stop().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_bought_keeps_no_answer_alive() -> Result<()> {
+    for (begun, drop) in [
+        (false, ": keep-alive\n\n"),
+        (true, ": keep-alive\n\n"),
+        (false, "event: payment-weather\ndata: {}\n\n"),
+        (true, "event: payment-weather\ndata: {}\n\n"),
+    ] {
+        let way = Way::open(move |of| {
+            if !of.is_order() {
+                return Fate::Pass;
+            }
+            let texts = AtomicUsize::new(0);
+            Fate::Events(Arc::new(move |event| {
+                let text = event.contains("\"content\"");
+                let late = text && texts.fetch_add(1, Ordering::SeqCst) >= if begun { 3 } else { 0 };
+                if late { Fate::Drip(drop) } else { Fate::Pass }
+            }))
+        })
+        .await?;
+        let mut options = endless()?;
+        options.gateway = Box::new(|config| {
+            config.first_patience = Duration::from_millis(700);
+            config.next_patience = Duration::from_millis(500);
+        });
+        let exchange = Exchange::start(options).await?;
+        way.to_processor(&exchange).await?;
+        let consumer = exchange.consumer()?;
+        let answer = tokio::time::timeout(Duration::from_secs(20), consumer.ask("Go on")).await?;
+        let error = answer.err().context("it comes to no end")?.to_string();
+        let within = if begun { "nothing of it came within 0.5 s" } else { "nothing of it came within 0.7 s" };
+        assert!(error.contains(within), "{error}");
+        listed(&consumer, 1).await?;
+        exchange.stop().await?;
+    }
+    Ok(())
 }

@@ -15,6 +15,7 @@ use gristmill_sim::Exchange;
 use std::{
     convert::Infallible,
     sync::{Arc, OnceLock},
+    time::Duration,
 };
 use tokio::sync::{mpsc, watch};
 use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
@@ -32,6 +33,8 @@ pub(crate) enum Fate {
     Refused,
     /// It does not arrive, and nothing comes back, ever.
     Silent,
+    /// In place of an event this comes, again and again.
+    Drip(&'static str),
     /// It passes, and the events of its answer are judged one by one.
     Events(Arc<dyn Fn(&str) -> Fate + Send + Sync>),
 }
@@ -137,7 +140,7 @@ impl Gate {
             Fate::Refused => return Ok(StatusCode::FORBIDDEN.into_response()),
             Fate::Silent => std::future::pending().await,
             Fate::Wait(sign) => given(sign.clone()).await,
-            Fate::Pass | Fate::Lost | Fate::Events(_) => {}
+            Fate::Pass | Fate::Lost | Fate::Drip(_) | Fate::Events(_) => {}
         }
         let url = format!("{}{}", self.to.get().context("it leads somewhere")?, seen.path);
         let answer = self.http.request(method, url).headers(seen.headers).body(body).send().await?;
@@ -170,6 +173,9 @@ fn judged(mut answer: reqwest::Response, judge: Arc<dyn Fn(&str) -> Fate + Send 
                     Fate::Wait(sign) => given(sign.clone()).await,
                     Fate::Silent => std::future::pending().await,
                     Fate::Refused => return,
+                    Fate::Drip(drop) => while events.send(Bytes::from_static(drop.as_bytes())).await.is_ok() {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    },
                     Fate::Pass | Fate::Lost | Fate::Events(_) => {}
                 }
                 if events.send(event.into()).await.is_err() || matches!(fate, Fate::Lost) {
