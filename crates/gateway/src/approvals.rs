@@ -135,7 +135,12 @@ mod tests {
             issuer: AccountId::new([5; 32]),
             prices: Prices { output_per_mtok: Amount::from_grains(1_000_000), ..Prices::default() },
             tokenizer: Digest::new([0; 32]),
-            limits: Limits { context_tokens: 4_096, output_tokens: 1_024, window_tokens: 16, window_ms: 1_000 },
+            limits: Limits {
+                context_tokens: 4_096,
+                output_tokens: 1_024,
+                window_tokens: 16,
+                window_ms: 1_000,
+            },
             data_policy: DataPolicy::NotStored,
             valid_until_ms: u64::MAX,
             nonce_root: Digest::new([0; 32]),

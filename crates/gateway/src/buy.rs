@@ -15,7 +15,7 @@ use bytes::Bytes;
 use gristmill_audit::user_seed_nonce;
 use gristmill_channel::KeyId;
 use gristmill_net::{
-    openai::PromptRequest,
+    openai::{Prompt, PromptRequest},
     pay::{Action, Challenge, PlacedOrder},
 };
 use gristmill_tokenizer::Transcript;
@@ -159,6 +159,10 @@ async fn order(
         body: body.clone(),
         salt,
         prompt_ids,
+        embeds: match &request.prompt {
+            Prompt::Inputs(texts) => Some(texts.len()),
+            Prompt::Messages(_) | Prompt::Text(_) => None,
+        },
         draw: Some(Draw {
             sampling: sampling.clone(),
             consumer_nonce,

@@ -15,7 +15,7 @@ use crate::{
 use futures::{Stream, StreamExt as _};
 use gristmill_channel::{PayerError, Received};
 use gristmill_net::{
-    openai::{Extension, FinishReason, Logprob, Prompt, PromptRequest, read_vectors},
+    openai::{Extension, FinishReason, Logprob, PromptRequest},
     pay::{
         Action, PaymentReceipt,
         stream::{Item, Start},
@@ -71,8 +71,6 @@ pub(crate) struct Purchase {
     events: Events,
     tokenizer: Arc<Tokenizer>,
     transcript: Transcript,
-    /// Where its answer is vectors, and no tokens say what it has to be: of how many inputs.
-    embeds: Option<usize>,
     /// Kept where log probabilities were asked for.
     tokens: Option<Tokens>,
     /// How many of the likeliest tokens were asked for.
@@ -104,10 +102,6 @@ impl Purchase {
             of,
             events: Box::pin(events),
             transcript,
-            embeds: match &request.prompt {
-                Prompt::Inputs(texts) => Some(texts.len()),
-                Prompt::Messages(_) | Prompt::Text(_) => None,
-            },
             tokens: request.top_logprobs.map(|_| Tokens::new(Arc::clone(&tokenizer))),
             top: request.top_logprobs.unwrap_or(0),
             tokenizer,
@@ -188,7 +182,7 @@ impl Purchase {
                 Item::Failed(error) => self.failure = Some(error.into()),
                 Item::Receipt(receipt) => {
                     let bought = self.receipt(*receipt).await?;
-                    return match self.failure.take() {
+                    return match self.failure.take().or_else(|| self.incomplete()) {
                         Some(error) => Err(error.cut(bought)),
                         None => Ok(Step::End(bought)),
                     };
@@ -208,6 +202,12 @@ impl Purchase {
             processor: self.of.peer.processor(),
             reason: format!("the answer broke off: {reason}"),
         })
+    }
+
+    /// Vectors that are missing though nobody said that it failed.
+    fn incomplete(&self) -> Option<BuyError> {
+        let texts = self.of.traffic.embeds.filter(|_| !self.of.traffic.is_whole(0))?;
+        Some(self.misbehaved(format!("its vectors of {texts} texts end early")))
     }
 
     fn start(&mut self, start: Start) -> Result<(), BuyError> {
@@ -238,11 +238,12 @@ impl Purchase {
         if !self.started {
             return Err(self.misbehaved("text came before the start"));
         }
-        if let Some(inputs) = self.embeds {
+        if let Some(inputs) = self.of.traffic.embeds {
             if !ids.is_empty() {
                 return Err(self.misbehaved("tokens came where vectors were asked for"));
             }
             if self.of.traffic.text.len() + text.len() > longest_vectors(&self.of.traffic.text, inputs) {
+                self.of.traffic.overlong = true;
                 return Err(self.misbehaved("it goes on where all vectors were given"));
             }
         } else if self.own_text(ids, text.len())? != text {
@@ -422,22 +423,11 @@ impl Purchase {
         Ok(bought)
     }
 
-    /// Vectors that are none are not approved.
-    fn check_vectors(&self) -> Result<(), BuyError> {
-        let Some(inputs) = self.embeds else { return Ok(()) };
-        match read_vectors(&self.of.traffic.text) {
-            Ok(vectors) if vectors.len() == inputs => Ok(()),
-            Ok(vectors) => {
-                Err(self.misbehaved(format!("it gave {} vectors for {inputs} texts", vectors.len())))
-            }
-            Err(error) => Err(self.misbehaved(error)),
-        }
-    }
-
     /// The receipt commits to what was sent and to what arrived.
     fn check_commitments(&self, receipt: &Receipt) -> Result<(), BuyError> {
         match self.of.traffic.said(receipt, true) {
-            Said::Right => self.check_vectors(),
+            Said::Right => Ok(()),
+            Said::NoVectors(what) => Err(self.misbehaved(what)),
             Said::Nothing => Err(self.misbehaved("its receipt commits to no computation")),
             Said::Otherwise(what) => Err(self.misbehaved(format!("its receipt commits to {what}"))),
         }

@@ -301,11 +301,10 @@ impl App {
                 let payer = state.payer(channel)?;
                 let entry = traffic.entry(payer, receipt, now_ms).filter(|entry| !entry.cost.is_zero());
                 let said = entry.as_ref().map_or(Said::Right, |entry| {
-                    let whole = entry.completion_tokens == traffic.ids.len() as u64;
-                    traffic.said(&receipt.body, whole)
+                    traffic.said(&receipt.body, traffic.is_whole(entry.completion_tokens))
                 });
                 let (received, counted) = match said {
-                    Said::Otherwise(_) => (payer.dispute(receipt)?, false),
+                    Said::Otherwise(_) | Said::NoVectors(_) => (payer.dispute(receipt)?, false),
                     // After a crash of the processor, its receipt states what was delivered and commits to
                     // nothing. What arrived is paid.
                     Said::Right | Said::Nothing => match payer.receipt(receipt) {

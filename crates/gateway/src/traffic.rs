@@ -8,9 +8,10 @@ use crate::{
 use bytes::Bytes;
 use gristmill_audit::{salted_digest, salted_ids_digest, verify_nonce};
 use gristmill_channel::Payer;
-use gristmill_net::openai::FinishReason;
+use gristmill_net::openai::{FinishReason, read_vectors};
 use gristmill_types::{
-    Amount, AuditCommitment, Digest, ProcessorNonce, Receipt, Sampling, Signable as _, Signed, Usage, Voucher,
+    Amount, AuditCommitment, Digest, Finish, ProcessorNonce, Receipt, Sampling, Signable as _, Signed, Usage,
+    Voucher,
 };
 use std::sync::Arc;
 
@@ -25,6 +26,10 @@ pub(crate) struct Traffic {
     pub(crate) salt: Digest,
     /// The prompt's token ids.
     pub(crate) prompt_ids: Vec<u32>,
+    /// Where the answer is vectors, and no tokens say what it has to be: of how many texts.
+    pub(crate) embeds: Option<usize>,
+    /// More came than the vectors of these texts. It is not kept.
+    pub(crate) overlong: bool,
     /// How the answer is drawn; none where that was forgotten.
     pub(crate) draw: Option<Draw>,
     /// The answer's token ids, and its text.
@@ -52,7 +57,7 @@ pub(crate) struct Draw {
 }
 
 /// How far a receipt says what went over the wire.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Said {
     /// All of it, as far as it is known.
     Right,
@@ -60,6 +65,8 @@ pub(crate) enum Said {
     Nothing,
     /// Something else.
     Otherwise(&'static str),
+    /// Whatever it says, what came is not the vectors that were asked for.
+    NoVectors(String),
 }
 
 /// Nothing is known.
@@ -70,6 +77,8 @@ impl Default for Traffic {
             body: Bytes::new(),
             salt: Digest::new([0; 32]),
             prompt_ids: Vec::new(),
+            embeds: None,
+            overlong: false,
             draw: None,
             ids: Vec::new(),
             text: String::new(),
@@ -111,10 +120,45 @@ impl Traffic {
             // The gateway was interrupted, and knows no better.
             return Said::Right;
         }
+        if let Some(what) = self.wrong_vectors(receipt) {
+            return Said::NoVectors(what);
+        }
         let Some(audit) = &receipt.audit else { return Said::Nothing };
         match self.contradiction(receipt, audit, whole) {
             Some(what) => Said::Otherwise(what),
             None => Said::Right,
+        }
+    }
+
+    /// Whether all has arrived of an answer of so many tokens.
+    pub(crate) fn is_whole(&self, tokens: u64) -> bool {
+        match self.embeds {
+            Some(texts) => self.overlong || self.vectors().lines().count() >= texts,
+            None => tokens == self.ids.len() as u64,
+        }
+    }
+
+    /// The vectors that arrived to their end.
+    fn vectors(&self) -> &str {
+        let end = self.text.rfind('\n').map_or(0, |at| at + 1);
+        self.text.get(..end).unwrap_or_default()
+    }
+
+    /// Why what arrived is not what was asked for, where that is vectors. An answer that did not come to its
+    /// end by what the receipt says may have fewer of them, but nothing else.
+    fn wrong_vectors(&self, receipt: &Receipt) -> Option<String> {
+        let texts = self.embeds?;
+        if self.overlong {
+            return Some("it goes on where all vectors were given".to_owned());
+        }
+        let ended = receipt.response == salted_digest(&self.salt, self.text.as_bytes())
+            && receipt.audit.as_ref().is_some_and(|audit| audit.finish == Finish::Stop);
+        match read_vectors(if ended { &self.text } else { self.vectors() }) {
+            Err(error) => Some(error.to_string()),
+            Ok(vectors) if ended && vectors.len() != texts => {
+                Some(format!("it gave {} vectors for {texts} texts", vectors.len()))
+            }
+            Ok(_) => None,
         }
     }
 
@@ -197,7 +241,8 @@ impl Traffic {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gristmill_types::{ChainId, ChannelId, Finish, ModelId, QuoteHash, VoucherHash};
+    use gristmill_net::openai::vector_line;
+    use gristmill_types::{ChainId, ChannelId, ModelId, QuoteHash, VoucherHash};
 
     fn digest(byte: u8) -> Digest {
         Digest::new([byte; 32])
@@ -292,5 +337,48 @@ mod tests {
         let unknown = Said::Otherwise("a nonce that its quote did not commit to");
         assert_eq!(unrevealed.said(&receipt, false), unknown);
         assert_eq!(unrevealed.said(&right, false), Said::Otherwise("no nonce"));
+    }
+
+    /// The traffic of a list of vectors of which so much arrived, and the receipt for so much.
+    fn embedded(arrived: &str, answer: &str, finish: Finish) -> (Traffic, Receipt) {
+        let of =
+            Traffic { embeds: Some(3), ids: Vec::new(), text: answer.to_owned(), finish: None, ..traffic() };
+        let mut receipt = receipt(&of);
+        receipt.audit.as_mut().unwrap().finish = finish;
+        (Traffic { text: arrived.to_owned(), ..of }, receipt)
+    }
+
+    #[test]
+    fn vectors_are_judged_as_far_as_they_arrived() {
+        let [one, nan] = [0.5, f32::NAN].map(|number| vector_line(&[number; 2]));
+        let (two, three) = (one.repeat(2), one.repeat(3));
+        let cut = format!("{two}AAA");
+        let few = || Said::NoVectors("it gave 2 vectors for 3 texts".to_owned());
+        let nothing = || Said::NoVectors("a vector holds what is no number".to_owned());
+        for (arrived, answer, finish, expected) in [
+            (&three, &three, Finish::Stop, Said::Right),
+            // The client went away, or the connection broke: what came is a part of the answer.
+            (&two, &three, Finish::Stop, Said::Right),
+            (&cut, &three, Finish::Stop, Said::Right),
+            (&String::new(), &three, Finish::Stop, Said::Right),
+            (&two, &two, Finish::Cancelled, Said::Right),
+            (&two, &two, Finish::Error, Said::Right),
+            // All came, and it commits to something else.
+            (&three, &nan.repeat(3), Finish::Stop, Said::Otherwise("another answer")),
+            (&two, &two, Finish::Stop, few()),
+            (&nan, &nan, Finish::Cancelled, nothing()),
+            (&nan, &three, Finish::Stop, nothing()),
+            (&format!("{one}{nan}"), &three, Finish::Stop, nothing()),
+        ] {
+            let (of, receipt) = embedded(arrived, answer, finish);
+            assert_eq!(of.said(&receipt, of.is_whole(0)), expected, "{arrived} of {answer}, {finish:?}");
+            if arrived.starts_with(&nan) {
+                // To commit to nothing does not help.
+                assert_eq!(of.said(&Receipt { audit: None, ..receipt }, of.is_whole(0)), nothing());
+            }
+        }
+        let (of, receipt) = embedded("", &three, Finish::Stop);
+        let of = Traffic { overlong: true, ..of };
+        assert!(matches!(of.said(&receipt, of.is_whole(0)), Said::NoVectors(_)));
     }
 }

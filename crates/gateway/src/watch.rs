@@ -125,8 +125,7 @@ impl App {
 
     /// Looks at the channels to a processor again, to see the lanes that it gave up.
     pub(crate) async fn look_at_payee(&self, processor: &AccountId) {
-        let channels: Vec<ChannelId> =
-            self.accounts.lock().payers_to(processor).map(Payer::id).collect();
+        let channels: Vec<ChannelId> = self.accounts.lock().payers_to(processor).map(Payer::id).collect();
         for channel in channels {
             if let Err(error) = self.look_at(&channel).await {
                 tracing::debug!(%error, %channel, "a channel could not be looked at");

@@ -2,11 +2,13 @@
 
 use crate::{
     disputes::{channel_id, eventually, lane_at_processor},
-    way::{Fate, Way},
+    liars::embeds,
+    way::{Fate, Way, register},
 };
 use anyhow::{Context as _, Result, ensure};
 use gristmill_net::peer::LaneState;
-use gristmill_sim::{Consumer, Exchange, Options, Script};
+use gristmill_processor::Compute;
+use gristmill_sim::{Answers, Consumer, Exchange, InstantEngine, ModelOptions, Options, Script};
 use gristmill_types::ChannelId;
 use serde_json::{Value, json};
 use std::{
@@ -147,6 +149,74 @@ async fn a_refused_approval_spoils_no_later_receipt() -> Result<()> {
     exchange.stop().await
 }
 
+/// An approval gets lost again and again, of an answer and of vectors, before and after a restart.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_is_sent_until_it_arrives() -> Result<()> {
+    let script = Script { answers: Answers::Text("forty-two".to_owned()), ..Script::default() };
+    let engine = Arc::new(InstantEngine::starter(script)?);
+    let models = [ModelOptions::new("sim/answers", engine), embeds(vec![vec![0.5; 8]])?];
+    for (model, restarts) in models.iter().flat_map(|model| [(model, true), (model, false)]) {
+        let mut options = Options::new(vec![model.clone()]);
+        options.processor = Box::new(|config| config.approval_patience = LONG);
+        options.gateway = Box::new(move |config| {
+            config.look_every = if restarts { LONG } else { Duration::from_millis(200) };
+        });
+        let mut exchange = Exchange::start(options).await?;
+        let refused = Arc::new(AtomicUsize::new(0));
+        let (arrive, arrives) = watch::channel(false);
+        let count = Arc::clone(&refused);
+        let way = Way::open(move |of| {
+            if of.is_approval() && !*arrives.borrow() {
+                count.fetch_add(1, Ordering::SeqCst);
+                return Fate::Refused;
+            }
+            Fate::Pass
+        })
+        .await?;
+        way.to_processor(&exchange).await?;
+        let consumer = exchange.consumer()?;
+        match matches!(model.compute, Compute::Embeddings(_)) {
+            true => {
+                let request = json!({"model": model.name, "input": ["forty-two"]});
+                consumer.send("/embeddings", &request).await?
+            }
+            false => consumer.ask("Spell 42").await?,
+        };
+        if restarts {
+            exchange.kill_gateway().await?;
+            exchange.start_gateway().await?;
+        }
+        // Whoever answers has sent it three times before it leaves that to others.
+        counted(&refused, refused.load(Ordering::SeqCst) + 4).await?;
+        arrive.send(true)?;
+        listed(&consumer, 1).await?;
+        exchange.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_processor_that_moved_is_asked_where_it_is_now() -> Result<()> {
+    let exchange = Exchange::start(endless()?).await?;
+    let lost = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&lost);
+    let way = Way::open(move |of| {
+        if !of.is_copy() {
+            return Fate::Pass;
+        }
+        count.fetch_add(1, Ordering::SeqCst);
+        Fate::Refused
+    })
+    .await?;
+    way.to_processor(&exchange).await?;
+    let consumer = exchange.consumer()?;
+    begin_and_leave(&consumer, "Go on").await?;
+    counted(&lost, 2).await?;
+    register(&exchange, &exchange.processor_url()).await?;
+    listed(&consumer, 1).await?;
+    exchange.stop().await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_bought_keeps_no_answer_alive() -> Result<()> {
     for (begun, drop) in [
@@ -177,7 +247,8 @@ async fn what_is_not_bought_keeps_no_answer_alive() -> Result<()> {
         let consumer = exchange.consumer()?;
         let answer = tokio::time::timeout(Duration::from_secs(20), consumer.ask("Go on")).await?;
         let error = answer.err().context("it comes to no end")?.to_string();
-        let within = if begun { "nothing of it came within 0.5 s" } else { "nothing of it came within 0.7 s" };
+        let within =
+            if begun { "nothing of it came within 0.5 s" } else { "nothing of it came within 0.7 s" };
         assert!(error.contains(within), "{error}");
         listed(&consumer, 1).await?;
         exchange.stop().await?;

@@ -1,7 +1,10 @@
 //! Processors that answer with what they should not: the gateway says so, nothing of it reaches the client,
 //! and nothing more is paid than what arrived before.
 
-use crate::disputes::eventually;
+use crate::{
+    disputes::eventually,
+    way::{Fate, Way},
+};
 use anyhow::{Context as _, Result, ensure};
 use gristmill_engine::{
     Done, Embedder, EmbedderInfo, Embedding, Engine, EngineInfo, Event, Generation, Job, Load, Logprobs,
@@ -13,7 +16,13 @@ use gristmill_sim::{Consumer, Exchange, InstantEngine, ModelOptions, Options, Sc
 use gristmill_tokenizer::Tokenizer;
 use gristmill_types::Finish;
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 use tokio::sync::{mpsc, oneshot};
 
 const MODEL: &str = "sim/liar";
@@ -237,6 +246,25 @@ async fn approval(exchange: &Exchange, consumer: &Consumer) -> Result<Value> {
     Ok(Value::Null)
 }
 
+/// A model that gives these vectors, whatever it is asked.
+pub(crate) fn embeds(vectors: Vec<Vec<f32>>) -> Result<ModelOptions> {
+    let any = Arc::new(InstantEngine::starter(Script::default())?);
+    let tokenizer = Arc::clone(any.tokenizer());
+    let info = EmbedderInfo {
+        class: "instant".to_owned(),
+        exact: true,
+        context_tokens: 512,
+        vocab: u32::try_from(tokenizer.vocab_size())?,
+        dimensions: 8,
+        normalised: false,
+        parameters: 0,
+        max_inputs: 16,
+        max_queued: 4,
+    };
+    let compute = Compute::Embeddings(Arc::new(FalseEmbedder { info, tokenizer, vectors }));
+    Ok(ModelOptions { compute, ..ModelOptions::new(MODEL, any) })
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn vectors_that_are_none_are_not_approved() -> Result<()> {
     let long = 16 << 10;
@@ -248,23 +276,7 @@ async fn vectors_that_are_none_are_not_approved() -> Result<()> {
         (vec![vec![0.5; 8], vec![0.5; 7]], "different lengths"),
         (vec![vec![f32::NAN; 8]; 2], "no number"),
     ] {
-        let tokenizer = Arc::clone(InstantEngine::starter(Script::default())?.tokenizer());
-        let info = EmbedderInfo {
-            class: "instant".to_owned(),
-            exact: true,
-            context_tokens: 512,
-            vocab: u32::try_from(tokenizer.vocab_size())?,
-            dimensions: 8,
-            normalised: false,
-            parameters: 0,
-            max_inputs: 16,
-            max_queued: 4,
-        };
-        let embedder = FalseEmbedder { info, tokenizer, vectors };
-        let any = Arc::new(InstantEngine::starter(Script::default())?);
-        let compute = Compute::Embeddings(Arc::new(embedder));
-        let model = ModelOptions { compute, ..ModelOptions::new(MODEL, any) };
-        let exchange = Exchange::start(Options::new(vec![model])).await?;
+        let exchange = Exchange::start(Options::new(vec![embeds(vectors)?])).await?;
         let consumer = exchange.consumer()?;
         let request = json!({"model": MODEL, "input": ["forty", "two"]});
         let answer = consumer.send("/embeddings", &request).await;
@@ -279,6 +291,64 @@ async fn vectors_that_are_none_are_not_approved() -> Result<()> {
         }
         let approved = approval(&exchange, &consumer).await?;
         assert_eq!(approved.is_null(), !about.is_empty(), "{about}: {approved}");
+        exchange.stop().await?;
+    }
+    Ok(())
+}
+
+/// The answer breaks off before its receipt: what came is judged by what the processor has.
+#[tokio::test(flavor = "multi_thread")]
+async fn vectors_that_break_off_are_approved_if_they_are_any() -> Result<()> {
+    let (good, none) = (vec![vec![0.5; 8]; 3], vec![vec![f32::NAN; 8]; 3]);
+    // All came but the receipt; or the client goes away when one has come.
+    for (vectors, pieces, approved) in [(&none, 3, false), (&good, 3, true), (&good, 1, true)] {
+        let approvals = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&approvals);
+        let way = Way::open(move |of| {
+            if of.is_approval() {
+                counted.fetch_add(1, Ordering::SeqCst);
+            }
+            let left = AtomicUsize::new(pieces);
+            match of.is_order() {
+                true => Fate::Events(Arc::new(move |event| match event {
+                    event if event.contains("payment-receipt") => Fate::Refused,
+                    event if !event.contains("\"content\"") => Fate::Pass,
+                    _ if left.load(Ordering::SeqCst) == 0 => Fate::Silent,
+                    _ => {
+                        left.fetch_sub(1, Ordering::SeqCst);
+                        Fate::Pass
+                    }
+                })),
+                false => Fate::Pass,
+            }
+        })
+        .await?;
+        let mut options = Options::new(vec![embeds(vectors.clone())?]);
+        options.processor = Box::new(|config| config.approval_patience = Duration::from_secs(3_600));
+        let exchange = Exchange::start(options).await?;
+        way.to_processor(&exchange).await?;
+        let consumer = exchange.consumer()?;
+        let request = json!({"model": MODEL, "input": ["one", "two", "three"]});
+        let asked = consumer.send("/embeddings", &request);
+        match tokio::time::timeout(Duration::from_secs(2), asked).await {
+            Ok(answer) => assert!(pieces == 3 && answer.is_err()),
+            Err(_) => assert!(pieces == 1, "nobody waits any more"),
+        }
+        eventually(|| async {
+            let (listed, channels) = (consumer.get("/receipts").await?, consumer.get("/channels").await?);
+            let channel = &channels["channels"][0];
+            let paid = channel["settled"] == channel["spent"];
+            ensure!(
+                listed["total"] == 1 && channel["spent"] != "0" && paid == approved,
+                "{listed} {channel}"
+            );
+            Ok(())
+        })
+        .await?;
+        if !approved {
+            tokio::time::sleep(Duration::from_millis(500)).await;
+            assert_eq!(approvals.load(Ordering::SeqCst), 0, "what came is none");
+        }
         exchange.stop().await?;
     }
     Ok(())

@@ -173,9 +173,11 @@ fn judged(mut answer: reqwest::Response, judge: Arc<dyn Fn(&str) -> Fate + Send 
                     Fate::Wait(sign) => given(sign.clone()).await,
                     Fate::Silent => std::future::pending().await,
                     Fate::Refused => return,
-                    Fate::Drip(drop) => while events.send(Bytes::from_static(drop.as_bytes())).await.is_ok() {
-                        tokio::time::sleep(Duration::from_millis(20)).await;
-                    },
+                    Fate::Drip(drop) => {
+                        while events.send(Bytes::from_static(drop.as_bytes())).await.is_ok() {
+                            tokio::time::sleep(Duration::from_millis(20)).await;
+                        }
+                    }
                     Fate::Pass | Fate::Lost | Fate::Events(_) => {}
                 }
                 if events.send(event.into()).await.is_err() || matches!(fate, Fate::Lost) {
