@@ -8,6 +8,7 @@ use crate::{
     metrics::Metrics,
     peer::Peer,
     traffic::Traffic,
+    turns::Turns,
 };
 use gristmill_client::{Client, Sender};
 use gristmill_ledger::Genesis;
@@ -36,9 +37,8 @@ pub(crate) struct App {
     pub(crate) metrics: Arc<Metrics>,
     /// One opening or top-up at a time.
     pub(crate) funding: tokio::sync::Mutex<()>,
-    /// One request of several answers reserves its lanes at a time: of two that hold some and wait for more,
-    /// neither would get them.
-    pub(crate) several: tokio::sync::Mutex<()>,
+    /// Requests for several answers.
+    pub(crate) several: Turns,
     /// Lanes whose request was given up before its receipt came, and what went over them: as long as the
     /// request holds the lane, and no longer.
     pub(crate) orphans: Mutex<BTreeMap<(ChannelId, u32), Traffic>>,

@@ -13,36 +13,41 @@ use crate::{
 };
 use bytes::Bytes;
 use gristmill_audit::user_seed_nonce;
-use gristmill_channel::KeyId;
+use gristmill_channel::{KeyId, PayerError};
 use gristmill_net::{
-    openai::{Prompt, PromptRequest},
+    openai::{ApiError, Prompt, PromptRequest},
     pay::{Action, Challenge, PlacedOrder},
 };
 use gristmill_tokenizer::Transcript;
 use gristmill_types::{ChannelId, sha256};
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
+use tracing::Instrument as _;
 
 /// How often a request is placed anew when the processor refuses it before its first token, and the
 /// pause before each but the first.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(200);
 
+/// How long a request for several answers waits for its turn and for all its lanes together.
+const SEVERAL_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Places a request with the seller, once for each answer that it asks for, on lanes of their own. All of
 /// it is reserved before any of it is ordered. Run it in a task of its own: see [`Purchase::next`].
 ///
-/// Fails where no answer could be placed.
+/// Fails where no answer could be placed. `gone` resolves when the client goes away.
 pub(crate) async fn buy(
     app: &Arc<App>,
     key: KeyId,
     request: &PromptRequest,
     seller: &Seller,
     progress: &Arc<Progress>,
+    mut gone: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> Result<Vec<Result<Purchase, BuyError>>, BuyError> {
     let peer = app.peer(seller);
     progress.ask(seller.processor);
     let mut tries = 0;
     let reserved = loop {
-        match reserve_all(app, key, request, seller, &peer).await {
+        match reserve_all(app, key, request, (seller, &peer), gone.as_mut()).await {
             Err(error) if may_pass(&error, tries) => {
                 progress.retried(&error);
                 app.pass(seller, &mut tries).await;
@@ -88,16 +93,37 @@ async fn reserve_all(
     app: &Arc<App>,
     key: KeyId,
     request: &PromptRequest,
-    seller: &Seller,
-    peer: &Peer,
+    (seller, peer): (&Seller, &Peer),
+    gone: Pin<&mut (impl Future<Output = ()> + Send)>,
 ) -> Result<Vec<Reserved>, BuyError> {
     let mut prepared = prepare(app, request, seller, peer).await?;
     share(app, &key, &mut prepared, request.n)?;
+    if request.n == 1 {
+        return Ok(vec![reserve(app, key, prepared).await?]);
+    }
+    let several = reserve_several(app, key, prepared, request.n, seller);
+    tokio::select! {
+        all = tokio::time::timeout(SEVERAL_PATIENCE, several) => all.unwrap_or(Err(PayerError::NoLane.into())),
+        () = gone => Err(BuyError::Gone),
+    }
+}
+
+/// Reserves several answers. Can be dropped at any wait: what is reserved by then is given up.
+async fn reserve_several(
+    app: &Arc<App>,
+    key: KeyId,
+    mut prepared: Prepared,
+    n: u32,
+    seller: &Seller,
+) -> Result<Vec<Reserved>, BuyError> {
+    let _turn = app.several.take(&seller.processor, &app.waiting).await.ok_or(PayerError::NoLane)?;
     let mut all: Vec<Reserved> = Vec::new();
-    let _turn = if request.n > 1 { Some(app.several.lock().await) } else { None };
-    for index in 0..request.n {
-        let reserved = reserve(app, key, prepared.choice(index)).await?;
-        if let (0, Some(first)) = (index, reserved.prepared().filter(|_| request.n > 1)) {
+    for index in 0..n {
+        let (of, choice) = (Arc::clone(app), prepared.choice(index));
+        // In a task of its own: what is written down half way must be confirmed.
+        let task = tokio::spawn(async move { reserve(&of, key, choice).await }.in_current_span());
+        let reserved = task.await.map_err(|error| ApiError::internal(error.to_string()))??;
+        if let (0, Some(first)) = (index, reserved.prepared()) {
             // The others are no longer than the first could be.
             prepared = first.clone().settled();
         }

@@ -34,6 +34,7 @@ mod routes;
 mod start;
 mod traces;
 mod traffic;
+mod turns;
 mod watch;
 
 pub use config::Config;

@@ -151,12 +151,12 @@ async fn answer(
     let bought = async move {
         let seller = app.market.seller(&request.model, &app.config.issuer).await;
         let seller = seller.inspect_err(|error| progress.failed(error))?;
-        let purchases = buy(&app, key, &request, &seller, &progress).await?;
+        let mut gone = std::pin::pin!(async move { drop(gone.await) });
+        let purchases = buy(&app, key, &request, &seller, &progress, gone.as_mut()).await?;
         let heading = Heading::new(&app, id, &request, seller.processor);
         if request.stream {
             return Ok::<_, BuyError>(stream(purchases, heading, app.config.reader_patience));
         }
-        let gone = async move { drop(gone.await) };
         if let Prompt::Inputs(_) = &request.prompt {
             let list = vectors(purchases, heading, request.encoding, gone).await?;
             return Ok(list.into_response());

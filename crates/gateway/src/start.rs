@@ -12,6 +12,7 @@ use crate::{
     receipts,
     routes::router,
     traces,
+    turns::Turns,
 };
 use gristmill_client::{Client, Sender};
 use gristmill_ledger::Genesis;
@@ -95,7 +96,7 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
         store,
         accounts,
         funding: tokio::sync::Mutex::default(),
-        several: tokio::sync::Mutex::default(),
+        several: Turns::default(),
         orphans: std::sync::Mutex::default(),
         waiting: Semaphore::new(MAX_WAITING),
         tidying: std::sync::Mutex::new(BTreeSet::new()),

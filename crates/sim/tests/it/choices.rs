@@ -1,10 +1,12 @@
 //! Several answers to one request: reserved together, paid each, and told apart.
 
-use anyhow::{Context as _, Result};
+use crate::disputes::eventually;
+use anyhow::{Context as _, Result, ensure};
 use gristmill_net::openai::ApiError;
 use gristmill_sim::{Answers, Consumer, Exchange, Options, Script};
 use gristmill_types::Amount;
 use serde_json::{Value, json};
+use std::time::Duration;
 
 const MODEL: &str = "sim/instant";
 
@@ -101,7 +103,7 @@ async fn a_budget_for_some_pays_for_none() -> Result<()> {
 /// One choice fails where others do not: it says so, and costs nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_choice_that_fails_is_told() -> Result<()> {
-    let script = Script { pace: std::time::Duration::from_millis(2), ..answers("forty-two", 1) };
+    let script = Script { pace: Duration::from_millis(2), ..answers("forty-two", 1) };
     let exchange = Exchange::start(Options::instant(script)?).await?;
     let consumer = exchange.consumer()?;
     consumer.ask("Spell 42 in English").await?;
@@ -140,5 +142,35 @@ async fn requests_for_several_do_not_wait_for_each_others_lanes() -> Result<()> 
     for answer in futures::future::join_all(asked).await {
         assert_eq!(contents(&answer?), ["forty-two"; 16]);
     }
+    exchange.stop().await
+}
+
+/// One that waits for lanes leaves with its client.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_goes_away_waits_for_no_lanes() -> Result<()> {
+    let script = Script { pace: Duration::from_millis(20), max_running: 128, ..Script::default() };
+    let exchange = Exchange::start(Options::instant(script)?).await?;
+    let consumer = exchange.consumer()?;
+    let mut request = consumer.request("Go on");
+    request["max_tokens"] = json!(1_000);
+    request["n"] = json!(16);
+    let mut all = Vec::new();
+    for _ in 0..4 {
+        let mut stream = consumer.stream(&request).await?;
+        stream.next().await?.context("it begins")?;
+        all.push(stream);
+    }
+    request["n"] = json!(2);
+    let waits = tokio::time::timeout(Duration::from_millis(500), consumer.chat(&request)).await;
+    assert!(waits.is_err(), "no lane is free");
+    let http = gristmill_net::http::client()?;
+    let url = format!("{}/metrics", exchange.base_url().trim_end_matches("/v1"));
+    eventually(|| async {
+        let metrics = http.get(&url).send().await?.text().await?;
+        ensure!(metrics.contains("gristmill_gateway_requests_total{outcome=\"gone\"} 1\n"), "{metrics}");
+        Ok(())
+    })
+    .await?;
+    drop(all);
     exchange.stop().await
 }
