@@ -49,7 +49,7 @@ impl App {
             };
             let Some(approval) = approval else { continue };
             // One that is not taken must not keep the rest from being brought in order.
-            if let Err(error) = self.send_again(channel, peer, Action::Approve(approval)).await {
+            if let Err(error) = self.send_again(channel, peer, None, Action::Approve(approval)).await {
                 tracing::debug!(%error, %channel, lane = of.lane, "an approval was not taken");
                 all = false;
             }
@@ -57,13 +57,21 @@ impl App {
         Ok(all)
     }
 
-    /// Sends a voucher or an approval under a challenge of its own, where the one of the request is gone.
+    /// Sends a voucher or an approval: under this challenge, if it is for the lane's quote and the processor
+    /// still takes it, or under one of its own.
     pub(crate) async fn send_again(
         &self,
         channel: &ChannelId,
         peer: &Peer,
+        challenge: Option<&Challenge>,
         action: Action,
     ) -> Result<(), BuyError> {
+        if let Some(challenge) = challenge.filter(|of| of.quote_hash() == action.claim().quote) {
+            match peer.pay(challenge, &action).await {
+                Err(BuyError::Refused { .. }) => {}
+                sent => return sent,
+            }
+        }
         let challenge = self.challenge_again(channel, peer, &action).await?;
         peer.pay(&challenge, &action).await
     }

@@ -205,10 +205,7 @@ impl App {
                 }
             }
             // The processor never got the last voucher: with it, it can answer with a receipt.
-            (_, Some(latest)) => match challenge {
-                Some(challenge) => peer.pay(challenge, &Action::Voucher(latest)).await,
-                None => self.send_again(channel, peer, Action::Voucher(latest)).await,
-            },
+            (_, Some(latest)) => self.send_again(channel, peer, challenge, Action::Voucher(latest)).await,
             // Nothing was signed for the request.
             (_, None) => {
                 let mut accounts = self.accounts.lock();
@@ -335,10 +332,8 @@ impl App {
             }
             // Where this fails, the next comparison sends it again.
             let approval = approval(self.accounts.lock().payer(channel)?, lane)?;
-            match (approval.map(Action::Approve), challenge) {
-                (Some(action), Some(challenge)) => peer.pay(challenge, &action).await?,
-                (Some(action), None) => self.send_again(channel, peer, action).await?,
-                (None, _) => {}
+            if let Some(approval) = approval {
+                self.send_again(channel, peer, challenge, Action::Approve(approval)).await?;
             }
         }
         Ok(())
