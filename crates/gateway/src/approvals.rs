@@ -127,7 +127,7 @@ mod tests {
     use gristmill_channel::{Ask, KeyId, LedgerView, PayerRecord, Pending, Plan, Received};
     use gristmill_types::{
         AccountId, Amount, ChainId, ChannelTerms, DataPolicy, Digest, Limits, ModelId, Prices, Quote,
-        Receipt, SecretKey, Signable as _, Usage,
+        Receipt, SecretKey, Usage,
     };
 
     fn secret(byte: u8) -> SecretKey {

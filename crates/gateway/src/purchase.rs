@@ -37,7 +37,7 @@ const ASKED_TOO_OFTEN: Duration = Duration::from_millis(50);
 /// Bytes of one vector's line at most, thus twelve thousand dimensions.
 const LONGEST_VECTOR: usize = 64 << 10;
 
-type Events = Pin<Box<dyn Stream<Item = Result<sse::Event, String>> + Send>>;
+type Events = Pin<Box<dyn Stream<Item = Result<sse::Event, sse::ReadError<reqwest::Error>>> + Send>>;
 
 /// What the next step of a purchase brought.
 #[derive(Debug)]
@@ -96,11 +96,9 @@ impl Purchase {
         progress: Arc<Progress>,
         answer: reqwest::Response,
     ) -> Self {
-        let events = sse::read(answer.bytes_stream(), sse::MAX_EVENT_BYTES)
-            .map(|event| event.map_err(|error| error.to_string()));
         Self {
             of,
-            events: Box::pin(events),
+            events: Box::pin(sse::read(answer.bytes_stream(), sse::MAX_EVENT_BYTES)),
             transcript,
             tokens: request.top_logprobs.map(|_| Tokens::new(Arc::clone(&tokenizer))),
             top: request.top_logprobs.unwrap_or(0),
@@ -143,7 +141,11 @@ impl Purchase {
             };
             let event = match event {
                 Ok(Some(Ok(event))) => event,
-                Ok(Some(Err(reason))) => return Err(self.cut_off(&reason)),
+                Ok(Some(Err(error))) => {
+                    // No vector is as long as that.
+                    self.of.traffic.overlong |= matches!(error, sse::ReadError::TooLong(_));
+                    return Err(self.cut_off(&error.to_string()));
+                }
                 Ok(None) => return Err(self.cut_off("the stream ended without a receipt")),
                 Err(_) => {
                     let reason = format!("nothing of it came within {} s", patience.as_secs_f64());

@@ -47,17 +47,18 @@ mod tests {
     #[tokio::test]
     async fn only_those_of_one_processor_wait_for_each_other() {
         let (turns, waiting) = (Turns::default(), Semaphore::new(1));
-        let first = turns.take(&processor(1), &waiting).await.unwrap();
+        let one = processor(1);
+        let first = turns.take(&one, &waiting).await.unwrap();
         assert!(turns.take(&processor(2), &waiting).now_or_never().flatten().is_some());
-        let mut second = std::pin::pin!(turns.take(&processor(1), &waiting));
+        let mut second = std::pin::pin!(turns.take(&one, &waiting));
         assert!(second.as_mut().now_or_never().is_none());
         // There is a place for one that waits.
-        assert!(turns.take(&processor(1), &waiting).await.is_none());
+        assert!(turns.take(&one, &waiting).await.is_none());
         drop(first);
         let second = second.await.unwrap();
         assert_eq!(waiting.available_permits(), 1);
         // One that goes away leaves its place.
-        assert!(turns.take(&processor(1), &waiting).now_or_never().is_none());
+        assert!(turns.take(&one, &waiting).now_or_never().is_none());
         assert_eq!(waiting.available_permits(), 1);
         drop(second);
         drop(turns.take(&processor(3), &waiting).await);

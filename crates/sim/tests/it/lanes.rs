@@ -177,7 +177,8 @@ async fn an_approval_is_sent_until_it_arrives() -> Result<()> {
         let consumer = exchange.consumer()?;
         match matches!(model.compute, Compute::Embeddings(_)) {
             true => {
-                let request = json!({"model": model.name, "input": ["forty-two"]});
+                // Long enough to be worth settling.
+                let request = json!({"model": model.name, "input": ["forty-two ".repeat(20)]});
                 consumer.send("/embeddings", &request).await?
             }
             false => consumer.ask("Spell 42").await?,

@@ -328,10 +328,11 @@ async fn vectors_that_break_off_are_approved_if_they_are_any() -> Result<()> {
         let exchange = Exchange::start(options).await?;
         way.to_processor(&exchange).await?;
         let consumer = exchange.consumer()?;
-        let request = json!({"model": MODEL, "input": ["one", "two", "three"]});
+        // Long enough to be worth settling.
+        let request = json!({"model": MODEL, "input": ["one", "two", "three"].map(|text| text.repeat(20))});
         let asked = consumer.send("/embeddings", &request);
         match tokio::time::timeout(Duration::from_secs(2), asked).await {
-            Ok(answer) => assert!(pieces == 3 && answer.is_err()),
+            Ok(answer) => assert!(pieces == 3 && answer.is_err(), "{pieces} came: {answer:?}"),
             Err(_) => assert!(pieces == 1, "nobody waits any more"),
         }
         eventually(|| async {
