@@ -2,6 +2,7 @@
 
 mod ask;
 mod channel;
+mod claim;
 mod credits;
 mod key;
 mod ledger;

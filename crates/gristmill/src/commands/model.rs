@@ -1,6 +1,6 @@
 //! `gristmill model`: publishing and looking up models.
 
-use super::{market::trust, shares};
+use super::{claim, market::trust, shares};
 use crate::{
     connection::Connection,
     failure::Failure,
@@ -99,7 +99,7 @@ impl Model {
                 publish_folder(home, output, &folder, &publication, &wallet).await
             }
             Self::Shares { model } => shares::show(home, output, &model).await,
-            Self::Claim { model, wallet } => shares::claim(home, output, &model, &wallet).await,
+            Self::Claim { model, wallet } => claim::claim(home, output, &model, &wallet).await,
             Self::Transfer { model, shares, to, wallet } => {
                 shares::transfer(home, output, &model, shares, to, &wallet).await
             }

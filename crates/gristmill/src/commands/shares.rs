@@ -1,4 +1,4 @@
-//! `gristmill model shares`, `transfer` and `claim`: who owns a model line, and what it earned.
+//! `gristmill model shares` and `transfer`: who owns a model line, and what it earned.
 
 use crate::{
     connection::Connection,
@@ -13,21 +13,21 @@ use gristmill_ledger::{
     due, keys,
     params::SHARES,
     record::{Accrual, Line, Pool, Shares, Stored},
-    tx::{ClaimRoyalty, TransferShares},
+    tx::TransferShares,
 };
 use gristmill_types::{AccountId, Amount, LineId};
 use serde_json::json;
 
 /// What a holder has of a line.
-struct Holding {
+pub(super) struct Holding {
     holder: AccountId,
-    shares: u64,
+    pub(super) shares: u64,
     /// What it could draw, by issuer.
-    due: Vec<(AccountId, Amount)>,
+    pub(super) due: Vec<(AccountId, Amount)>,
 }
 
 /// The line of this name, which must have an owner.
-async fn line_named(connection: &Connection, name: &str) -> Result<LineId> {
+pub(super) async fn line_named(connection: &Connection, name: &str) -> Result<LineId> {
     let line = keys::line_id(name);
     let state = connection.ledger.state(&[keys::line(&line)]).await?;
     match state.value.iter().flatten().find_map(Line::of) {
@@ -44,7 +44,11 @@ async fn line_named(connection: &Connection, name: &str) -> Result<LineId> {
 }
 
 /// What these accounts have of the line, proven in one state for each.
-async fn holdings(connection: &Connection, line: &LineId, holders: &[AccountId]) -> Result<Vec<Holding>> {
+pub(super) async fn holdings(
+    connection: &Connection,
+    line: &LineId,
+    holders: &[AccountId],
+) -> Result<Vec<Holding>> {
     let issuers = connection.issuers();
     let mut all = Vec::new();
     for holder in holders {
@@ -104,63 +108,6 @@ pub(super) async fn show(home: &Home, output: Output, name: &str) -> Result<()> 
             ));
         }
         text
-    })
-}
-
-/// Draws what a wallet earned with a line, in all credits.
-pub(super) async fn claim(home: &Home, output: Output, name: &str, wallet: &str) -> Result<()> {
-    let key = wallet::load(home, wallet)?;
-    let connection = Connection::open(home)?;
-    let line = line_named(&connection, name).await?;
-    let account = key.account();
-    let found = holdings(&connection, &line, &[account]).await?;
-    let holding = found.first().context("one was asked for")?;
-    if holding.shares == 0 {
-        return Err(Failure::new(format!("`{wallet}` holds no shares of {name}"))
-            .next(format!("see who does: gristmill model shares {name}"))
-            .into());
-    }
-    let mut claimed = Vec::new();
-    for (issuer, amount) in holding.due.iter().filter(|(_, amount)| !amount.is_zero()) {
-        let fee = connection.genesis.params.fees.claim_royalty;
-        if *amount <= fee {
-            output.say(&format!(
-                "{amount} credits of {} are left for later: claiming costs {fee}",
-                issuer.short()
-            ));
-            continue;
-        }
-        let sender = Sender::new(connection.ledger.clone(), key.clone(), *issuer);
-        let inclusion = sender.send(ClaimRoyalty { line, issuer: *issuer }).await?;
-        let drawn = inclusion.outcome.events.iter().find_map(|event| match event {
-            gristmill_ledger::Event::RoyaltyClaimed { amount, .. } => Some(*amount),
-            _ => None,
-        });
-        claimed.push((*issuer, drawn.context("the ledger does not say what it paid")?, inclusion));
-    }
-    let value: Vec<_> = claimed
-        .iter()
-        .map(|(issuer, amount, inclusion)| {
-            json!({
-                "issuer": issuer, "amount": amount, "transaction": inclusion.outcome.hash,
-                "height": inclusion.height, "fee": inclusion.outcome.fee,
-            })
-        })
-        .collect();
-    output.show(&json!({"name": name, "line": line, "holder": account, "claimed": value}), || {
-        if claimed.is_empty() {
-            return format!("{name} has earned nothing for `{wallet}` that is worth claiming yet");
-        }
-        let lines: Vec<String> = claimed
-            .iter()
-            .map(|(_, amount, inclusion)| {
-                format!(
-                    "claimed {amount} credits of royalties from {name} for `{wallet}`, less a fee of {}, final in block {}",
-                    inclusion.outcome.fee, inclusion.height
-                )
-            })
-            .collect();
-        lines.join("\n")
     })
 }
 

@@ -52,6 +52,17 @@ fn holders_of_shares_claim_what_the_model_earned() {
     let claimed = exchange.json(&["model", "claim", MODEL]);
     let (amount, fee) = (grains(&claimed["claimed"][0]["amount"]), grains(&claimed["claimed"][0]["fee"]));
     assert_eq!((amount, exchange.balance("modeler")), (half, before + half - fee));
+    // Whose only credits are those to be drawn has none for the fee, and is told what to do.
+    let refused = exchange.run(&["--json", "model", "claim", MODEL, "--wallet", "friend"]);
+    assert!(!refused.status.success());
+    let error: Value = serde_json::from_slice(&refused.stderr).unwrap();
+    let next = text(&error["error"]["next"]);
+    let next: Vec<&str> = next.split(' ').skip_while(|word| *word != "wallet").collect();
+    exchange.json(&next);
+    let claimed = exchange.json(&["model", "claim", MODEL, "--wallet", "friend"]);
+    let drawn = grains(&claimed["claimed"][0]["amount"]);
+    assert!(drawn.abs_diff(half) <= 1, "{drawn} and {half}");
+    assert_eq!(exchange.balance("friend"), drawn);
     // More than it holds, and somebody who holds none.
     assert!(!exchange.run(&["model", "transfer", MODEL, "500001", &friend]).status.success());
     assert!(!exchange.run(&["model", "claim", MODEL, "--wallet", "consumer"]).status.success());
