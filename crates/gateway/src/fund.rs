@@ -1,7 +1,7 @@
 //! Opening channels and topping them up.
 //!
-//! A transaction is written down before it is sent, and the same bytes are sent again after a
-//! crash: the ledger applies it at most once.
+//! A transaction is written down before it is sent, and the same bytes are sent again after a crash, or when the
+//! ledger was away: it applies them at most once. No other is signed before it is known what became of them.
 
 use crate::{
     app::App,
@@ -18,8 +18,9 @@ use gristmill_ledger::{
 use gristmill_net::pay::Challenge;
 use gristmill_store::{Batch, Store, StoreError, rusqlite::types::Value};
 use gristmill_types::{Amount, ChannelId, ChannelTerms, TxHash};
-use std::sync::Arc;
 
+/// The turn to sign and send.
+pub(crate) type Turn<'a> = tokio::sync::MutexGuard<'a, ()>;
 /// So many contests a spending key keeps the fees of.
 const CONTESTS: u128 = 64;
 /// Transactions of ours that may not be final yet.
@@ -32,12 +33,20 @@ impl App {
         if let Some(channel) = self.open_channel_for(challenge) {
             return Ok(channel);
         }
-        // One at a time: requests that come together share the channel that the first one opens.
-        let _opening = self.funding.lock().await;
+        // Requests that come together share the channel that the first one opens.
+        let turn = self.funding_turn().await?;
         if let Some(channel) = self.open_channel_for(challenge) {
             return Ok(channel);
         }
-        self.open(challenge).await
+        self.open(&turn, challenge).await
+    }
+
+    /// One opening or top-up at a time, and none while an earlier one may yet become final: what it brings would be
+    /// paid for twice.
+    pub(crate) async fn funding_turn(&self) -> Result<Turn<'_>, BuyError> {
+        let turn = self.funding.lock().await;
+        self.complete_sent(&turn).await?;
+        Ok(turn)
     }
 
     fn open_channel_for(&self, challenge: &Challenge) -> Option<ChannelId> {
@@ -54,7 +63,7 @@ impl App {
             .map(Payer::id)
     }
 
-    async fn open(&self, challenge: &Challenge) -> Result<ChannelId, BuyError> {
+    async fn open(&self, turn: &Turn<'_>, challenge: &Challenge) -> Result<ChannelId, BuyError> {
         let quote = &challenge.quote().body;
         let params = &self.genesis.params;
         let available = self.available(params.fees.open_channel).await?;
@@ -74,53 +83,56 @@ impl App {
             open_nonce,
         };
         let open = |nonce| Body::from(OpenChannel { terms: terms(nonce), deposit });
-        let tx = self.carry_out(open).await?;
+        let tx = self.carry_out(turn, open).await?;
         let (channel, transaction) = (terms(tx.body.nonce).id(), tx_hash(&tx));
         self.emit(Event::ChannelOpened { channel, processor: quote.processor, deposit, transaction });
         Ok(channel)
     }
 
-    /// Adds to a channel's deposit: the usual amount, or what is needed, or what the account has.
-    pub(crate) async fn top_up(&self, channel: &ChannelId, needed: Amount) -> Result<(), BuyError> {
-        let _funding = self.funding.lock().await;
-        let terms = {
+    /// Adds to a channel's deposit, so that as much as is needed is free in it: the usual amount, or what the account
+    /// has, or what is missing.
+    pub(crate) async fn top_up(
+        &self,
+        turn: &Turn<'_>,
+        channel: &ChannelId,
+        needed: Amount,
+    ) -> Result<(), BuyError> {
+        let (terms, missing) = {
             let mut accounts = self.accounts.lock();
             let payer = accounts.payer(channel)?;
-            if payer.room() >= needed {
-                return Ok(());
-            }
-            *payer.terms()
+            (*payer.terms(), needed.saturating_sub(payer.room()))
         };
+        if missing.is_zero() {
+            return Ok(());
+        }
         let fee = self.genesis.params.fees.top_up;
         let available = self.available(fee).await?;
-        if available < needed {
-            let needed = needed.checked_add(fee).unwrap_or(needed);
+        if available < missing {
+            let needed = missing.checked_add(fee).unwrap_or(missing);
             return Err(BuyError::Empty { balance: available, needed, processor: terms.payee });
         }
-        let amount = needed.max(self.config.deposit.min(available));
-        let tx = self.carry_out(|_| Body::from(TopUp { terms, amount })).await?;
+        let amount = missing.max(self.config.deposit.min(available));
+        let tx = self.carry_out(turn, |_| Body::from(TopUp { terms, amount })).await?;
         self.emit(Event::ChannelToppedUp { channel: *channel, amount, transaction: tx_hash(&tx) });
         Ok(())
     }
 
     /// Signs a transaction, writes it down, and sees it through. Where somebody else sent for the account
     /// in the meantime, it signs once more: the first had no effect.
-    async fn carry_out(&self, body: impl Fn(u64) -> Body) -> Result<SignedTx, BuyError> {
+    async fn carry_out(&self, turn: &Turn<'_>, body: impl Fn(u64) -> Body) -> Result<SignedTx, BuyError> {
         let mut again = true;
         loop {
             let tx = self.sender.prepare_with(&body).await?;
             self.remember(&tx).await?;
-            match self.complete(&tx).await {
-                Ok(()) => return Ok(tx),
-                Err(BuyError::Ledger(error)) if again && error.is_stale_nonce() => again = false,
-                // Account and spending key count from 0 both: the other has opened the same channel before.
-                Err(BuyError::Ledger(ClientError::Rejected { rejection, .. }))
-                    if again && rejection == Rejection::ChannelExists =>
-                {
-                    again = false;
-                }
-                Err(error) => return Err(error),
+            let Err(error) = self.complete(turn, &tx).await? else { return Ok(tx) };
+            // Account and spending key count from 0 both: the other has opened the same channel before.
+            let exists = |error: &ClientError| {
+                matches!(error, ClientError::Rejected { rejection: Rejection::ChannelExists, .. })
+            };
+            if !(again && (error.is_stale_nonce() || exists(&error))) {
+                return Err(error.into());
             }
+            again = false;
         }
     }
 
@@ -148,23 +160,41 @@ impl App {
             .await
     }
 
-    /// Sends a transaction that is written down, waits until it is final, and takes in its effect.
-    async fn complete(&self, tx: &SignedTx) -> Result<(), BuyError> {
-        let hash = tx_hash(tx);
-        let result = self.sender.submit(tx).await;
-        if let Err(error) = &result
-            && error.is_temporary()
-        {
-            return result.map(drop).map_err(Into::into);
-        }
-        let taken = match (&result, &tx.body.body) {
-            (Ok(_), Body::OpenChannel(open)) => self.take_on(open.terms).await,
-            (Ok(_), Body::TopUp(top_up)) => self.observe(&top_up.terms.id()).await,
-            _ => Ok(()),
+    /// Sends a transaction that is written down, waits until it is final, and takes in its effect. Says why it
+    /// had none; fails where it stays written down, because it may have one yet.
+    async fn complete(&self, _turn: &Turn<'_>, tx: &SignedTx) -> Result<Result<(), ClientError>, BuyError> {
+        let result = match self.sender.submit(tx).await {
+            Err(error) if error.is_temporary() => return Err(error.into()),
+            result => result.map(drop),
         };
-        taken?;
-        self.forget(&hash).await?;
-        result.map(drop).map_err(Into::into)
+        match (&result, &tx.body.body) {
+            (Ok(()), Body::OpenChannel(open)) => self.take_on(open.terms).await?,
+            (Ok(()), Body::TopUp(top_up)) => self.observe_known(&top_up.terms.id()).await?,
+            _ => {}
+        }
+        self.forget(&tx_hash(tx)).await?;
+        Ok(result)
+    }
+
+    /// Completes what was sent before and is still written down.
+    async fn complete_sent(&self, turn: &Turn<'_>) -> Result<(), BuyError> {
+        for bytes in sent(&self.store).await? {
+            let tx = decode_tx(&bytes)
+                .map_err(|error| BuyError::Damaged(format!("a sent transaction ({error})")))?;
+            // A ledger that does not even take it is not waited for.
+            if let Err(error) = self.ledger.submit(&tx).await
+                && error.is_temporary()
+            {
+                return Err(error.into());
+            }
+            if let Err(error) = self.complete(turn, &tx).await? {
+                self.warn(format!(
+                    "transaction {}, sent earlier, did not take effect: {error}",
+                    tx_hash(&tx).short()
+                ));
+            }
+        }
+        Ok(())
     }
 
     async fn forget(&self, hash: &TxHash) -> Result<(), StoreError> {
@@ -175,10 +205,13 @@ impl App {
     /// Starts the book of a channel that the ledger shows.
     async fn take_on(&self, terms: ChannelTerms) -> Result<(), BuyError> {
         let channel = terms.id();
-        if self.accounts.lock().payer(&channel).is_ok() {
-            return self.observe(&channel).await;
+        if self.knows(&channel) {
+            return self.observe_known(&channel).await;
         }
         let view = self.view(&channel).await?.ok_or(BuyError::NoChannel)?;
+        if view.phase == Phase::Closed {
+            return Ok(());
+        }
         let (payer, first) = Payer::open(terms, view, self.accounts.voucher_key().clone())?;
         let ((), queued) = self
             .accounts
@@ -188,6 +221,18 @@ impl App {
             })
             .await?;
         queued.durable().await
+    }
+
+    fn knows(&self, channel: &ChannelId) -> bool {
+        self.accounts.lock().payer(channel).is_ok()
+    }
+
+    /// Takes in what the ledger says of a channel, unless it was closed and is forgotten.
+    async fn observe_known(&self, channel: &ChannelId) -> Result<(), BuyError> {
+        match self.observe(channel).await {
+            Err(BuyError::NoChannel) if !self.knows(channel) => Ok(()),
+            other => other,
+        }
     }
 
     /// What the ledger says of a channel, proven.
@@ -236,18 +281,16 @@ impl App {
     }
 
     /// Sends again what may not have been final when the gateway last stopped.
-    pub(crate) async fn resume(self: &Arc<Self>) -> Result<(), BuyError> {
-        for bytes in sent(&self.store).await? {
-            let tx = decode_tx(&bytes)
-                .map_err(|error| BuyError::Damaged(format!("a sent transaction ({error})")))?;
-            if let Err(error) = self.complete(&tx).await {
-                self.warn(format!(
-                    "transaction {} of an earlier run did not take effect: {error}",
-                    tx_hash(&tx).short()
-                ));
+    pub(crate) async fn resume(&self) -> Result<(), BuyError> {
+        let turn = self.funding.lock().await;
+        match self.complete_sent(&turn).await {
+            Err(error @ (BuyError::Store(_) | BuyError::Damaged(_))) => Err(error),
+            Err(error) => {
+                self.warn(format!("a transaction of an earlier run may not be final yet: {error}"));
+                Ok(())
             }
+            Ok(()) => Ok(()),
         }
-        Ok(())
     }
 }
 

@@ -1,11 +1,15 @@
-//! What can be bought: found in the node's listings, then read again with proofs.
+//! What can be bought. Which model a name means is read with proof; who offers it is found in the node's listings, then
+//! read again with proofs.
+//!
+//! A listing is looked at up to `MAX_PAGES` pages of `PAGE` items. What is wanted by name needs only the offers of
+//! that one model, so a ledger full of others does not hide it.
 
 use crate::{app::App, error::BuyError, peer::Peer};
 use bytes::Bytes;
-use gristmill_client::Client;
+use gristmill_client::{Client, ClientError, schema::ModelInfo};
 use gristmill_ledger::{
     keys,
-    record::{Model, Offer, Processor, Stored},
+    record::{Line, Model, Offer, Processor, Stored},
 };
 use gristmill_net::{
     openai::{ApiError, PromptRequest},
@@ -19,10 +23,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a listing is used before it is fetched again.
+/// How long something is used before it is asked for again.
 const FRESH: Duration = Duration::from_secs(2);
-/// Items of each kind that are looked at.
+/// Items of a page of the node's listings.
 const PAGE: usize = 1_000;
+/// Pages of a listing that are looked at.
+const MAX_PAGES: usize = 10;
 /// A quote that ends sooner is replaced first.
 const QUOTE_MARGIN_MS: u64 = 60_000;
 /// The longest time that is paid ahead, where time is priced.
@@ -42,12 +48,11 @@ pub(crate) struct Seller {
     pub(crate) prices: Prices,
 }
 
-/// A listing: the node's word.
+/// What is on offer, as far as it is looked at: the node's word.
 #[derive(Clone, Debug)]
 pub(crate) struct Listing {
-    pub(crate) models: Vec<Model>,
+    pub(crate) models: Vec<ModelInfo>,
     pub(crate) offers: Vec<Offer>,
-    pub(crate) processors: Vec<Processor>,
 }
 
 /// What is known of the market.
@@ -73,54 +78,72 @@ impl Market {
         self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Models, offers and processors.
+    /// Models and offers, for those who look around. What is beyond the last page is missing.
     pub(crate) async fn listing(&self) -> Result<Arc<Listing>, BuyError> {
         if let Some((at, listing)) = &self.cached().listing
             && at.elapsed() < FRESH
         {
             return Ok(Arc::clone(listing));
         }
-        let (models, offers, processors) = tokio::try_join!(
-            self.ledger.models(0, PAGE),
-            self.ledger.offers(None, 0, PAGE),
-            self.ledger.processors(0, PAGE)
-        )?;
-        let listing = Arc::new(Listing {
-            models: models.models.into_iter().map(|info| info.model).collect(),
-            offers: offers.offers,
-            processors: processors.processors,
+        let models = pages(|skip| async move {
+            let page = self.ledger.models(skip, PAGE).await?;
+            Ok((page.models, page.total))
         });
+        let (models, offers) = tokio::try_join!(models, self.offers(None))?;
+        let listing = Arc::new(Listing { models, offers });
         self.cached().listing = Some((Instant::now(), Arc::clone(&listing)));
         Ok(listing)
     }
 
-    /// The cheapest offer of a model in our issuer's credits, by name (its newest version) or by id.
+    /// The offers of a model version, or of all.
+    async fn offers(&self, model: Option<&ModelId>) -> Result<Vec<Offer>, ClientError> {
+        pages(|skip| async move {
+            let page = self.ledger.offers(model, skip, PAGE).await?;
+            Ok((page.offers, page.total))
+        })
+        .await
+    }
+
+    /// The version that is asked for, proven: the one with this id, or the newest of this name.
+    async fn version(&self, wanted: &str) -> Result<Option<ModelId>, BuyError> {
+        let id: Option<ModelId> = wanted.parse().ok();
+        let mut names = vec![keys::line(&keys::line_id(wanted))];
+        names.extend(id.as_ref().map(keys::model));
+        let state = self.ledger.state(&names).await?.value;
+        let records = || state.iter().flatten();
+        // An id is the hash of the content: whoever calls a line by it does not get its requests.
+        let by_id = records().find_map(Model::of).map(|model| model.model);
+        Ok(by_id.or_else(|| records().find_map(Line::of).map(|line| line.latest)))
+    }
+
+    /// The newest version under a name, proven, and its cheapest offer in the issuer's credits, by the node's word.
+    pub(crate) async fn offered(
+        &self,
+        name: &str,
+        issuer: &AccountId,
+    ) -> Result<Option<(Model, Offer)>, BuyError> {
+        let Some(id) = self.version(name).await? else { return Ok(None) };
+        let names = [keys::model(&id)];
+        let (state, offers) = tokio::try_join!(self.ledger.state(&names), self.offers(Some(&id)))?;
+        let model = state.value.iter().flatten().find_map(Model::of).filter(|model| model.name == name);
+        Ok(model.cloned().zip(cheapest(&offers, &id, issuer).cloned()))
+    }
+
+    /// The cheapest offer of a model in our issuer's credits, by name (its newest version) or by id. Which model that
+    /// is, is proven before any offer of it is looked for: how many others there are does not matter, nor what the
+    /// node says of them.
     pub(crate) async fn seller(&self, wanted: &str, issuer: &AccountId) -> Result<Seller, BuyError> {
         if let Some((at, seller)) = self.cached().sellers.get(wanted)
             && at.elapsed() < FRESH
         {
             return Ok(seller.clone());
         }
-        let listing = self.listing().await?;
-        let id: Option<ModelId> = wanted.parse().ok();
-        let model = listing
-            .models
-            .iter()
-            .filter(|model| model.name == wanted || Some(model.model) == id)
-            .max_by_key(|model| model.version)
-            .ok_or_else(|| ApiError::unknown_model(wanted))?;
-        let offer = listing
-            .offers
-            .iter()
-            .filter(|offer| offer.model == model.model && offer.issuers.contains(issuer))
-            .min_by_key(|offer| price(&offer.prices))
-            .ok_or_else(|| {
-                ApiError::unavailable(
-                    format!("No processor offers {wanted} for our credits at the moment."),
-                    30,
-                )
-            })?;
-        let seller = self.prove(&model.model, &offer.processor).await?;
+        let model = self.version(wanted).await?.ok_or_else(|| ApiError::unknown_model(wanted))?;
+        let offers = self.offers(Some(&model)).await?;
+        let offer = cheapest(&offers, &model, issuer).ok_or_else(|| {
+            ApiError::unavailable(format!("No processor offers {wanted} for our credits at the moment."), 30)
+        })?;
+        let seller = self.prove(wanted, &model, &offer.processor).await?;
         let mut cached = self.cached();
         cached.sellers.retain(|_, (at, _)| at.elapsed() < FRESH);
         cached.sellers.insert(wanted.to_owned(), (Instant::now(), seller.clone()));
@@ -128,7 +151,7 @@ impl Market {
     }
 
     /// Reads with proofs what the listing claimed.
-    async fn prove(&self, model: &ModelId, processor: &AccountId) -> Result<Seller, BuyError> {
+    async fn prove(&self, wanted: &str, model: &ModelId, processor: &AccountId) -> Result<Seller, BuyError> {
         let names = [keys::model(model), keys::processor(processor), keys::offer(processor, model)];
         let records = self.ledger.state(&names).await?.value;
         let [Some(model), Some(processor), Some(offer)] = records.as_slice() else {
@@ -139,6 +162,9 @@ impl Market {
         else {
             return Err(BuyError::Damaged("an offer on the ledger".to_owned()));
         };
+        if model.name != wanted && wanted.parse() != Ok(model.model) {
+            return Err(ClientError::OtherProof.into());
+        }
         let endpoint = endpoint(processor).ok_or_else(|| BuyError::Unreachable {
             processor: processor.processor,
             reason: "it has registered no endpoint".to_owned(),
@@ -235,8 +261,33 @@ fn endpoint(processor: &Processor) -> Option<String> {
     processor.endpoints.first().map(|endpoint| endpoint.trim_end_matches('/').to_owned())
 }
 
+/// Goes through a listing of the node, of which `page` gives the items after so many and how many there are.
+async fn pages<T, F>(page: impl Fn(usize) -> F) -> Result<Vec<T>, ClientError>
+where
+    F: Future<Output = Result<(Vec<T>, usize), ClientError>>,
+{
+    let mut all = Vec::new();
+    for _ in 0..MAX_PAGES {
+        let (items, total) = page(all.len()).await?;
+        let before = all.len();
+        all.extend(items.into_iter().take(PAGE));
+        if all.len() == before || all.len() >= total {
+            break;
+        }
+    }
+    Ok(all)
+}
+
+/// The cheapest of these offers that sells the version for the issuer's credits.
+fn cheapest<'a>(offers: &'a [Offer], model: &ModelId, issuer: &AccountId) -> Option<&'a Offer> {
+    offers
+        .iter()
+        .filter(|offer| offer.model == *model && offer.issuers.contains(issuer))
+        .min_by_key(|offer| price(&offer.prices))
+}
+
 /// What a typical request costs: as many tokens out as in.
-fn price(prices: &Prices) -> Amount {
+pub(crate) fn price(prices: &Prices) -> Amount {
     let typical = Usage { input_tokens: 1_000, output_tokens: 1_000, millis: 10_000, requests: 1 };
     prices.cost(&typical).unwrap_or(Amount::from_grains(u128::MAX))
 }

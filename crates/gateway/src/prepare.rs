@@ -16,6 +16,8 @@ use std::{
 /// How long a request waits for a lane where all are taken, and how often it looks.
 const LANE_PATIENCE: Duration = Duration::from_secs(15);
 const LANE_PAUSE: Duration = Duration::from_millis(50);
+/// How often a request adds to its channel's deposit: requests that find room at once may take what it added.
+const TOP_UPS: u32 = 3;
 
 /// All that is fixed before anything is signed.
 #[derive(Clone)]
@@ -163,12 +165,18 @@ pub(crate) async fn reserve(
     key: KeyId,
     mut prepared: Prepared,
 ) -> Result<Reserved, BuyError> {
-    let (mut funded, mut trimmed) = (false, false);
+    let mut trimmed = false;
     let until = Instant::now() + LANE_PATIENCE;
     let mut place = None;
     loop {
         let channel = app.channel_for(&prepared.challenge).await?;
-        match start(app, key, &prepared, &channel).await {
+        let started = match start(app, key, &prepared, &channel).await {
+            Err(BuyError::Payer(PayerError::DepositTooSmall { .. })) => {
+                start_funded(app, key, &mut prepared, &channel).await
+            }
+            other => other,
+        };
+        match started {
             Ok((lane, before, queued)) => {
                 let place = Place { channel, lane, before };
                 let reserved = Reserved { app: Arc::clone(app), place: Some((prepared, place)) };
@@ -185,17 +193,6 @@ pub(crate) async fn reserve(
                 }
                 tokio::time::sleep(LANE_PAUSE).await;
             }
-            Err(BuyError::Payer(PayerError::DepositTooSmall { needed, room })) if !funded => {
-                match app.top_up(&channel, needed).await {
-                    Ok(()) => funded = true,
-                    // The account has not that much: the answer is cut to what is in the channel.
-                    Err(BuyError::Empty { .. }) if !prepared.limited && prepared.fits(room).is_some() => {
-                        prepared.limit_to(prepared.fits(room).unwrap_or(prepared.ask));
-                        prepared.limited = true;
-                    }
-                    Err(error) => return Err(error),
-                }
-            }
             Err(BuyError::Payer(PayerError::BudgetTooSmall { .. })) if !trimmed => {
                 trimmed = true;
                 app.accounts.trim().await?;
@@ -210,12 +207,45 @@ pub(crate) async fn reserve(
     }
 }
 
+/// A lane, what it had come to before, and the reservation on its way to the disk.
+type Started = (u32, (Usage, Amount), Queued);
+
+/// Starts a request on a channel whose deposit is too small for it, and adds to that as needed. Requests that come
+/// together do so one after the other, or one would take what another has added for itself.
+async fn start_funded(
+    app: &Arc<App>,
+    key: KeyId,
+    prepared: &mut Prepared,
+    channel: &ChannelId,
+) -> Result<Started, BuyError> {
+    let turn = app.funding_turn().await?;
+    let mut tries = 0;
+    loop {
+        let (needed, room) = match start(app, key, prepared, channel).await {
+            Err(BuyError::Payer(PayerError::DepositTooSmall { needed, room })) if tries < TOP_UPS => {
+                (needed, room)
+            }
+            other => return other,
+        };
+        tries += 1;
+        match app.top_up(&turn, channel, needed).await {
+            Err(error @ BuyError::Empty { .. }) => {
+                // The account has not that much: the answer is cut to what is in the channel.
+                let ask = prepared.fits(room).filter(|_| !prepared.limited).ok_or(error)?;
+                prepared.limit_to(ask);
+                prepared.limited = true;
+            }
+            other => other?,
+        }
+    }
+}
+
 async fn start(
     app: &Arc<App>,
     key: KeyId,
     prepared: &Prepared,
     channel: &ChannelId,
-) -> Result<(u32, (Usage, Amount), Queued), BuyError> {
+) -> Result<Started, BuyError> {
     let started = app.accounts.change(|state| {
         let room = state.key(&key).map_or(Amount::ZERO, |of| of.room());
         let plan = Plan {

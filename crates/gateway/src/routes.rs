@@ -7,6 +7,7 @@ use crate::{
     embeddings::vectors,
     error::BuyError,
     keys,
+    market::price,
     openapi::{self, ChannelInfo, ChannelState, Channels, Failed, Health, KeyInfo, Receipts},
     progress::Progress,
     receipts, traces,
@@ -21,6 +22,8 @@ use axum::{
     routing::{get, post},
 };
 use gristmill_channel::{KeyId, Phase};
+use gristmill_client::schema::ModelInfo;
+use gristmill_ledger::record::{self, Offer};
 use gristmill_metrics::Answers;
 use gristmill_net::{
     extract::{Path, Query},
@@ -32,9 +35,9 @@ use gristmill_net::{
     },
     trace::Trace,
 };
-use gristmill_types::{Amount, Digest};
+use gristmill_types::{Amount, Digest, ModelId};
 use serde::Deserialize;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 use tokio::sync::oneshot;
 use tracing::Instrument as _;
 use utoipa::IntoParams;
@@ -170,6 +173,9 @@ async fn answer(
 }
 
 /// List the models that are offered.
+///
+/// On a ledger with more than 10000 model versions or offers some may be missing; those can be asked for by their names
+/// all the same.
 #[utoipa::path(
     get, path = "/v1/models", tag = "openai", security(("key" = [])),
     responses(
@@ -204,35 +210,41 @@ pub(crate) async fn model(
     Path(id): Path<String>,
 ) -> Result<Json<Model>, ApiError> {
     authenticate(&app, &headers)?;
-    let models = list_models(&app).await?;
-    models.into_iter().find(|model| model.id == id).map(Json).ok_or_else(|| ApiError::unknown_model(&id))
+    let found = app.market.offered(&id, &app.config.issuer).await?;
+    let (model, offer) = found.ok_or_else(|| ApiError::unknown_model(&id))?;
+    Ok(Json(listed(&model, &offer)))
 }
 
 /// The newest version of every line that somebody offers for our credits.
 async fn list_models(app: &App) -> Result<Vec<Model>, BuyError> {
     let listing = app.market.listing().await?;
-    let mut list: Vec<Model> = Vec::new();
-    for model in &listing.models {
-        let newest =
-            !listing.models.iter().any(|other| other.line == model.line && other.version > model.version);
-        let offers = listing.offers.iter().filter(|offer| offer.model == model.model);
-        let offer = offers
-            .filter(|offer| offer.issuers.contains(&app.config.issuer))
-            .min_by_key(|offer| offer.prices.output_per_mtok);
-        if let (true, Some(offer)) = (newest, offer) {
-            list.push(Model {
-                id: model.name.clone(),
-                object: "model".to_owned(),
-                created: model.time_ms / 1_000,
-                owned_by: model.publisher.to_string(),
-                context_length: None,
-                unit: gristmill_tokenizer::unit(&model.tokenizer),
-                pricing: Some((&offer.prices).into()),
-            });
+    let mut best: BTreeMap<&ModelId, &Offer> = BTreeMap::new();
+    for offer in listing.offers.iter().filter(|offer| offer.issuers.contains(&app.config.issuer)) {
+        let of_model = best.entry(&offer.model).or_insert(offer);
+        if price(&offer.prices) < price(&of_model.prices) {
+            *of_model = offer;
         }
     }
-    list.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(list)
+    let newest = |info: &&ModelInfo| info.line.as_ref().is_some_and(|line| line.latest == info.model.model);
+    let offered = listing.models.iter().filter(newest).filter_map(|info| {
+        let offer = best.get(&info.model.model)?;
+        Some((&info.model.name, listed(&info.model, offer)))
+    });
+    // By name, each once: a page may begin with what the one before ended with.
+    Ok(offered.collect::<BTreeMap<_, _>>().into_values().collect())
+}
+
+/// A model on the list, with its best offer.
+fn listed(model: &record::Model, offer: &Offer) -> Model {
+    Model {
+        id: model.name.clone(),
+        object: "model".to_owned(),
+        created: model.time_ms / 1_000,
+        owned_by: model.publisher.to_string(),
+        context_length: None,
+        unit: gristmill_tokenizer::unit(&model.tokenizer),
+        pricing: Some((&offer.prices).into()),
+    }
 }
 
 /// See what the key may still spend.

@@ -329,7 +329,8 @@ async fn vectors_that_break_off_are_approved_if_they_are_any() -> Result<()> {
         way.to_processor(&exchange).await?;
         let consumer = exchange.consumer()?;
         // Long enough to be worth settling.
-        let request = json!({"model": MODEL, "input": ["one", "two", "three"].map(|text| text.repeat(20))});
+        let texts = ["one", "two", "three"].map(|text| text.repeat(20));
+        let request = json!({"model": MODEL, "input": texts});
         let asked = consumer.send("/embeddings", &request);
         match tokio::time::timeout(Duration::from_secs(2), asked).await {
             Ok(answer) => assert!(pieces == 3 && answer.is_err(), "{pieces} came: {answer:?}"),

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use gristmill_ledger::tx::RegisterProcessor;
 use gristmill_net::pay::{Action, Credential};
 use gristmill_sim::Exchange;
+use serde_json::Value;
 use std::{
     convert::Infallible,
     sync::{Arc, OnceLock},
@@ -37,6 +38,8 @@ pub(crate) enum Fate {
     Drip(&'static str),
     /// It passes, and the events of its answer are judged one by one.
     Events(Arc<dyn Fn(&str) -> Fate + Send + Sync>),
+    /// This path is asked for instead, and the answer comes changed.
+    Instead(String, Arc<dyn Fn(Value) -> Value + Send + Sync>),
 }
 
 /// A request on its way.
@@ -140,12 +143,17 @@ impl Gate {
             Fate::Refused => return Ok(StatusCode::FORBIDDEN.into_response()),
             Fate::Silent => std::future::pending().await,
             Fate::Wait(sign) => given(sign.clone()).await,
-            Fate::Pass | Fate::Lost | Fate::Drip(_) | Fate::Events(_) => {}
+            Fate::Pass | Fate::Lost | Fate::Drip(_) | Fate::Events(_) | Fate::Instead(..) => {}
         }
-        let url = format!("{}{}", self.to.get().context("it leads somewhere")?, seen.path);
+        let path = if let Fate::Instead(path, _) = &fate { path } else { &seen.path };
+        let url = format!("{}{path}", self.to.get().context("it leads somewhere")?);
         let answer = self.http.request(method, url).headers(seen.headers).body(body).send().await?;
         if matches!(fate, Fate::Lost) {
             return Ok(StatusCode::BAD_GATEWAY.into_response());
+        }
+        if let Fate::Instead(_, change) = fate {
+            let answer: Value = serde_json::from_slice(&answer.bytes().await?)?;
+            return Ok(axum::Json(change(answer)).into_response());
         }
         let mut passed = Response::builder().status(answer.status());
         for (name, value) in answer.headers().iter().filter(|(name, _)| *name != "transfer-encoding") {
@@ -178,7 +186,7 @@ fn judged(mut answer: reqwest::Response, judge: Arc<dyn Fn(&str) -> Fate + Send 
                             tokio::time::sleep(Duration::from_millis(20)).await;
                         }
                     }
-                    Fate::Pass | Fate::Lost | Fate::Events(_) => {}
+                    Fate::Pass | Fate::Lost | Fate::Events(_) | Fate::Instead(..) => {}
                 }
                 if events.send(event.into()).await.is_err() || matches!(fate, Fate::Lost) {
                     return;
