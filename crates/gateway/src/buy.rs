@@ -19,7 +19,7 @@ use gristmill_net::{
     pay::{Action, Challenge, PlacedOrder},
 };
 use gristmill_tokenizer::Transcript;
-use gristmill_types::{ChannelId, sha256};
+use gristmill_types::{AccountId, ChannelId, sha256};
 use std::{pin::Pin, sync::Arc, time::Duration};
 use tracing::Instrument as _;
 
@@ -31,11 +31,62 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// How long a request for several answers waits for its turn and for all its lanes together.
 const SEVERAL_PATIENCE: Duration = Duration::from_secs(30);
 
-/// Places a request with the seller, once for each answer that it asks for, on lanes of their own. All of
-/// it is reserved before any of it is ordered. Run it in a task of its own: see [`Purchase::next`].
+/// Sellers that a request is tried with, one after the other.
+const SELLERS: usize = 3;
+
+/// Places a request with the cheapest seller that takes it. Run it in a task of its own: see [`Purchase::next`].
 ///
 /// Fails where no answer could be placed. `gone` resolves when the client goes away.
 pub(crate) async fn buy(
+    app: &Arc<App>,
+    key: KeyId,
+    request: &PromptRequest,
+    progress: &Arc<Progress>,
+    mut gone: Pin<&mut (impl Future<Output = ()> + Send)>,
+) -> Result<(Seller, Vec<Result<Purchase, BuyError>>), BuyError> {
+    let mut failed: Option<BuyError> = None;
+    let mut tried: Vec<AccountId> = Vec::new();
+    loop {
+        let seller = app.market.seller(&request.model, &app.config.issuer).await;
+        let (seller, error) = match (seller, failed.take()) {
+            // There is no other.
+            (Ok(seller), Some(error)) if tried.contains(&seller.processor) => break Err(error),
+            (Ok(seller), before) => {
+                if let Some(error) = before {
+                    progress.retried(&error);
+                }
+                match buy_from(app, key, request, &seller, progress, gone.as_mut()).await {
+                    Ok(placed) => break Ok((seller, placed)),
+                    Err(error) => (Some(seller.processor), error),
+                }
+            }
+            (Err(error), None) => (None, error),
+            (Err(_), Some(error)) => break Err(error),
+        };
+        let Some(processor) = at_fault(&error, seller).filter(|_| tried.len() + 1 < SELLERS) else {
+            break Err(error);
+        };
+        app.market.avoid(processor);
+        tried.push(processor);
+        failed = Some(error);
+    }
+    .inspect_err(|error| progress.failed(error))
+}
+
+/// Whose fault it is that nothing was placed, where another seller may do better.
+fn at_fault(error: &BuyError, seller: Option<AccountId>) -> Option<AccountId> {
+    match error {
+        BuyError::Unreachable { processor, .. }
+        | BuyError::Challenge { processor, .. }
+        | BuyError::Misbehaved { processor, .. } => Some(*processor),
+        BuyError::Api(error) if error.status.is_server_error() => seller,
+        _ => None,
+    }
+}
+
+/// Places a request with the seller, once for each answer that it asks for, on lanes of their own. All of
+/// it is reserved before any of it is ordered.
+async fn buy_from(
     app: &Arc<App>,
     key: KeyId,
     request: &PromptRequest,
@@ -52,22 +103,28 @@ pub(crate) async fn buy(
                 progress.retried(&error);
                 app.pass(seller, &mut tries).await;
             }
-            other => break other.inspect_err(|error| progress.failed(error))?,
+            other => break other?,
         }
     };
-    let orders = reserved.into_iter().enumerate().map(|(index, reserved)| {
-        // Each answer is a request of its own to whoever counts them.
-        let of_first = || Arc::clone(progress);
-        let progress = if index == 0 { of_first() } else { Progress::begin(&app.metrics, progress.id()) };
-        place(app, key, reserved, (seller, &peer), progress)
-    });
+    // Each answer is a request of its own to whoever counts them.
+    let others = (1..reserved.len()).map(|_| Progress::begin(&app.metrics, progress.id()));
+    let counts: Vec<Arc<Progress>> = std::iter::once(Arc::clone(progress)).chain(others).collect();
+    let orders = reserved
+        .into_iter()
+        .zip(&counts)
+        .map(|(reserved, progress)| place(app, key, reserved, (seller, &peer), Arc::clone(progress)));
     let mut placed = futures::future::join_all(orders).await;
-    if placed.iter().all(Result::is_err)
-        && let Some(Err(error)) = placed.pop()
-    {
-        return Err(error);
+    let none = placed.iter().all(Result::is_err);
+    // Where none is placed, the first goes on with another seller, or fails as the request does.
+    for (progress, placed) in counts.iter().zip(&placed).skip(usize::from(none)) {
+        if let Err(error) = placed {
+            progress.failed(error);
+        }
     }
-    Ok(placed)
+    match placed.pop() {
+        Some(Err(error)) if none => Err(error),
+        last => Ok(placed.into_iter().chain(last).collect()),
+    }
 }
 
 /// Whether a refusal may be over when the request is placed anew. Nothing was delivered: the challenge may
@@ -155,7 +212,7 @@ async fn place(
         };
         outcome = again.await;
     }
-    outcome.inspect_err(|error| progress.failed(error))
+    outcome
 }
 
 /// Signs the order of a request that is reserved, and posts it.

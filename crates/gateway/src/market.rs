@@ -25,6 +25,8 @@ use std::{
 
 /// How long something is used before it is asked for again.
 const FRESH: Duration = Duration::from_secs(2);
+/// How long a processor that could not be bought from is asked last.
+const AVOIDED: Duration = Duration::from_secs(10);
 /// Items of a page of the node's listings.
 const PAGE: usize = 1_000;
 /// Pages of a listing that are looked at.
@@ -67,6 +69,8 @@ struct Cached {
     sellers: HashMap<String, (Instant, Seller)>,
     challenges: HashMap<(AccountId, ModelId), Arc<Challenge>>,
     tokenizers: HashMap<Digest, Arc<Tokenizer>>,
+    /// Processors that could not be bought from, and when.
+    avoided: HashMap<AccountId, Instant>,
 }
 
 impl Market {
@@ -140,7 +144,7 @@ impl Market {
         }
         let model = self.version(wanted).await?.ok_or_else(|| ApiError::unknown_model(wanted))?;
         let offers = self.offers(Some(&model)).await?;
-        let offer = cheapest(&offers, &model, issuer).ok_or_else(|| {
+        let offer = self.preferred(&offers, &model, issuer).ok_or_else(|| {
             ApiError::unavailable(format!("No processor offers {wanted} for our credits at the moment."), 30)
         })?;
         let seller = self.prove(wanted, &model, &offer.processor).await?;
@@ -148,6 +152,23 @@ impl Market {
         cached.sellers.retain(|_, (at, _)| at.elapsed() < FRESH);
         cached.sellers.insert(wanted.to_owned(), (Instant::now(), seller.clone()));
         Ok(seller)
+    }
+
+    /// Asks this processor last for a while.
+    pub(crate) fn avoid(&self, processor: AccountId) {
+        let mut cached = self.cached();
+        cached.avoided.retain(|_, at| at.elapsed() < AVOIDED);
+        cached.avoided.insert(processor, Instant::now());
+        cached.sellers.retain(|_, (_, seller)| seller.processor != processor);
+    }
+
+    /// The cheapest of these offers, of those first whose processor is not avoided.
+    fn preferred<'a>(&self, offers: &'a [Offer], model: &ModelId, issuer: &AccountId) -> Option<&'a Offer> {
+        let cached = self.cached();
+        let avoided =
+            |offer: &&Offer| cached.avoided.get(&offer.processor).is_some_and(|at| at.elapsed() < AVOIDED);
+        let others = offers.iter().filter(|offer| !avoided(offer));
+        cheapest(others, model, issuer).or_else(|| cheapest(offers, model, issuer))
     }
 
     /// Reads with proofs what the listing claimed.
@@ -279,9 +300,13 @@ where
 }
 
 /// The cheapest of these offers that sells the version for the issuer's credits.
-fn cheapest<'a>(offers: &'a [Offer], model: &ModelId, issuer: &AccountId) -> Option<&'a Offer> {
+fn cheapest<'a>(
+    offers: impl IntoIterator<Item = &'a Offer>,
+    model: &ModelId,
+    issuer: &AccountId,
+) -> Option<&'a Offer> {
     offers
-        .iter()
+        .into_iter()
         .filter(|offer| offer.model == *model && offer.issuers.contains(issuer))
         .min_by_key(|offer| price(&offer.prices))
 }

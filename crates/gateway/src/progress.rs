@@ -127,7 +127,8 @@ pub(crate) struct Progress {
     stages: Mutex<Stages>,
     /// The processor's id of it.
     other: OnceLock<String>,
-    processor: OnceLock<AccountId>,
+    /// Who is asked now.
+    processor: Mutex<Option<AccountId>>,
     texted: AtomicBool,
     ended: AtomicBool,
 }
@@ -149,7 +150,7 @@ impl Progress {
             span,
             stages: Mutex::new(Stages::begin("asked")),
             other: OnceLock::new(),
-            processor: OnceLock::new(),
+            processor: Mutex::default(),
             texted: AtomicBool::new(false),
             ended: AtomicBool::new(false),
         })
@@ -168,6 +169,10 @@ impl Progress {
         self.stages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn processor(&self) -> MutexGuard<'_, Option<AccountId>> {
+        self.processor.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A stage is reached.
     pub(crate) fn reach(&self, stage: &'static str, note: Option<String>) {
         tracing::debug!(parent: &self.span, stage, note);
@@ -177,7 +182,7 @@ impl Progress {
     /// This processor is asked.
     pub(crate) fn ask(&self, processor: AccountId) {
         self.metrics.upstream(&processor, None);
-        let _first = self.processor.set(processor);
+        *self.processor() = Some(processor);
     }
 
     /// A lane is reserved, and that is on disk.
@@ -217,8 +222,8 @@ impl Progress {
     }
 
     fn upstream(&self, error: &BuyError) {
-        if let Some(processor) = self.processor.get() {
-            self.metrics.upstream(processor, Some(error));
+        if let Some(processor) = *self.processor() {
+            self.metrics.upstream(&processor, Some(error));
         }
     }
 

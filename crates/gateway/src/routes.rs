@@ -152,10 +152,8 @@ async fn answer(
     let progress = Progress::begin(&app.metrics, &id);
     let span = progress.span();
     let bought = async move {
-        let seller = app.market.seller(&request.model, &app.config.issuer).await;
-        let seller = seller.inspect_err(|error| progress.failed(error))?;
         let mut gone = std::pin::pin!(async move { drop(gone.await) });
-        let purchases = buy(&app, key, &request, &seller, &progress, gone.as_mut()).await?;
+        let (seller, purchases) = buy(&app, key, &request, &progress, gone.as_mut()).await?;
         let heading = Heading::new(&app, id, &request, seller.processor);
         if request.stream {
             return Ok::<_, BuyError>(stream(purchases, heading, app.config.reader_patience));

@@ -265,7 +265,10 @@ async fn killed_in_the_middle_of_streams() {
     tokio::time::sleep(Duration::from_secs(3)).await;
     let answer = exchange.json(&["ask", "--model", NAME, "Salem"]);
     assert_eq!(answer["processor"], other.ready["processor"], "the cheaper one is asked");
-    other.stop();
+    // Its offer stands though nobody answers there any more: the next cheapest is asked.
+    other.kill();
+    let answer = exchange.json(&["ask", "--model", NAME, "Salem"]);
+    assert_eq!((&answer["processor"], &answer["answer"]), (&account, &value!(ANSWER)));
     seller.stop();
     exchange.stop();
 }

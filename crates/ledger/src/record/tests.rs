@@ -1,3 +1,5 @@
+//! The longest values that the bounds on transactions let through.
+
 use super::*;
 use crate::params;
 use gristmill_types::encode;

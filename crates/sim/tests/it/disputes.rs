@@ -40,7 +40,7 @@ async fn exchange(script: Script, approval_patience: Duration) -> Result<Exchang
 /// The same, with a way between the gateway and the ledger.
 async fn exchange_over(way: Way, script: Script, look_every: Duration) -> Result<Exchange> {
     let mut options = options(script, LONG)?;
-    options.ledger = way.to_ledger();
+    options.ledger = way.before_ledger();
     options.gateway = Box::new(move |config| config.look_every = look_every);
     Exchange::start(options).await
 }

@@ -126,7 +126,7 @@ async fn what_became_final_unseen_is_not_paid_again() -> Result<()> {
         Fate::Pass
     })
     .await?;
-    options.ledger = way.to_ledger();
+    options.ledger = way.before_ledger();
     let exchange = Exchange::start(options).await?;
     let consumer = exchange.consumer()?;
     let before = balance(&exchange).await?;

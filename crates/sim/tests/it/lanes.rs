@@ -83,7 +83,7 @@ async fn a_lane_that_is_given_up_twice_in_a_row_comes_free_twice() -> Result<()>
         Fate::Wait(sign.clone())
     })
     .await?;
-    way.to_processor(&exchange).await?;
+    way.before_processor(&exchange).await?;
     let consumer = exchange.consumer()?;
     begin_and_leave(&consumer, "The first").await?;
     let id = channel_id(&consumer).await?;
@@ -122,7 +122,7 @@ async fn a_refused_approval_spoils_no_later_receipt() -> Result<()> {
         }
     })
     .await?;
-    way.to_processor(&exchange).await?;
+    way.before_processor(&exchange).await?;
     let consumer = exchange.consumer()?;
     begin_and_leave(&consumer, "The first").await?;
     let id = channel_id(&consumer).await?;
@@ -173,7 +173,7 @@ async fn an_approval_is_sent_until_it_arrives() -> Result<()> {
             Fate::Pass
         })
         .await?;
-        way.to_processor(&exchange).await?;
+        way.before_processor(&exchange).await?;
         let consumer = exchange.consumer()?;
         match matches!(model.compute, Compute::Embeddings(_)) {
             true => {
@@ -209,7 +209,7 @@ async fn a_processor_that_moved_is_asked_where_it_is_now() -> Result<()> {
         Fate::Refused
     })
     .await?;
-    way.to_processor(&exchange).await?;
+    way.before_processor(&exchange).await?;
     let consumer = exchange.consumer()?;
     begin_and_leave(&consumer, "Go on").await?;
     counted(&lost, 2).await?;
@@ -244,7 +244,7 @@ async fn what_is_not_bought_keeps_no_answer_alive() -> Result<()> {
             config.next_patience = Duration::from_millis(500);
         });
         let exchange = Exchange::start(options).await?;
-        way.to_processor(&exchange).await?;
+        way.before_processor(&exchange).await?;
         let consumer = exchange.consumer()?;
         let answer = tokio::time::timeout(Duration::from_secs(20), consumer.ask("Go on")).await?;
         let error = answer.err().context("it comes to no end")?.to_string();

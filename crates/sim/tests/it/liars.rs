@@ -326,7 +326,7 @@ async fn vectors_that_break_off_are_approved_if_they_are_any() -> Result<()> {
         let mut options = Options::new(vec![embeds(vectors.clone())?]);
         options.processor = Box::new(|config| config.approval_patience = Duration::from_secs(3_600));
         let exchange = Exchange::start(options).await?;
-        way.to_processor(&exchange).await?;
+        way.before_processor(&exchange).await?;
         let consumer = exchange.consumer()?;
         // Long enough to be worth settling.
         let texts = ["one", "two", "three"].map(|text| text.repeat(20));

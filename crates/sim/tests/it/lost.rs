@@ -25,7 +25,7 @@ async fn an_open_whose_answer_was_lost_opens_one_channel() -> Result<()> {
     .await?;
     let mut options =
         Options::instant(Script { answers: Answers::Text("forty-two".to_owned()), ..Script::default() })?;
-    options.ledger = way.to_ledger();
+    options.ledger = way.before_ledger();
     let mut exchange = Exchange::start(options).await?;
     let consumer = exchange.consumer()?;
     let account = exchange.keys().consumer.account();
@@ -64,7 +64,7 @@ async fn a_close_that_the_node_keeps_to_itself_is_found_by_the_processor() -> Re
         Way::open(|seen| if seen.path.starts_with("/v1/events") { Fate::Silent } else { Fate::Pass }).await?;
     let mut options =
         Options::instant(Script { answers: Answers::Text("forty-two".to_owned()), ..Script::default() })?;
-    options.processor_ledger = way.to_ledger();
+    options.processor_ledger = way.before_ledger();
     options.processor = Box::new(|config| config.look_every = Duration::from_millis(300));
     let exchange = Exchange::start(options).await?;
     let consumer = exchange.consumer()?;

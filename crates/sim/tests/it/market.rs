@@ -71,7 +71,7 @@ async fn a_ledger_full_of_other_models_hides_none() -> Result<()> {
         Fate::Instead(path.to_owned(), Arc::new(change))
     })
     .await?;
-    options.ledger = way.to_ledger();
+    options.ledger = way.before_ledger();
     let exchange = Exchange::start(options).await?;
     let consumer = exchange.consumer()?;
     // On the second page, and therefore on the list.
@@ -116,7 +116,7 @@ async fn a_node_cannot_sell_one_model_under_the_name_of_another() -> Result<()> 
         Fate::Pass
     })
     .await?;
-    options.ledger = way.to_ledger();
+    options.ledger = way.before_ledger();
     let exchange = Exchange::start(options).await?;
     let consumer = exchange.consumer()?;
     let answer = consumer.ask("Spell 42").await?;

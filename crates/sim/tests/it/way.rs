@@ -99,7 +99,7 @@ impl Way {
     }
 
     /// Leads it to the ledger: what finds it in the place of the node.
-    pub(crate) fn to_ledger(self) -> Box<dyn Fn(&str) -> String + Send + Sync> {
+    pub(crate) fn before_ledger(self) -> Box<dyn Fn(&str) -> String + Send + Sync> {
         Box::new(move |node| {
             self.to.get_or_init(|| node.to_owned());
             self.url.clone()
@@ -107,7 +107,7 @@ impl Way {
     }
 
     /// Lays it before the processor, whose endpoint it is from now on.
-    pub(crate) async fn to_processor(&self, exchange: &Exchange) -> Result<()> {
+    pub(crate) async fn before_processor(&self, exchange: &Exchange) -> Result<()> {
         self.to.get_or_init(|| exchange.processor_url());
         register(exchange, &self.url).await
     }
