@@ -127,10 +127,20 @@ struct Signing {
 
 impl Delivery {
     async fn send(&self, events: &mpsc::Sender<Bytes>, item: Item) -> Result<(), Ended> {
-        let bytes = item.to_event().map_err(|error| Ended::Failed(ApiError::internal(error.to_string())))?;
+        let bytes = self.written(&item)?;
+        self.place(events).await?.send(bytes);
+        Ok(())
+    }
+
+    fn written(&self, item: &Item) -> Result<Bytes, Ended> {
+        item.to_event().map_err(|error| Ended::Failed(ApiError::internal(error.to_string())))
+    }
+
+    /// Room for one event more.
+    async fn place<'a>(&self, events: &'a mpsc::Sender<Bytes>) -> Result<mpsc::Permit<'a, Bytes>, Ended> {
         // A reader that stands still gives its place free.
-        match tokio::time::timeout(self.app.config.reader_patience, events.send(bytes)).await {
-            Ok(Ok(())) => Ok(()),
+        match tokio::time::timeout(self.app.config.reader_patience, events.reserve()).await {
+            Ok(Ok(place)) => Ok(place),
             Ok(Err(_)) | Err(_) => Err(Ended::Gone),
         }
     }
@@ -170,6 +180,8 @@ impl Delivery {
             match event {
                 Some(Generated::Piece { ids, text, logprobs }) => {
                     self.progress.token();
+                    // What is counted and committed to is sent, whatever ends the answer meanwhile.
+                    let place = self.place(events).await?;
                     self.pay(u64::try_from(ids.len()).unwrap_or(u64::MAX), delivered, events).await?;
                     delivered.text.update(text.as_bytes());
                     delivered.ids.extend_from_slice(&ids);
@@ -177,7 +189,7 @@ impl Delivery {
                     let mut chunk = self.chunk(delta, None);
                     let logprobs = logprobs.iter().map(wire).collect();
                     chunk.gristmill = Some(Extension { ids, logprobs, ..Extension::default() });
-                    self.send(events, Item::Chunk(Box::new(chunk))).await?;
+                    place.send(self.written(&Item::Chunk(Box::new(chunk)))?);
                 }
                 Some(Generated::Done(done)) => {
                     return match done.error {
