@@ -26,6 +26,17 @@ const ENGINE_OF_LEDGER: &str = "tokio-rt-worker";
 /// The first panic of the ledger's threads: the later ones only follow from it.
 static LEDGER_PANIC: OnceLock<String> = OnceLock::new();
 
+/// Three servers hold thousands of connections beside the ledger's files, and many systems begin with room for
+/// 1,024.
+fn allow_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let all = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, all) {
+        tracing::debug!(%error, "the number of open files stays as it is");
+    }
+}
+
 fn main() -> ExitCode {
     let cli = match commands::Cli::try_parse() {
         Ok(cli) => cli,
@@ -44,6 +55,7 @@ fn main() -> ExitCode {
             eprintln!("warning: the engine takes all cores: {error}");
         }
     }
+    allow_files();
     let output = output::Output::new(cli.json);
     if let Err(error) = cli.log.start() {
         output.failure(&error.into());

@@ -163,7 +163,7 @@ pub(crate) fn check_watched(folder: &Path, id: &ModelId, watch: &dyn Fn(u64, u64
         Err(error) => format!("{error:#}"),
     };
     Err(Failure::new(format!("the files in {} are not the model version {id}: {why}", folder.display()))
-        .next("remove that folder: `gristmill up` makes the starter again; publish another one again: gristmill model publish DIR")
+        .next("name the folder that was published, as `gristmill model publish` showed it; if that was changed, restore it from a backup")
         .into())
 }
 

@@ -106,7 +106,7 @@ async fn create(
     output.show(&value, || {
         let made = if made { format!("made the wallet `{name}`\n") } else { String::new() };
         let next = if name == VOUCHERS {
-            "\nthe gateway spends with it, and no more than that, from its next start"
+            "\nthe gateway opens channels with it, and with no more than that, from its next start; what open channels hold is spent beside it"
         } else {
             "\na gateway that holds this key may spend with it; the one of this home holds `gateway-vouchers`"
         };

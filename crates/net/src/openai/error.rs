@@ -135,7 +135,7 @@ impl ApiError {
     pub fn unknown_route(method: &http::Method, path: &str) -> Self {
         let shown: String = path.chars().take(80).collect();
         let message = format!(
-            "There is no route {method} {shown}. Served are POST /v1/chat/completions and GET /v1/models."
+            "There is no route {method} {shown}. Served are POST /v1/chat/completions, /v1/completions and /v1/embeddings, GET /v1/models, and what GET /openapi.json lists."
         );
         Self::new(StatusCode::NOT_FOUND, INVALID_REQUEST, Some("unknown_url"), message)
     }
