@@ -15,11 +15,11 @@ use gristmill_ledger::Genesis;
 use gristmill_store::Store;
 use gristmill_types::ChannelId;
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{Arc, Mutex},
     time::{SystemTime, UNIX_EPOCH},
 };
-use tokio::sync::{Semaphore, broadcast};
+use tokio::sync::{Notify, Semaphore, broadcast};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// A running gateway.
@@ -42,10 +42,12 @@ pub(crate) struct App {
     /// Lanes whose request was given up before its receipt came, and what went over them: as long as the
     /// request holds the lane, and no longer.
     pub(crate) orphans: Mutex<BTreeMap<(ChannelId, u32), Traffic>>,
+    /// Requests for several answers that may wait for their turn.
+    pub(crate) queueing: Semaphore,
     /// Requests that may wait for a lane.
     pub(crate) waiting: Semaphore,
-    /// Channels that are being brought in order.
-    pub(crate) tidying: Mutex<BTreeSet<ChannelId>>,
+    /// Channels that are being brought in order, and what tells them of more to do.
+    pub(crate) tidying: Mutex<BTreeMap<ChannelId, Arc<Notify>>>,
     /// Vouchers and approvals on their way.
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,

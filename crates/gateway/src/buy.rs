@@ -47,10 +47,8 @@ pub(crate) async fn buy(
     let mut failed: Option<BuyError> = None;
     let mut tried: Vec<AccountId> = Vec::new();
     loop {
-        let seller = app.market.seller(&request.model, &app.config.issuer).await;
+        let seller = app.market.seller(&request.model, &app.config.issuer, &tried).await;
         let (seller, error) = match (seller, failed.take()) {
-            // There is no other.
-            (Ok(seller), Some(error)) if tried.contains(&seller.processor) => break Err(error),
             (Ok(seller), before) => {
                 if let Some(error) = before {
                     progress.retried(&error);
@@ -60,26 +58,32 @@ pub(crate) async fn buy(
                     Err(error) => (Some(seller.processor), error),
                 }
             }
-            (Err(error), None) => (None, error),
+            // There is no other: what the one before said counts.
             (Err(_), Some(error)) => break Err(error),
+            (Err(error), None) => (None, error),
         };
-        let Some(processor) = at_fault(&error, seller).filter(|_| tried.len() + 1 < SELLERS) else {
-            break Err(error);
-        };
+        let Some(processor) = at_fault(&error, seller) else { break Err(error) };
         app.market.avoid(processor);
         tried.push(processor);
+        if tried.len() >= SELLERS {
+            break Err(error);
+        }
         failed = Some(error);
     }
     .inspect_err(|error| progress.failed(error))
 }
 
-/// Whose fault it is that nothing was placed, where another seller may do better.
-fn at_fault(error: &BuyError, seller: Option<AccountId>) -> Option<AccountId> {
+/// Whose fault an error is, where another seller may do better. `seller` is who answered.
+pub(crate) fn at_fault(error: &BuyError, seller: Option<AccountId>) -> Option<AccountId> {
     match error {
+        BuyError::Cut { error, .. } => at_fault(error, seller),
         BuyError::Unreachable { processor, .. }
         | BuyError::Challenge { processor, .. }
+        | BuyError::Refused { processor, .. }
         | BuyError::Misbehaved { processor, .. } => Some(*processor),
+        // What it says of the request itself is no fault of its own.
         BuyError::Api(error) if error.status.is_server_error() => seller,
+        BuyError::Api(error) => seller.filter(|_| matches!(error.status.as_u16(), 404 | 408 | 429)),
         _ => None,
     }
 }
@@ -173,7 +177,7 @@ async fn reserve_several(
     n: u32,
     seller: &Seller,
 ) -> Result<Vec<Reserved>, BuyError> {
-    let _turn = app.several.take(&seller.processor, &app.waiting).await.ok_or(PayerError::NoLane)?;
+    let _turn = app.several.take(&seller.processor, &app.queueing).await.ok_or(PayerError::NoLane)?;
     let mut all: Vec<Reserved> = Vec::new();
     for index in 0..n {
         let (of, choice) = (Arc::clone(app), prepared.choice(index));

@@ -79,8 +79,13 @@ pub enum BuyError {
     #[error("the ledger: {0}")]
     Ledger(#[from] ClientError),
     /// The account cannot fund a channel.
-    #[error("the account holds {balance} credits, and {needed} are needed for a channel to {processor}")]
+    #[error(
+        "{} {balance} credits, and {needed} are needed for a channel to {processor}",
+        if *by_key { "the spending key's limit leaves" } else { "the account holds" }
+    )]
     Empty {
+        /// Whether a spending key is what limits it.
+        by_key: bool,
         /// What it holds.
         balance: Amount,
         /// What is needed, the fee included.
@@ -173,6 +178,10 @@ impl From<BuyError> for ApiError {
         };
         match &error {
             BuyError::Api(error) => error.clone(),
+            BuyError::Empty { by_key: true, .. } => Self::no_credit(format!(
+                "{message} Give the gateway a key with a higher limit: gristmill wallet key create gateway-vouchers \
+                 --limit CREDITS"
+            )),
             BuyError::Empty { .. } => Self::no_credit(format!(
                 "{message} Put credits into the account, for example: gristmill credits issue 100 --deposit REFERENCE"
             )),

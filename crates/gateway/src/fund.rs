@@ -17,8 +17,11 @@ use gristmill_ledger::{
 };
 use gristmill_net::pay::Challenge;
 use gristmill_store::{Batch, Store, StoreError, rusqlite::types::Value};
-use gristmill_types::{Amount, ChannelId, ChannelTerms, TxHash};
+use gristmill_types::{AccountId, Amount, ChannelId, ChannelTerms, TxHash};
+use std::time::Duration;
 
+/// How long what was sent earlier is waited for: a request waits behind it.
+const SENT_PATIENCE: Duration = Duration::from_secs(5);
 /// The turn to sign and send.
 pub(crate) type Turn<'a> = tokio::sync::MutexGuard<'a, ()>;
 /// So many contests a spending key keeps the fees of.
@@ -70,7 +73,7 @@ impl App {
         let deposit = self.config.deposit.min(available);
         if deposit < params.min_deposit {
             let needed = params.min_deposit.checked_add(params.fees.open_channel).unwrap_or(deposit);
-            return Err(BuyError::Empty { balance: available, needed, processor: quote.processor });
+            return Err(self.empty(available, needed, quote.processor).await?);
         }
         let terms = |open_nonce| ChannelTerms {
             chain: self.ledger.chain(),
@@ -109,7 +112,7 @@ impl App {
         let available = self.available(fee).await?;
         if available < missing {
             let needed = missing.checked_add(fee).unwrap_or(missing);
-            return Err(BuyError::Empty { balance: available, needed, processor: terms.payee });
+            return Err(self.empty(available, needed, terms.payee).await?);
         }
         let amount = missing.max(self.config.deposit.min(available));
         let tx = self.carry_out(turn, |_| Body::from(TopUp { terms, amount })).await?;
@@ -124,7 +127,7 @@ impl App {
         loop {
             let tx = self.sender.prepare_with(&body).await?;
             self.remember(&tx).await?;
-            let Err(error) = self.complete(turn, &tx).await? else { return Ok(tx) };
+            let Err(error) = self.complete(turn, &tx, Duration::MAX).await? else { return Ok(tx) };
             // Account and spending key count from 0 both: the other has opened the same channel before.
             let exists = |error: &ClientError| {
                 matches!(error, ClientError::Rejected { rejection: Rejection::ChannelExists, .. })
@@ -134,6 +137,18 @@ impl App {
             }
             again = false;
         }
+    }
+
+    /// Why there is not enough.
+    async fn empty(
+        &self,
+        balance: Amount,
+        needed: Amount,
+        processor: AccountId,
+    ) -> Result<BuyError, BuyError> {
+        let of_account = self.ledger.balance(&self.config.payer, &self.config.issuer).await?.value;
+        let by_key = self.config.payer != self.config.key.account() && of_account >= needed;
+        Ok(BuyError::Empty { by_key, balance, needed, processor })
     }
 
     /// What the account can put into a channel after the fee.
@@ -162,10 +177,18 @@ impl App {
 
     /// Sends a transaction that is written down, waits until it is final, and takes in its effect. Says why it
     /// had none; fails where it stays written down, because it may have one yet.
-    async fn complete(&self, _turn: &Turn<'_>, tx: &SignedTx) -> Result<Result<(), ClientError>, BuyError> {
-        let result = match self.sender.submit(tx).await {
-            Err(error) if error.is_temporary() => return Err(error.into()),
-            result => result.map(drop),
+    async fn complete(
+        &self,
+        _turn: &Turn<'_>,
+        tx: &SignedTx,
+        patience: Duration,
+    ) -> Result<Result<(), ClientError>, BuyError> {
+        let result = match tokio::time::timeout(patience, self.sender.submit(tx)).await {
+            Err(_) => {
+                return Err(ClientError::NotFinal { hash: tx_hash(tx), seconds: patience.as_secs() }.into());
+            }
+            Ok(Err(error)) if error.is_temporary() => return Err(error.into()),
+            Ok(result) => result.map(drop),
         };
         match (&result, &tx.body.body) {
             (Ok(()), Body::OpenChannel(open)) => self.take_on(open.terms).await?,
@@ -187,12 +210,16 @@ impl App {
             {
                 return Err(error.into());
             }
-            if let Err(error) = self.complete(turn, &tx).await? {
-                self.warn(format!(
-                    "transaction {}, sent earlier, did not take effect: {error}",
-                    tx_hash(&tx).short()
-                ));
-            }
+            let error = match self.complete(turn, &tx, SENT_PATIENCE).await {
+                Ok(Ok(())) => continue,
+                Ok(Err(error)) => error.to_string(),
+                Err(BuyError::Ledger(error)) if error.is_temporary() => return Err(error.into()),
+                Err(error @ BuyError::Store(_)) => return Err(error),
+                // It stays written down, and keeps no other from being completed.
+                Err(error) => error.to_string(),
+            };
+            let of = tx_hash(&tx).short();
+            self.warn(format!("transaction {of}, sent earlier, did not take effect: {error}"));
         }
         Ok(())
     }

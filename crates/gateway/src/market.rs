@@ -25,8 +25,9 @@ use std::{
 
 /// How long something is used before it is asked for again.
 const FRESH: Duration = Duration::from_secs(2);
-/// How long a processor that could not be bought from is asked last.
+/// How long a processor that failed is asked last: twice as long with each failure that no success follows.
 const AVOIDED: Duration = Duration::from_secs(10);
+const LONGEST_AVOIDED: Duration = Duration::from_secs(600);
 /// Items of a page of the node's listings.
 const PAGE: usize = 1_000;
 /// Pages of a listing that are looked at.
@@ -69,8 +70,27 @@ struct Cached {
     sellers: HashMap<String, (Instant, Seller)>,
     challenges: HashMap<(AccountId, ModelId), Arc<Challenge>>,
     tokenizers: HashMap<Digest, Arc<Tokenizer>>,
-    /// Processors that could not be bought from, and when.
-    avoided: HashMap<AccountId, Instant>,
+    /// Processors that failed: when last, and for how long they are asked last.
+    avoided: HashMap<AccountId, (Instant, Duration)>,
+}
+
+impl Cached {
+    fn avoid(&mut self, processor: AccountId) {
+        self.avoided.retain(|_, (at, _)| at.elapsed() < 2 * LONGEST_AVOIDED);
+        let before = self.avoided.get(&processor).map_or(AVOIDED / 2, |(_, long)| *long);
+        self.avoided.insert(processor, (Instant::now(), (2 * before).min(LONGEST_AVOIDED)));
+        self.sellers.retain(|_, (_, seller)| seller.processor != processor);
+    }
+
+    fn avoids(&self, processor: &AccountId) -> bool {
+        self.avoided.get(processor).is_some_and(|(at, long)| at.elapsed() < *long)
+    }
+
+    /// The cheapest of these offers, of those first whose processor is not avoided.
+    fn preferred<'a>(&self, offers: &'a [Offer], model: &ModelId, issuer: &AccountId) -> Option<&'a Offer> {
+        let others = offers.iter().filter(|offer| !self.avoids(&offer.processor));
+        cheapest(others, model, issuer).or_else(|| cheapest(offers, model, issuer))
+    }
 }
 
 impl Market {
@@ -136,39 +156,43 @@ impl Market {
     /// The cheapest offer of a model in our issuer's credits, by name (its newest version) or by id. Which model that
     /// is, is proven before any offer of it is looked for: how many others there are does not matter, nor what the
     /// node says of them.
-    pub(crate) async fn seller(&self, wanted: &str, issuer: &AccountId) -> Result<Seller, BuyError> {
+    /// `tried` are not asked again.
+    pub(crate) async fn seller(
+        &self,
+        wanted: &str,
+        issuer: &AccountId,
+        tried: &[AccountId],
+    ) -> Result<Seller, BuyError> {
         if let Some((at, seller)) = self.cached().sellers.get(wanted)
             && at.elapsed() < FRESH
+            && !tried.contains(&seller.processor)
         {
             return Ok(seller.clone());
         }
         let model = self.version(wanted).await?.ok_or_else(|| ApiError::unknown_model(wanted))?;
-        let offers = self.offers(Some(&model)).await?;
-        let offer = self.preferred(&offers, &model, issuer).ok_or_else(|| {
+        let mut offers = self.offers(Some(&model)).await?;
+        offers.retain(|offer| !tried.contains(&offer.processor));
+        let offer = self.cached().preferred(&offers, &model, issuer).cloned().ok_or_else(|| {
             ApiError::unavailable(format!("No processor offers {wanted} for our credits at the moment."), 30)
         })?;
         let seller = self.prove(wanted, &model, &offer.processor).await?;
         let mut cached = self.cached();
         cached.sellers.retain(|_, (at, _)| at.elapsed() < FRESH);
-        cached.sellers.insert(wanted.to_owned(), (Instant::now(), seller.clone()));
+        // Meanwhile it may have failed somebody else.
+        if !cached.avoids(&seller.processor) {
+            cached.sellers.insert(wanted.to_owned(), (Instant::now(), seller.clone()));
+        }
         Ok(seller)
     }
 
     /// Asks this processor last for a while.
     pub(crate) fn avoid(&self, processor: AccountId) {
-        let mut cached = self.cached();
-        cached.avoided.retain(|_, at| at.elapsed() < AVOIDED);
-        cached.avoided.insert(processor, Instant::now());
-        cached.sellers.retain(|_, (_, seller)| seller.processor != processor);
+        self.cached().avoid(processor);
     }
 
-    /// The cheapest of these offers, of those first whose processor is not avoided.
-    fn preferred<'a>(&self, offers: &'a [Offer], model: &ModelId, issuer: &AccountId) -> Option<&'a Offer> {
-        let cached = self.cached();
-        let avoided =
-            |offer: &&Offer| cached.avoided.get(&offer.processor).is_some_and(|at| at.elapsed() < AVOIDED);
-        let others = offers.iter().filter(|offer| !avoided(offer));
-        cheapest(others, model, issuer).or_else(|| cheapest(offers, model, issuer))
+    /// It answered well: it is asked again as its price says.
+    pub(crate) fn trust(&self, processor: &AccountId) {
+        self.cached().avoided.remove(processor);
     }
 
     /// Reads with proofs what the listing claimed.
@@ -315,4 +339,35 @@ fn cheapest<'a>(
 pub(crate) fn price(prices: &Prices) -> Amount {
     let typical = Usage { input_tokens: 1_000, output_tokens: 1_000, millis: 10_000, requests: 1 };
     prices.cost(&typical).unwrap_or(Amount::from_grains(u128::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gristmill_types::SecretKey;
+
+    #[test]
+    fn whoever_fails_again_is_avoided_longer_until_it_answers_well() {
+        let account = |byte| SecretKey::from_seed(&[byte; 32]).account();
+        let mut cached = Cached::default();
+        let long = |cached: &Cached| cached.avoided.get(&account(2)).map(|(_, long)| long.as_secs());
+        for expected in [10, 20, 40, 80, 160, 320, 600, 600] {
+            cached.avoid(account(2));
+            assert_eq!(long(&cached), Some(expected));
+        }
+        let offer = |byte, price| Offer {
+            processor: account(byte),
+            model: ModelId::new([7; 32]),
+            prices: Prices { output_per_mtok: Amount::from_credits(price), ..Prices::default() },
+            issuers: vec![account(5)],
+            time_ms: 0,
+        };
+        let offers = [offer(2, 1), offer(3, 2)];
+        let preferred = |cached: &Cached| {
+            cached.preferred(&offers, &offers[0].model, &account(5)).map(|offer| offer.processor)
+        };
+        assert_eq!(preferred(&cached), Some(account(3)), "the cheaper one failed");
+        cached.avoid(account(3));
+        assert_eq!(preferred(&cached), Some(account(2)), "both failed, so the price decides");
+    }
 }

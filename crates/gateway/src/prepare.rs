@@ -219,7 +219,7 @@ async fn start_funded(
     channel: &ChannelId,
 ) -> Result<Started, BuyError> {
     let turn = app.funding_turn().await?;
-    let mut tries = 0;
+    let (mut tries, mut trimmed) = (0, false);
     loop {
         let (needed, room) = match start(app, key, prepared, channel).await {
             Err(BuyError::Payer(PayerError::DepositTooSmall { needed, room })) if tries < TOP_UPS => {
@@ -229,6 +229,11 @@ async fn start_funded(
         };
         tries += 1;
         match app.top_up(&turn, channel, needed).await {
+            // Lanes that are idle hold some ahead of their next requests.
+            Err(BuyError::Empty { .. }) if !trimmed => {
+                trimmed = true;
+                app.accounts.trim().await?;
+            }
             Err(error @ BuyError::Empty { .. }) => {
                 // The account has not that much: the answer is cut to what is in the channel.
                 let ask = prepared.fits(room).filter(|_| !prepared.limited).ok_or(error)?;

@@ -5,7 +5,7 @@
 
 use crate::{
     approvals::approval,
-    buy::Ordered,
+    buy::{Ordered, at_fault},
     error::BuyError,
     event::Event,
     logprobs::{Token, Tokens},
@@ -122,8 +122,16 @@ impl Purchase {
         let step = self.step(gone).await;
         match &step {
             Ok(Step::Text(..)) => self.progress.text(),
-            Ok(Step::End(of)) => self.progress.paid(of),
-            Err(error) => self.progress.failed(error),
+            Ok(Step::End(of)) => {
+                self.of.app.market.trust(&self.of.peer.processor());
+                self.progress.paid(of);
+            }
+            Err(error) => {
+                if let Some(processor) = at_fault(error, Some(self.of.peer.processor())) {
+                    self.of.app.market.avoid(processor);
+                }
+                self.progress.failed(error);
+            }
         }
         step
     }

@@ -32,6 +32,11 @@ pub(crate) const SCHEMA: Migration = Migration {
 /// A checksum beside each entry. Those of earlier versions have none.
 pub(crate) const SUMS: Migration = Migration { sql: "ALTER TABLE receipts ADD COLUMN sum BLOB;" };
 
+/// Bytes of request and answer that are kept with a receipt at most, and of the entry as it is written: a commit
+/// has a bound, and who sells decides how long an answer is.
+const MAX_KEPT_BYTES: usize = 24 << 20;
+const MAX_ENTRY_BYTES: usize = 48 << 20;
+
 /// Entries that are checked at each start at most, the newest. All others are when they are read.
 const CHECKED: u32 = 20_000;
 
@@ -43,7 +48,7 @@ pub enum Kept {
     Whole,
     /// The request, and of the answer what arrived before it broke off.
     Broken,
-    /// Neither: the gateway itself was interrupted.
+    /// Neither: the gateway itself was interrupted, or they were too long.
     Nothing,
 }
 
@@ -90,7 +95,7 @@ pub struct Entry {
 impl Entry {
     /// Writes the entry in the commit under way.
     pub(crate) fn insert(&self, state: &mut State, trace: Option<&Trace>) {
-        let text = serde_json::to_string(self).unwrap_or_default();
+        let text = self.written();
         let created = i64::try_from(self.created_ms).unwrap_or(i64::MAX);
         let id = self.id.to_string();
         let sum = sum(&id, created, &text);
@@ -104,6 +109,25 @@ impl Entry {
                 traces::column(trace),
             ],
         );
+    }
+
+    /// As it is written down: without request and answer, where these are too long.
+    fn written(&self) -> String {
+        let written = |entry: &Self| serde_json::to_string(entry).unwrap_or_default();
+        if self.request.len().saturating_add(self.answer.len()) <= MAX_KEPT_BYTES {
+            let whole = written(self);
+            if whole.len() <= MAX_ENTRY_BYTES {
+                return whole;
+            }
+        }
+        written(&Self {
+            kept: Kept::Nothing,
+            request: String::new(),
+            answer: String::new(),
+            prompt_ids: Vec::new(),
+            output_ids: Vec::new(),
+            ..self.clone()
+        })
     }
 
     /// What its tokens are.

@@ -18,10 +18,11 @@ use gristmill_net::{
 };
 use gristmill_types::{AccountId, ChannelId, Receipt, Signed};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, btree_map},
     sync::{Arc, PoisonError},
     time::Duration,
 };
+use tokio::sync::Notify;
 
 /// The first pause between two tries; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -68,12 +69,19 @@ impl App {
         challenge: Option<Arc<Challenge>>,
     ) {
         let app = Arc::clone(self);
-        if !app.tidying.lock().unwrap_or_else(PoisonError::into_inner).insert(channel) {
-            return;
+        let more = Arc::new(Notify::new());
+        match app.tidying.lock().unwrap_or_else(PoisonError::into_inner).entry(channel) {
+            btree_map::Entry::Occupied(tidying) => {
+                // Whoever is at it does not wait as long as for what came before.
+                tidying.get().notify_one();
+                return;
+            }
+            btree_map::Entry::Vacant(place) => drop(place.insert(Arc::clone(&more))),
         }
         tokio::spawn(async move {
-            let mut pause = FIRST_PAUSE;
-            for tries in 1_u32.. {
+            let (mut pause, mut tries) = (FIRST_PAUSE, 0_u32);
+            loop {
+                tries = tries.saturating_add(1);
                 let sure = tries >= UNSEEN_TRIES;
                 let tidied = async {
                     // It may have moved since it was asked last.
@@ -101,6 +109,7 @@ impl App {
                 pause = (pause * 2).min(longest);
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
+                    () = more.notified() => (pause, tries) = (FIRST_PAUSE, 0),
                     () = app.stopping.cancelled() => break,
                 }
             }

@@ -18,7 +18,7 @@ use gristmill_client::{Client, Sender};
 use gristmill_ledger::Genesis;
 use gristmill_store::{Options, Store};
 use gristmill_types::{Amount, SecretKey};
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::TcpListener,
     sync::{Semaphore, broadcast},
@@ -98,8 +98,9 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
         funding: tokio::sync::Mutex::default(),
         several: Turns::default(),
         orphans: std::sync::Mutex::default(),
+        queueing: Semaphore::new(MAX_WAITING),
         waiting: Semaphore::new(MAX_WAITING),
-        tidying: std::sync::Mutex::new(BTreeSet::new()),
+        tidying: std::sync::Mutex::default(),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
         events: broadcast::Sender::new(EVENTS),
@@ -153,7 +154,7 @@ impl Handle {
     pub async fn stop(self) -> Result<(), BuyError> {
         self.app.stopping.cancel();
         drop(self.server.await);
-        drop(self.watch.await);
+        drop(tokio::time::timeout(SEND_PATIENCE, self.watch).await);
         self.app.tasks.close();
         drop(tokio::time::timeout(SEND_PATIENCE, self.app.tasks.wait()).await);
         self.app.accounts.trim().await

@@ -45,6 +45,9 @@ pub(crate) async fn run(app: Arc<App>) {
             () = app.stopping.cancelled() => return,
         }
         for channel in std::mem::take(&mut changed) {
+            if app.stopping.is_cancelled() {
+                return;
+            }
             if let Err(error) = app.look_at(&channel).await {
                 tracing::warn!(%error, %channel, "a channel could not be read from the ledger; trying again");
                 changed.insert(channel);

@@ -258,7 +258,7 @@ pub(crate) fn embeds(vectors: Vec<Vec<f32>>) -> Result<ModelOptions> {
         dimensions: 8,
         normalised: false,
         parameters: 0,
-        max_inputs: 16,
+        max_inputs: 1_000,
         max_queued: 4,
     };
     let compute = Compute::Embeddings(Arc::new(FalseEmbedder { info, tokenizer, vectors }));
@@ -294,6 +294,25 @@ async fn vectors_that_are_none_are_not_approved() -> Result<()> {
         exchange.stop().await?;
     }
     Ok(())
+}
+
+/// A commit has a bound, and an answer of vectors may be longer: it is paid and listed all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_too_long_is_not_kept_with_its_receipt() -> Result<()> {
+    let count = 450;
+    let exchange = Exchange::start(Options::new(vec![embeds(vec![vec![0.5; 12_000]; count])?])).await?;
+    let consumer = exchange.consumer()?;
+    let request = json!({"model": MODEL, "input": vec!["forty"; count], "encoding_format": "base64"});
+    // Longer than this client reads.
+    drop(consumer.send("/embeddings", &request).await);
+    eventually(|| async {
+        let listed = consumer.get("/receipts").await?;
+        ensure!(listed["receipts"][0]["kept"] == "nothing", "{listed}");
+        ensure!(listed["receipts"][0]["cost"] != "0", "{listed}");
+        Ok(())
+    })
+    .await?;
+    exchange.stop().await
 }
 
 /// The answer breaks off before its receipt: what came is judged by what the processor has.
