@@ -3,7 +3,7 @@
 //! The ledger takes a transaction's fee before its effect, from what the sender holds already. So a claim's fee comes
 //! from any credits that the wallet has, not from those that it draws.
 
-use super::shares::{holdings, line_named};
+use super::shares::held;
 use crate::{connection::Connection, failure::Failure, home::Home, output::Output, wallet};
 use anyhow::{Context as _, Error, Result};
 use gristmill_client::{ClientError, Sender, schema::Inclusion};
@@ -58,10 +58,7 @@ fn payable(balances: &[Due], drawn: &AccountId, fee: Amount) -> Option<AccountId
 pub(super) async fn claim(home: &Home, output: Output, name: &str, wallet: &str) -> Result<()> {
     let key = wallet::load(home, wallet)?;
     let connection = Connection::open(home)?;
-    let line = line_named(&connection, name).await?;
-    let account = key.account();
-    let found = holdings(&connection, &line, &[account]).await?;
-    let holding = found.first().context("one was asked for")?;
+    let (account, (line, holding)) = (key.account(), held(&connection, name, key.account()).await?);
     if holding.shares == 0 {
         return Err(Failure::new(format!("`{wallet}` holds no shares of {name}"))
             .next(format!("see who does: gristmill model shares {name}"))

@@ -71,6 +71,17 @@ pub(super) async fn holdings(
     Ok(all)
 }
 
+/// The line of this name, and what an account has of it.
+pub(super) async fn held(
+    connection: &Connection,
+    name: &str,
+    account: AccountId,
+) -> Result<(LineId, Holding)> {
+    let line = line_named(connection, name).await?;
+    let found = holdings(connection, &line, &[account]).await?.pop();
+    Ok((line, found.context("one was asked for")?))
+}
+
 /// Prints who holds a line, and what waits for each.
 pub(super) async fn show(home: &Home, output: Output, name: &str) -> Result<()> {
     let connection = Connection::open(home)?;
@@ -122,10 +133,7 @@ pub(super) async fn transfer(
 ) -> Result<()> {
     let key = wallet::load(home, wallet)?;
     let connection = Connection::open(home)?;
-    let line = line_named(&connection, name).await?;
-    let account = key.account();
-    let found = holdings(&connection, &line, &[account]).await?;
-    let holding = found.first().context("one was asked for")?;
+    let (account, (line, holding)) = (key.account(), held(&connection, name, key.account()).await?);
     if holding.shares < shares || shares == 0 {
         return Err(Failure::new(format!(
             "`{wallet}` holds {} of {SHARES} shares of {name}",

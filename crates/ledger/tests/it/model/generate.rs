@@ -1,6 +1,8 @@
 //! Operations for the model: half of them made from the state so that they are likely to succeed,
 //! half with parts of them wrong, and amounts at the edges of bits.
 
+// By its path: the fuzzer takes this file in from elsewhere.
+#[path = "generate/channels.rs"]
 mod channels;
 
 use super::naive::{Naive, NaiveChannel, NaiveLane};
