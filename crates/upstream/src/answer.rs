@@ -4,6 +4,7 @@ use crate::{
     chunk::{self, Said},
     connection::{Http, MAX_ANSWER_BYTES},
     engine::Patience,
+    health::{Health, UNREACHABLE},
     pieces::Pieces,
 };
 use futures::{Stream, StreamExt as _};
@@ -42,6 +43,14 @@ impl Failed {
         Self { kind, status: None, words: words.into() }
     }
 
+    /// Whether another request would have failed, too. A request may be one that the server rightly refuses.
+    const fn is_of_server(&self) -> bool {
+        !matches!(
+            self.status,
+            Some(StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY)
+        )
+    }
+
     /// What the server did not do in time.
     fn late(what: &str, patience: Duration) -> Self {
         Self::new("late", format!("{what} within {} s", patience.as_secs_f64()))
@@ -63,6 +72,7 @@ pub(crate) struct Answer {
     pub(crate) prompt_tokens: u32,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) place: OwnedSemaphorePermit,
+    pub(crate) health: Health,
 }
 
 impl Answer {
@@ -75,8 +85,15 @@ impl Answer {
             () = reader.closed() => return,
         };
         let (finish, error) = match ended {
-            Ok(finish) => (finish, None),
-            Err(Failed { kind, status, words }) => {
+            Ok(finish) => {
+                self.health.answered();
+                (finish, None)
+            }
+            Err(failed) => {
+                if failed.is_of_server() {
+                    self.health.failed(failed.kind, &self.http);
+                }
+                let Failed { kind, status, words } = failed;
                 let (upstream, status) = (&self.http.address, status.map(|status| status.as_u16()));
                 tracing::warn!(path = self.path, %upstream, kind, status, "an answer failed");
                 events = None;
@@ -169,7 +186,7 @@ async fn post(
 ) -> Result<reqwest::Response, Failed> {
     loop {
         let answer = http.post(path, body).send().await;
-        let answer = answer.map_err(|error| Failed::new("unreachable", http.reason(error)))?;
+        let answer = answer.map_err(|error| Failed::new(UNREACHABLE, http.reason(error)))?;
         if answer.status().is_success() {
             return Ok(answer);
         }

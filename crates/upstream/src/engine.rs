@@ -1,6 +1,8 @@
 //! The engine: what it promises, and how a job becomes a request.
 
-use crate::{Address, ApiKey, Limit, UpstreamError, answer::Answer, connection::Http, pieces::Pieces};
+use crate::{
+    Address, ApiKey, Limit, UpstreamError, answer::Answer, connection::Http, health::Health, pieces::Pieces,
+};
 use gristmill_engine::{
     Engine, EngineInfo, Generation, Job, Load, Prompt, Recomputation, Replay, Source, StartError,
 };
@@ -10,7 +12,7 @@ use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     runtime::Handle,
-    sync::{Semaphore, mpsc},
+    sync::{Semaphore, mpsc, watch},
 };
 
 /// The engine class of quotes and receipts. Answers of one upstream and another are not comparable,
@@ -65,6 +67,7 @@ pub struct Upstream {
     http: Http,
     options: Options,
     places: Arc<Semaphore>,
+    health: Health,
     runtime: Handle,
 }
 
@@ -85,7 +88,12 @@ impl Upstream {
             max_queued: 0,
         };
         let (http, places) = (Http::new(address, key)?, Arc::new(Semaphore::new(max_running)));
-        Ok(Self { info, tokenizer, http, options, places, runtime: Handle::current() })
+        Ok(Self { info, tokenizer, http, options, places, health: Health::new(), runtime: Handle::current() })
+    }
+
+    /// The kind of the server's last failure, until it answers again; none while it is well.
+    pub fn health(&self) -> watch::Receiver<Option<&'static str>> {
+        self.health.watch()
     }
 
     /// Checks a job; gives how many bytes may follow its prompt.
@@ -172,6 +180,10 @@ impl Engine for Upstream {
         Load { running: self.info.max_running.saturating_sub(free), queued: 0 }
     }
 
+    fn is_up(&self) -> bool {
+        self.health.is_well()
+    }
+
     fn start(&self, job: Job) -> Result<Generation, StartError> {
         let limit = self.room(&job)?;
         if job.top_logprobs.is_some() {
@@ -203,6 +215,7 @@ impl Engine for Upstream {
             prompt_tokens,
             events,
             place,
+            health: self.health.clone(),
         };
         self.runtime.spawn(answer.run());
         Ok(Generation::new(receiver, prompt_tokens, || {}))

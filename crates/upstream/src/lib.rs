@@ -29,6 +29,7 @@ mod chunk;
 mod connection;
 mod engine;
 mod error;
+mod health;
 mod key;
 mod pieces;
 mod probe;

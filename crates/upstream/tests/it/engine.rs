@@ -218,6 +218,40 @@ async fn failures_are_told_and_what_came_before_stands() {
     drop(peer);
 }
 
+/// By its last answer; one that could not be reached is found again without a request.
+#[tokio::test]
+async fn a_server_that_fails_is_known_until_it_answers() {
+    let refused = vec![json("400 Bad Request", r#"{"error":{"message":"too long"}}"#)];
+    let peer = Peer::start(move |asked| match asked.body["seed"].as_u64() {
+        Some(1) => vec![events(&[&text("hello")])],
+        Some(2) => refused.clone(),
+        _ => vec![events(&[&text("hello"), &end("stop"), DONE])],
+    })
+    .await;
+    let engine = engine(&peer);
+    let ask = async |seed| {
+        let mut job = job(&engine, sampling(100, &[]));
+        job.source.as_mut().unwrap().seed = Some(seed);
+        answer(&engine, job).await.1.finish
+    };
+    let mut health = engine.health();
+    assert_eq!((ask(2).await, *health.borrow()), (Finish::Error, None), "it may be right to refuse");
+    assert_eq!((ask(1).await, *health.borrow_and_update()), (Finish::Error, Some("broke off")));
+    assert!(!engine.is_up());
+    assert_eq!((ask(2).await, *health.borrow()), (Finish::Error, Some("broke off")));
+    assert_eq!((ask(3).await, *health.borrow()), (Finish::Stop, None));
+    assert!(engine.is_up());
+
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let gone = Upstream::new(format!("http://127.0.0.1:{port}").parse().unwrap(), None, options()).unwrap();
+    let mut health = gone.health();
+    answer(&gone, job(&gone, sampling(100, &[]))).await;
+    assert_eq!(*health.borrow_and_update(), Some("unreachable"));
+    let back = Peer::on(port, |_| vec![json("200 OK", "{}")]).await;
+    tokio::time::timeout(Duration::from_secs(60), health.changed()).await.unwrap().unwrap();
+    assert_eq!((*health.borrow(), back.asked()[0].line.as_str()), (None, "GET /v1/models"));
+}
+
 #[tokio::test]
 async fn what_is_no_text_is_replaced() {
     let mut bytes = text("hallo").into_bytes();
