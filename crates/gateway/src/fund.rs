@@ -30,6 +30,20 @@ const CONTESTS: u128 = 64;
 pub(crate) const SCHEMA: gristmill_store::Migration =
     gristmill_store::Migration { sql: "CREATE TABLE sent (hash TEXT PRIMARY KEY, tx BLOB NOT NULL) STRICT;" };
 
+/// What channels can be paid from.
+pub(crate) struct Means {
+    /// The paying account's balance.
+    pub(crate) account: Amount,
+    /// What a spending key may still put into channels, where one signs.
+    pub(crate) of_key: Option<Amount>,
+}
+
+impl Means {
+    pub(crate) fn spendable(&self) -> Amount {
+        self.of_key.map_or(self.account, |of_key| of_key.min(self.account))
+    }
+}
+
 impl App {
     /// An open channel to the quote's processor; a new one is opened where there is none.
     pub(crate) async fn channel_for(&self, challenge: &Challenge) -> Result<ChannelId, BuyError> {
@@ -153,10 +167,15 @@ impl App {
 
     /// What the account can put into a channel after the fee.
     async fn available(&self, fee: Amount) -> Result<Amount, BuyError> {
+        Ok(self.means().await?.spendable().saturating_sub(fee))
+    }
+
+    /// What there is to put into channels.
+    pub(crate) async fn means(&self) -> Result<Means, ClientError> {
         let (payer, key) = (self.config.payer, self.config.key.account());
-        let balance = self.ledger.balance(&payer, &self.config.issuer).await?.value;
+        let account = self.ledger.balance(&payer, &self.config.issuer).await?.value;
         if payer == key {
-            return Ok(balance.saturating_sub(fee));
+            return Ok(Means { account, of_key: None });
         }
         let of_key = self.ledger.state(&[keys::spending_key(&payer, &key)]).await?.value;
         let left = of_key.iter().flatten().find_map(SpendingKey::of);
@@ -164,8 +183,7 @@ impl App {
         // Something is left to contest claims with, should the key have to pay for that.
         let fees = &self.genesis.params.fees;
         let contests = fees.show_receipt.checked_mul_div(CONTESTS, 1).unwrap_or_default();
-        let left = left.saturating_sub(contests);
-        Ok(balance.min(left).saturating_sub(fee))
+        Ok(Means { account, of_key: Some(left.saturating_sub(contests)) })
     }
 
     async fn remember(&self, tx: &SignedTx) -> Result<(), StoreError> {

@@ -70,6 +70,7 @@ pub(crate) struct Metrics {
     free: Gauge,
     in_doubt: Gauge,
     balance: Gauge,
+    spendable: Gauge,
     ledger_up: Gauge,
     asked: Mutex<Option<Instant>>,
 }
@@ -126,6 +127,10 @@ impl Metrics {
         let (balance, ledger_up) = (Gauge::default(), Gauge::default());
         let help = "What the paying account holds on the ledger, as last proven";
         registry.register_with_unit("account", help, grains(), balance.clone());
+        let spendable = Gauge::default();
+        let help =
+            "What of the account can go into channels: less than all where a spending key has less left";
+        registry.register_with_unit("spendable", help, grains(), spendable.clone());
         registry.register("ledger_up", "1 if the ledger proved that balance just now", ledger_up.clone());
         Self {
             registry,
@@ -149,6 +154,7 @@ impl Metrics {
             free,
             in_doubt,
             balance,
+            spendable,
             ledger_up,
             asked: Mutex::default(),
         }
@@ -218,12 +224,11 @@ impl Metrics {
             }
             *asked = Some(now);
         }
-        let account = app.config.payer;
-        let balance = app.ledger.balance(&account, &app.config.issuer);
-        let found = tokio::time::timeout(BALANCE_PATIENCE, balance).await;
+        let found = tokio::time::timeout(BALANCE_PATIENCE, app.means()).await;
         self.ledger_up.set(i64::from(matches!(found, Ok(Ok(_)))));
-        if let Ok(Ok(balance)) = found {
-            self.balance.set(gauge(balance.value.grains()));
+        if let Ok(Ok(means)) = found {
+            self.balance.set(gauge(means.account.grains()));
+            self.spendable.set(gauge(means.spendable().grains()));
         }
     }
 

@@ -10,7 +10,7 @@ use gristmill_net::{
     peer::{ChannelState, MAX_PEER_BYTES},
     sse,
 };
-use gristmill_tokenizer::{MAX_BUNDLE_BYTES, TextBundle, Tokenizer};
+use gristmill_tokenizer::{MAX_BUNDLE_BYTES, TextBundle, TextError, Tokenizer};
 use gristmill_types::{AccountId, ChannelId, Digest};
 use http::{StatusCode, header};
 use std::{sync::Arc, time::Duration};
@@ -127,7 +127,12 @@ impl Peer {
     /// The tokenizer behind a quote, checked by its content.
     pub(crate) async fn tokenizer(&self, digest: &Digest) -> Result<Arc<Tokenizer>, BuyError> {
         let bytes = self.get(&format!("/v1/tokenizers/{digest}"), MAX_BUNDLE_BYTES).await?;
-        Ok(Tokenizer::new(TextBundle::from_bytes_checked(&bytes, digest)?)?)
+        // One that is not what its digest says is the processor's; one that does not work is its publisher's.
+        let bundle = TextBundle::from_bytes_checked(&bytes, digest).map_err(|error| match error {
+            TextError::WrongDigest { .. } => self.misbehaved(error),
+            error => error.into(),
+        })?;
+        Ok(Tokenizer::new(bundle)?)
     }
 
     /// What the processor holds of a channel.
