@@ -8,6 +8,7 @@ mod key;
 mod ledger;
 mod market;
 mod model;
+mod pages;
 mod prove;
 mod receipt;
 mod shares;
@@ -15,8 +16,15 @@ mod status;
 mod wallet;
 
 use crate::{home::Home, output::Output};
-use clap::{Parser, Subcommand};
-use std::{path::PathBuf, process::ExitCode, time::Duration};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use std::{
+    path::PathBuf,
+    process::ExitCode,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+/// Names the home where no argument does.
+const HOME_VARIABLE: &str = "GRISTMILL_HOME";
 
 /// How long work that was left behind may take when the program ends.
 const LAST_WORK: Duration = Duration::from_secs(5);
@@ -32,8 +40,9 @@ pub(crate) struct Cli {
     #[arg(long, global = true)]
     pub(crate) json: bool,
 
-    /// The folder that holds all state [default: `gristmill` in your data folder]
-    #[arg(long, global = true, value_name = "DIR", env = "GRISTMILL_HOME")]
+    /// The folder that holds all state [default: that of the variable GRISTMILL_HOME, or `gristmill` in your data
+    /// folder]
+    #[arg(long, global = true, value_name = "DIR")]
     home: Option<PathBuf>,
 
     #[command(flatten)]
@@ -59,7 +68,7 @@ enum Command {
     /// Publish, list and show models
     #[command(subcommand)]
     Model(model::Model),
-    /// Show payment channels
+    /// Show and close payment channels
     #[command(subcommand)]
     Channel(channel::Channel),
     /// List, show and verify receipts
@@ -77,7 +86,39 @@ enum Command {
     Status(status::Status),
 }
 
+/// Unix time here. A block that is made now has about this time.
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// The names of the commands.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    static NAMES: std::sync::OnceLock<Vec<String>> = std::sync::OnceLock::new();
+    let of = || Cli::command().get_subcommands().map(|command| command.get_name().to_owned()).collect();
+    NAMES.get_or_init(of).iter().map(String::as_str).chain(["help"])
+}
+
+/// Numbers below 0 are values that are out of range, not options.
+fn with_numbers(command: clap::Command) -> clap::Command {
+    command.allow_negative_numbers(true).mut_subcommands(with_numbers)
+}
+
 impl Cli {
+    /// Reads the program's arguments.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        Self::from_arg_matches(&with_numbers(Self::command()).try_get_matches()?)
+    }
+
+    /// How the program was called: by its name or path, with the home if an argument named it.
+    pub(crate) fn call(&self) -> String {
+        let program = crate::up::program();
+        match &self.home {
+            Some(home) => format!("{program} --home {}", home.display()),
+            None => program,
+        }
+    }
+
     /// Whether the command may run the engine.
     pub(crate) const fn computes(&self) -> bool {
         matches!(self.command, Command::Up(_) | Command::Model(_) | Command::Receipt(_))
@@ -86,7 +127,8 @@ impl Cli {
 
 /// Runs the command.
 pub(crate) fn run(cli: Cli, output: Output) -> anyhow::Result<ExitCode> {
-    let home = Home::locate(cli.home)?;
+    let variable = || std::env::var_os(HOME_VARIABLE).filter(|home| !home.is_empty()).map(PathBuf::from);
+    let home = Home::locate(cli.home.or_else(variable))?;
     let runtime =
         tokio::runtime::Builder::new_multi_thread().thread_name("gristmill").enable_all().build()?;
     let result = runtime.block_on(async {

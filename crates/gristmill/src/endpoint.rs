@@ -70,8 +70,9 @@ impl Endpoint {
             402 => "see what is left: gristmill wallet show",
             404 if of_receipt => "see what there is: gristmill receipt list",
             404 => "see what there is: gristmill market",
+            400..500 if status.as_u16() != 429 => "see how to call it: gristmill help",
             429 | 503 => "try again in a moment; gristmill status tells how the exchange is",
-            _ => "see how to call it: gristmill help",
+            _ => "see how the exchange is: gristmill status; who sells it: gristmill market",
         };
         Err(Failure::new(error.message).next(next).into())
     }

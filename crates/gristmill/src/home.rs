@@ -10,7 +10,7 @@
 //!   ledger/          blocks and state
 //!   processor/       records of what was served and earned
 //!   gateway/         records of what was bought and spent
-//!   sellers/NAME/    records of what `sell` served and earned with that wallet
+//!   sellers/NAME/    records of what `sell` served and earned with that wallet; `run.json` while it runs
 //! ```
 
 use crate::failure::Failure;
@@ -79,6 +79,17 @@ impl Disk {
     }
 }
 
+/// Whether a process that runs holds this lock.
+pub(crate) fn is_locked(path: &Path) -> bool {
+    File::open(path).is_ok_and(|file| match file.try_lock_shared() {
+        Ok(()) => {
+            drop(file.unlock());
+            false
+        }
+        Err(_) => true,
+    })
+}
+
 /// Held while this process owns the home; released by the system when the process ends, however.
 #[derive(Debug)]
 pub(crate) struct HomeLock(#[allow(dead_code)] File);
@@ -119,6 +130,23 @@ impl Home {
         let of = rustix::fs::statvfs(folder).ok()?;
         let bytes = |blocks: u64| blocks.saturating_mul(of.f_frsize);
         Some(Disk { free: bytes(of.f_bavail), total: bytes(of.f_blocks) })
+    }
+
+    /// Refuses a folder of something else: an exchange would fill it with its own files.
+    pub(crate) fn check_ours(&self) -> Result<()> {
+        const OURS: [&str; 3] = ["genesis.json", "wallets", "lock"];
+        let names = std::fs::read_dir(&self.root).into_iter().flatten().flatten();
+        let names: Vec<String> = names.map(|of| of.file_name().to_string_lossy().into_owned()).collect();
+        // A disk of its own begins with the one, and a file manager leaves the others.
+        let foreign = names.iter().find(|name| *name != "lost+found" && !name.starts_with('.'));
+        match foreign {
+            Some(name) if !names.iter().any(|name| OURS.contains(&name.as_str())) => Err(Failure::new(
+                format!("the folder {} holds other things (`{name}`), and no exchange", self.root.display()),
+            )
+            .next("give a new or an empty folder: --home DIR")
+            .into()),
+            _ => Ok(()),
+        }
     }
 
     /// Creates the folder, for its owner alone, if it is missing.
@@ -186,13 +214,7 @@ impl Home {
 
     /// What runs on this home.
     pub(crate) fn stage(&self) -> Stage {
-        let started = File::open(self.path("lock")).is_ok_and(|file| match file.try_lock_shared() {
-            Ok(()) => {
-                drop(file.unlock());
-                false
-            }
-            Err(_) => true,
-        });
+        let started = is_locked(&self.path("lock"));
         match self.running_unlocked() {
             Some(running) if started => Stage::Running(running),
             _ if started => Stage::Starting,

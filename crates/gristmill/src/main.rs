@@ -14,7 +14,6 @@ mod starter;
 mod up;
 mod wallet;
 
-use clap::Parser as _;
 use std::{os::unix::process::CommandExt as _, process::ExitCode, sync::OnceLock};
 
 /// How candle is told the size of its pool of threads. It reads it once, and only from here.
@@ -38,7 +37,7 @@ fn allow_files() {
 }
 
 fn main() -> ExitCode {
-    let cli = match commands::Cli::try_parse() {
+    let cli = match commands::Cli::read() {
         Ok(cli) => cli,
         Err(error) => return output::usage(&error),
     };
@@ -56,7 +55,7 @@ fn main() -> ExitCode {
         }
     }
     allow_files();
-    let output = output::Output::new(cli.json);
+    let output = output::Output::new(cli.json, Box::leak(cli.call().into_boxed_str()));
     if let Err(error) = cli.log.start() {
         output.failure(&error.into());
         return ExitCode::from(2);

@@ -11,12 +11,27 @@ use std::{
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     json: bool,
+    call: &'static str,
 }
 
 impl Output {
-    /// Prints JSON if asked to.
-    pub(crate) const fn new(json: bool) -> Self {
-        Self { json }
+    /// Prints JSON if asked to. Commands in what it tells begin with this call of the program.
+    pub(crate) const fn new(json: bool, call: &'static str) -> Self {
+        Self { json, call }
+    }
+
+    /// The text, its commands so that they can be copied: with this program's path, and the home that was named.
+    pub(crate) fn commands(self, text: &str) -> String {
+        let words: Vec<&str> = text.split_inclusive(' ').collect();
+        let is_command = |at: usize| {
+            let next = words.get(at + 1).map(|word| word.trim_end_matches(|c: char| !c.is_ascii_lowercase()));
+            next.is_some_and(|next| crate::commands::names().any(|name| name == next))
+        };
+        let called = words.iter().enumerate().map(|(at, word)| match word.strip_suffix("gristmill ") {
+            Some(before) if is_command(at) => format!("{before}{} ", self.call),
+            _ => (*word).to_owned(),
+        });
+        called.collect()
     }
 
     /// Prints the value as one line of JSON, or else the text.
@@ -50,6 +65,7 @@ impl Output {
     /// Prints what went wrong on standard error.
     pub(crate) fn failure(self, error: &anyhow::Error) {
         let advice = error.chain().find_map(|cause| cause.downcast_ref::<Failure>()?.advice());
+        let advice = advice.map(|advice| self.commands(advice));
         let mut message = error.to_string();
         for cause in error.chain().skip(1).map(ToString::to_string) {
             // Some errors say their cause themselves.
@@ -76,7 +92,10 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
         drop(error.print());
     } else {
         let text = error.render().to_string();
-        let message = text.lines().next().unwrap_or_default().trim_start_matches("error: ");
+        // What is missing or misspelt stands in the lines before the first that is empty.
+        let message: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
+        let message = message.join(" ");
+        let message = message.trim_start_matches("error: ");
         let next = "see how to call it: gristmill help";
         let value = serde_json::json!({"error": {"message": message, "next": next}});
         drop(writeln!(std::io::stderr().lock(), "{value}"));
@@ -122,6 +141,22 @@ pub(crate) fn table(headings: &[&str], rows: &[Vec<String>]) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn commands_are_those_that_work_here() {
+        let output = super::Output::new(false, "/opt/gristmill --home /tmp/x");
+        for (text, expected) in [
+            ("start it: gristmill up", "start it: /opt/gristmill --home /tmp/x up"),
+            (
+                "see `gristmill up`, or gristmill ask \"…\"",
+                "see `/opt/gristmill --home /tmp/x up`, or /opt/gristmill --home /tmp/x ask \"…\"",
+            ),
+            ("another gristmill process", "another gristmill process"),
+            ("a gristmill", "a gristmill"),
+        ] {
+            assert_eq!(output.commands(text), expected);
+        }
+    }
+
     #[test]
     fn tables_align_by_character() {
         let rows = vec![vec!["é".into(), "1".into()], vec!["abc".into(), "22".into()]];

@@ -1,7 +1,7 @@
 //! `gristmill sell`: a server that runs already, offered for pay on the running exchange.
 
 mod key;
-mod seller;
+pub(crate) mod seller;
 
 use crate::{
     connection::Connection,
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use std::{path::PathBuf, time::Duration};
 use tokio::{
     signal::unix::{SignalKind, signal},
-    sync::broadcast::error::RecvError,
+    sync::{broadcast::error::RecvError, watch},
 };
 
 /// A token has about so many bytes in most languages.
@@ -92,6 +92,7 @@ impl Sell {
             _ = interrupted.recv() => return Ok(()),
             _ = terminated.recv() => return Ok(()),
         };
+        let (started, mut health) = started;
         let mut events = started.processor.events();
         let failed = started.processor.failed();
         tokio::pin!(failed);
@@ -102,6 +103,11 @@ impl Sell {
                     Err(RecvError::Lagged(_)) => {}
                     Err(RecvError::Closed) => break Ok(()),
                 },
+                Ok(()) = health.changed() => {
+                    let kind = *health.borrow_and_update();
+                    let (event, line) = told(kind);
+                    output.show(&event, || line)?;
+                }
                 error = &mut failed => break Err(seller::failure(home, &wallet, &error)),
                 _ = interrupted.recv() => break Ok(()),
                 _ = terminated.recv() => break Ok(()),
@@ -113,8 +119,11 @@ impl Sell {
         };
         let Seller { processor, model, .. } = started;
         let closing = async {
-            if let Err(error) = processor.withdraw(&model).await {
-                warn(&format!("the offer could not be withdrawn: {error}; the next run takes it up again"))?;
+            match processor.withdraw(&model).await {
+                Ok(()) => seller::retract(home, &wallet),
+                Err(error) => warn(&format!(
+                    "the offer could not be withdrawn: {error}; the next run takes it up again"
+                ))?,
             }
             processor.stop().await;
             anyhow::Ok(())
@@ -137,7 +146,11 @@ impl Sell {
         result
     }
 
-    async fn start(self, home: &Home, output: Output) -> Result<Seller> {
+    async fn start(
+        self,
+        home: &Home,
+        output: Output,
+    ) -> Result<(Seller, watch::Receiver<Option<&'static str>>)> {
         let connection = Connection::open(home)?;
         let address: Address = self.upstream.parse().map_err(failure)?;
         let key = key::read(self.key_file.clone(), self.key_env.as_deref(), |name| std::env::var_os(name))?;
@@ -159,6 +172,7 @@ impl Sell {
             patience,
         };
         let engine = Upstream::new(address.clone(), key, options).map_err(failure)?;
+        let health = engine.health();
         let name = match self.name.clone().or_else(|| default_name(&report.model)) {
             Some(name) => name,
             None => {
@@ -195,7 +209,19 @@ impl Sell {
                 home.root().display(),
             )
         })?;
-        Ok(seller)
+        Ok((seller, health))
+    }
+}
+
+/// What to say of a server that begins to fail, or answers again.
+fn told(failure: Option<&str>) -> (Value, String) {
+    match failure {
+        Some(kind) => {
+            let message =
+                format!("the server fails ({kind}): requests fail until it answers again; see its own log");
+            (json!({"event": "warning", "message": message}), format!("warning   {message}"))
+        }
+        None => (json!({"event": "recovered"}), "the server answers again".to_owned()),
     }
 }
 

@@ -56,6 +56,7 @@ pub(crate) struct Up {
 impl Up {
     pub(crate) async fn run(self, home: &Home, output: Output) -> Result<()> {
         let started = Instant::now();
+        home.check_ours()?;
         home.create()?;
         let _lock = home.lock()?;
         home.retract();

@@ -87,6 +87,20 @@ fn parse(text: &[u8]) -> Option<SecretKey> {
     (key.account() == file.account).then_some(key)
 }
 
+/// The account that an address or the name of a wallet in the home stands for.
+pub(crate) fn account(home: &Home, text: &str) -> Result<AccountId> {
+    let error = match text.parse::<AccountId>() {
+        Ok(account) => return Ok(account),
+        Err(error) => error,
+    };
+    if names(home)?.iter().any(|name| name == text) {
+        return Ok(load(home, text)?.account());
+    }
+    Err(Failure::new(format!("`{text}` is no wallet of this home, and no address: {error}"))
+        .next("give an address (gm1…), or a wallet's name: gristmill wallet show")
+        .into())
+}
+
 /// Writes a new wallet; an existing one is never overwritten.
 pub(crate) fn store(home: &Home, name: &str, key: &SecretKey) -> Result<PathBuf> {
     let path = file(home, name)?;

@@ -151,7 +151,7 @@ impl Metrics {
         registry.register("channels", "Channels that are kept", channels.clone());
         registry.register("quotes", "Quotes that requests can be made under", quotes.clone());
         let (engine_up, engine_running) = (Family::default(), Family::default());
-        let help = "1 while the engine of a model takes jobs (64 models at most, then `other`)";
+        let help = "1 while the engine of a model takes jobs, and a server that is sold has not failed last (64 models at most, then `other`)";
         registry.register("engine_up", help, engine_up.clone());
         registry.register("engine_running", "Answers that are computed", engine_running.clone());
         let (engine_queued, engine_places) = (Family::default(), Family::default());

@@ -1,5 +1,6 @@
 //! `gristmill credits`: issuing credits, and paying money for them.
 
+use super::now_ms;
 use crate::{
     connection::Connection,
     failure::Failure,
@@ -18,10 +19,7 @@ use gristmill_ledger::{
 };
 use gristmill_types::{AccountId, Amount, Digest, sha256};
 use serde_json::{Value, json};
-use std::{
-    path::PathBuf,
-    time::{SystemTime, UNIX_EPOCH},
-};
+use std::path::PathBuf;
 
 /// The wallet of the local exchange's issuer.
 const ISSUER: &str = "issuer";
@@ -33,9 +31,9 @@ pub(crate) enum Credits {
     Issue {
         /// How many credits
         amount: Amount,
-        /// The receiver's address [default: the consumer's wallet]
-        #[arg(long)]
-        to: Option<AccountId>,
+        /// The receiver's address, or the name of a wallet of this home
+        #[arg(long, default_value = wallet::CONSUMER, value_name = "ADDRESS")]
+        to: String,
         /// What the money is known by, for example a bank reference; each can be issued for once
         #[arg(long)]
         deposit: String,
@@ -92,7 +90,7 @@ pub(crate) enum Credits {
 impl Credits {
     pub(crate) async fn run(self, home: &Home, output: Output) -> Result<()> {
         match self {
-            Self::Issue { amount, to, deposit } => issue(home, output, amount, to, &deposit).await,
+            Self::Issue { amount, to, deposit } => issue(home, output, amount, &to, &deposit).await,
             Self::Redeem { amount, reference, from, issuer, days } => {
                 redeem(home, output, amount, reference, &from, issuer, days).await
             }
@@ -104,13 +102,7 @@ impl Credits {
     }
 }
 
-async fn issue(
-    home: &Home,
-    output: Output,
-    amount: Amount,
-    to: Option<AccountId>,
-    deposit: &str,
-) -> Result<()> {
+async fn issue(home: &Home, output: Output, amount: Amount, to: &str, deposit: &str) -> Result<()> {
     if deposit.is_empty() || deposit.len() > 256 {
         return Err(Failure::new("a deposit's reference has 1 to 256 bytes")
             .next("for example: gristmill credits issue 100 --deposit bank-2026-11-23-0042")
@@ -118,10 +110,7 @@ async fn issue(
     }
     let connection = Connection::open(home)?;
     let key = wallet::load(home, ISSUER)?;
-    let to = match to {
-        Some(to) => to,
-        None => wallet::load(home, wallet::CONSUMER)?.account(),
-    };
+    let to = wallet::account(home, to)?;
     let issuer = key.account();
     let sender = Sender::new(connection.ledger, key, issuer);
     let reference = sha256(&[b"gristmill/deposit/v1", deposit.as_bytes()]);
@@ -270,12 +259,6 @@ async fn pay(home: &Home, output: Output, number: u64, holder: Option<AccountId>
     })
 }
 
-/// Unix time here. A block that is made now has about this time.
-fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
-}
-
 async fn redemption(connection: &Connection, holder: &AccountId, number: u64) -> Result<Redemption> {
     let state = connection.ledger.state(&[keys::redemption(holder, number)]).await?;
     state.value.iter().flatten().find_map(Redemption::of).cloned().ok_or_else(|| {
@@ -320,15 +303,23 @@ async fn reserve(home: &Home, output: Output, amount: Amount, document: &std::pa
     let connection = Connection::open(home)?;
     let day = connection.ledger.status().await?.time_ms.max(now_ms()) / DAY_MS;
     let issuer = key.account();
+    let supplies = connection.ledger.supply().await?.supplies;
+    let outstanding = supplies.iter().find(|supply| supply.issuer == issuer).map(|supply| supply.total);
     let sender = Sender::new(connection.ledger, key, issuer);
     let inclusion = sender.send(StateReserve { amount, day, document: hash }).await?;
     let value = json!({
-        "issuer": issuer, "amount": amount, "day": day, "document": hash,
+        "issuer": issuer, "amount": amount, "day": day, "document": hash, "outstanding": outstanding,
         "transaction": inclusion.outcome.hash, "height": inclusion.height, "fee": inclusion.outcome.fee,
     });
     output.show(&value, || {
+        let behind = match outstanding {
+            Some(outstanding) if outstanding > amount => format!(
+                "\nthat is less than the {outstanding} credits that are out; everybody can see both: gristmill ledger supply"
+            ),
+            _ => String::new(),
+        };
         format!(
-            "stated a reserve of {amount} credits, by the document {hash}, final in block {}",
+            "stated a reserve of {amount} credits, by the document {hash}, final in block {}{behind}",
             inclusion.height
         )
     })

@@ -5,10 +5,14 @@ use crate::{
     failure::Failure,
     home::Home,
     output::{Output, table},
+    wallet,
 };
 use anyhow::Result;
 use clap::Subcommand;
-use gristmill_ledger::Parts;
+use gristmill_ledger::{
+    Parts, keys,
+    record::{Reserve, Stored},
+};
 use gristmill_types::{AccountId, Amount, BlockHash, TxHash};
 use serde_json::{Value, json};
 
@@ -27,8 +31,8 @@ pub(crate) enum Ledger {
     },
     /// Show an account's nonce, balances and channels; nonce and balances are proven
     Account {
-        /// Its address (gm1…)
-        address: AccountId,
+        /// Its address (gm1…), or the name of a wallet of this home
+        address: String,
     },
     /// Add up all credits over the whole state
     Supply,
@@ -40,7 +44,9 @@ impl Ledger {
         match self {
             Self::Block { block } => show_block(&connection, output, block.as_deref()).await,
             Self::Tx { hash } => show_tx(&connection, output, &hash).await,
-            Self::Account { address } => show_account(&connection, output, &address).await,
+            Self::Account { address } => {
+                show_account(&connection, output, &wallet::account(home, &address)?).await
+            }
             Self::Supply => show_supply(&connection, output).await,
         }
     }
@@ -148,6 +154,9 @@ async fn show_account(connection: &Connection, output: Output, address: &Account
 
 async fn show_supply(connection: &Connection, output: Output) -> Result<()> {
     let answer = connection.ledger.supply().await?;
+    let issuers: Vec<_> = answer.supplies.iter().map(|supply| keys::reserve(&supply.issuer)).collect();
+    let found = connection.ledger.state(&issuers).await?.value;
+    let reserves: Vec<Reserve> = found.iter().flatten().filter_map(Reserve::of).cloned().collect();
     let sum = |of: fn(&Parts) -> Amount| {
         answer.supplies.iter().fold(0_u128, |sum, supply| sum.saturating_add(of(&supply.parts).grains()))
     };
@@ -168,6 +177,7 @@ async fn show_supply(connection: &Connection, output: Output) -> Result<()> {
         "adds_up": adds_up,
         "height": answer.height,
         "issuers": answer.supplies,
+        "reserves": reserves,
         "faults": answer.faults,
     });
     output.show(&value, || {
@@ -179,6 +189,16 @@ async fn show_supply(connection: &Connection, output: Output) -> Result<()> {
         } else {
             format!("it does not add up: {}", answer.faults.join("; "))
         };
-        format!("{}\n{verdict} (block {})", table(&["part", "credits"], &rows), answer.height)
+        let mut text = format!("{}\n{verdict} (block {})", table(&["part", "credits"], &rows), answer.height);
+        for of in &reserves {
+            text.push_str(&format!(
+                "\n{} states {} credits of money behind its credits, at the end of day {} since 1970, by the document {}",
+                of.issuer.short(),
+                of.amount,
+                of.day,
+                of.document,
+            ));
+        }
+        text
     })
 }

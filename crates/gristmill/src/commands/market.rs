@@ -1,5 +1,6 @@
 //! `gristmill market`: what is on offer.
 
+use super::pages;
 use crate::{
     connection::Connection,
     failure::Failure,
@@ -23,19 +24,19 @@ pub(crate) struct Market {
 impl Market {
     pub(crate) async fn run(self, home: &Home, output: Output) -> Result<()> {
         let connection = Connection::open(home)?;
-        let offers = connection.ledger.offers(None, 0, 1_000).await?;
-        let models = connection.ledger.models(0, 1_000).await?;
-        let processors = connection.ledger.processors(0, 1_000).await?;
+        let (offers, total) = pages::offers(&connection.ledger).await?;
+        let (models, _) = pages::models(&connection.ledger).await?;
+        let (processors, _) = pages::processors(&connection.ledger).await?;
+        let read = offers.len();
         let mut list = Vec::new();
-        for offer in &offers.offers {
-            let Some(info) = models.models.iter().find(|info| info.model.model == offer.model) else {
+        for offer in &offers {
+            let Some(info) = models.iter().find(|info| info.model.model == offer.model) else {
                 continue;
             };
             if self.model.as_ref().is_some_and(|name| *name != info.model.name) {
                 continue;
             }
             let endpoints = processors
-                .processors
                 .iter()
                 .find(|processor| processor.processor == offer.processor)
                 .map(|processor| processor.endpoints.clone());
@@ -57,7 +58,9 @@ impl Market {
                 .next("see what is on offer: gristmill market")
                 .into());
         }
-        output.show(&json!({"offers": list, "total": offers.total}), || text(&list))
+        output.show(&json!({"offers": list, "total": total}), || {
+            format!("{}{}", text(&list), pages::cut(read, total))
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! `gristmill model`: publishing and looking up models.
 
-use super::{claim, market::trust, shares};
+use super::{claim, market::trust, pages, shares};
 use crate::{
     connection::Connection,
     failure::Failure,
@@ -34,8 +34,8 @@ pub(crate) enum Model {
         /// [default: local/ and the folder's name]
         #[arg(long)]
         name: Option<String>,
-        /// The licence, as an SPDX expression
-        #[arg(long, default_value = "MIT OR Apache-2.0")]
+        /// The licence, as an SPDX expression. What a version says stays
+        #[arg(long, default_value = "LicenseRef-Unknown")]
         licence: String,
         /// The royalty in hundredths of a percent: 1000 is 10 %
         #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u16).range(0..=10_000))]
@@ -68,8 +68,8 @@ pub(crate) enum Model {
         model: String,
         /// How many of the 1 000 000 shares
         shares: u64,
-        /// The receiver's address (gm1…)
-        to: AccountId,
+        /// The receiver's address (gm1…), or the name of a wallet of this home
+        to: String,
         /// The wallet that gives them
         #[arg(long, default_value = "modeler", value_name = "WALLET")]
         wallet: String,
@@ -100,8 +100,9 @@ impl Model {
             }
             Self::Shares { model } => shares::show(home, output, &model).await,
             Self::Claim { model, wallet } => claim::claim(home, output, &model, &wallet).await,
-            Self::Transfer { model, shares, to, wallet } => {
-                shares::transfer(home, output, &model, shares, to, &wallet).await
+            Self::Transfer { model, shares, to, wallet: from } => {
+                let to = wallet::account(home, &to)?;
+                shares::transfer(home, output, &model, shares, to, &from).await
             }
             Self::List => list(home, output).await,
             Self::Show { model } => show(home, output, &model).await,
@@ -136,13 +137,14 @@ async fn publish_folder(
     let key = wallet::load(home, wallet)?;
     let connection = Connection::open(home)?;
     let issuer = connection.issuer()?;
+    let sender = Sender::new(connection.ledger.clone(), key, issuer);
+    check_publication(&connection, &sender.account(), publication).await?;
+    check_fees(&connection, &sender.account(), issuer, wallet).await?;
     output.say("loading the model, to see that it can be served");
     // What does not load is not published: nobody could serve it.
     drop(models::open(folder).map_err(|error| unservable(folder, &error))?);
     output.say("copying it into the home");
     let manifest = models::install(home, folder)?;
-    let sender = Sender::new(connection.ledger.clone(), key, issuer);
-    check_publication(&connection, &sender.account(), publication).await?;
     let new = publish(&connection.ledger, &sender, &manifest, publication).await?;
     let record = find(&connection.ledger, &manifest.id()).await?.context("the model is not on the ledger")?;
     let as_said = record.name == publication.name
@@ -162,7 +164,7 @@ async fn publish_folder(
         .next(format!("use it as it is: gristmill ask --model {} \"…\"", record.name))
         .into());
     }
-    let name = record.name;
+    let name = &record.name;
     let value = json!({
         "model": manifest.id(), "name": name, "new": new, "bytes": manifest.bytes(),
         "files": manifest.files(), "publisher": record.publisher,
@@ -174,11 +176,30 @@ async fn publish_folder(
         };
         let what = if new { "published" } else { "was published before" };
         format!(
-            "{name} {what}: version {} ({} bytes)\nthe running exchange serves it in a moment; then: {then}",
+            "{name} {what}: version {} ({} bytes), licence {}\nthe running exchange serves it in a moment; then: {then}",
             manifest.id(),
-            manifest.bytes()
+            manifest.bytes(),
+            record.licence,
         )
     })
+}
+
+/// A publication that cannot be paid for would fail after the long work.
+async fn check_fees(
+    connection: &Connection,
+    publisher: &AccountId,
+    issuer: AccountId,
+    wallet: &str,
+) -> Result<()> {
+    let fees = &connection.genesis.params.fees;
+    let needed = fees.commit_model.checked_add(fees.publish_model).context("fees overflow")?;
+    let has = connection.ledger.balance(publisher, &issuer).await?.value;
+    if has >= needed {
+        return Ok(());
+    }
+    Err(Failure::new(format!("`{wallet}` holds {has} credits; publishing takes fees of {needed}"))
+        .next(format!("send it some: gristmill wallet send {needed} {wallet}"))
+        .into())
 }
 
 /// What the ledger would reject is not sent: a rejected publication has shown its content to everybody.
@@ -226,10 +247,9 @@ async fn check_publication(
 
 async fn list(home: &Home, output: Output) -> Result<()> {
     let connection = Connection::open(home)?;
-    let models = connection.ledger.models(0, 1_000).await?;
-    output.show(&models, || {
+    let (models, total) = pages::models(&connection.ledger).await?;
+    output.show(&json!({"models": models, "total": total}), || {
         let rows: Vec<Vec<String>> = models
-            .models
             .iter()
             .map(|info| {
                 let model = &info.model;
@@ -243,19 +263,17 @@ async fn list(home: &Home, output: Output) -> Result<()> {
                 ]
             })
             .collect();
-        table(&["model", "version", "id", "royalty", "offers", "licence"], &rows)
+        let listed = table(&["model", "version", "id", "royalty", "offers", "licence"], &rows);
+        format!("{listed}{}", pages::cut(models.len(), total))
     })
 }
 
 async fn show(home: &Home, output: Output, wanted: &str) -> Result<()> {
     let connection = Connection::open(home)?;
-    let models = connection.ledger.models(0, 1_000).await?;
+    let (models, _) = pages::models(&connection.ledger).await?;
     let id: Option<ModelId> = wanted.parse().ok();
-    let mut versions: Vec<_> = models
-        .models
-        .into_iter()
-        .filter(|info| info.model.name == wanted || Some(info.model.model) == id)
-        .collect();
+    let mut versions: Vec<_> =
+        models.into_iter().filter(|info| info.model.name == wanted || Some(info.model.model) == id).collect();
     versions.sort_by_key(|info| info.model.version);
     let Some(newest) = versions.last() else {
         return Err(Failure::new(format!("there is no model `{wanted}` on the ledger"))

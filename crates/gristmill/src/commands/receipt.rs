@@ -70,6 +70,7 @@ impl Receipt {
 
 async fn list(home: &Home, output: Output, limit: u32) -> Result<()> {
     let value: Value = Endpoint::new(&home.running()?)?.get(&format!("/receipts?limit={limit}")).await?;
+    let now_ms = super::now_ms();
     output.show(&value, || {
         let Some(receipts) = value["receipts"].as_array().filter(|receipts| !receipts.is_empty()) else {
             return "there are no receipts yet; make one: gristmill ask \"Spell 4217 in Kazakh\"".to_owned();
@@ -81,6 +82,7 @@ async fn list(home: &Home, output: Output, limit: u32) -> Result<()> {
                 let tokens = |key: &str| receipt[key].as_u64().unwrap_or_default().to_string();
                 vec![
                     text("id").chars().take(8).collect(),
+                    age(now_ms.saturating_sub(receipt["created_ms"].as_u64().unwrap_or_default())),
                     text("model").to_owned(),
                     text("processor").chars().take(10).collect(),
                     tokens("prompt_tokens"),
@@ -91,8 +93,25 @@ async fn list(home: &Home, output: Output, limit: u32) -> Result<()> {
                 ]
             })
             .collect();
-        table(&["receipt", "model", "processor", "in", "out", "unit", "credits", ""], &rows)
+        let listed =
+            table(&["receipt", "age", "model", "processor", "in", "out", "unit", "credits", ""], &rows);
+        match value["total"].as_u64() {
+            Some(total) if total > rows.len() as u64 => {
+                format!("{listed}\nthe newest {} of {total}; more: --limit {}", rows.len(), total.min(1_000))
+            }
+            _ => listed,
+        }
     })
+}
+
+/// How long ago something was, in its largest unit.
+fn age(ms: u64) -> String {
+    match ms / 1_000 {
+        seconds @ ..60 => format!("{seconds} s"),
+        seconds @ 60..3_600 => format!("{} min", seconds / 60),
+        seconds @ 3_600..86_400 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
 }
 
 /// The receipt of which the id begins so.
@@ -146,7 +165,11 @@ fn kept(kept: Kept) -> &'static str {
 }
 
 async fn check(output: Output, file: &std::path::Path, model: Option<PathBuf>) -> Result<()> {
-    let length = std::fs::metadata(file).with_context(|| format!("reading {}", file.display()))?.len();
+    let length = std::fs::metadata(file).map_err(|error| {
+        Failure::new(format!("cannot read the file {}: {error}", file.display()))
+            .next("write it first: gristmill receipt show ID --json > receipt.json")
+    })?;
+    let length = length.len();
     let unreadable = |reason: String| {
         Failure::new(format!("{} is no receipt: {reason}", file.display()))
             .next("write one with: gristmill receipt show ID --json > receipt.json")
@@ -276,6 +299,13 @@ async fn recompute(entry: &ReceiptEntry, checked: &Checked, folder: PathBuf) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn ages() {
+        for (seconds, text) in [(0, "0 s"), (59, "59 s"), (60, "1 min"), (7_199, "1 h"), (200_000, "2 d")] {
+            assert_eq!(age(seconds * 1_000 + 999), text);
+        }
+    }
 
     #[test]
     fn answers_that_were_rounded_otherwise_accuse_nobody() {

@@ -30,16 +30,17 @@ impl Status {
         let mut value = facts.to_json();
         value["well"] = json!(well);
         value["checks"] = json!(checks);
-        output.show(&value, || screen(&checks))?;
+        output.show(&value, || screen(&checks, output))?;
         Ok(if well { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 
-fn screen(checks: &[Check]) -> String {
+fn screen(checks: &[Check], output: Output) -> String {
     let mut lines = Vec::new();
     for Check { name, state, reason, next } in checks {
         lines.push(format!("{name:<10} {:<5} {reason}", state.word()));
-        lines.extend(next.as_ref().map(|next| format!("{:<16} {} {next}", "", dim("next:"))));
+        let next = next.as_ref().map(|next| output.commands(next));
+        lines.extend(next.map(|next| format!("{:<16} {} {next}", "", dim("next:"))));
     }
     let attention = checks.iter().filter(|check| check.state != Health::Ok).count();
     lines.push(match attention {

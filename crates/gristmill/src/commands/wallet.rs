@@ -35,8 +35,8 @@ pub(crate) enum Wallet {
     Send {
         /// How many credits, for example 2.5
         amount: Amount,
-        /// The receiver's address (gm1…)
-        to: AccountId,
+        /// The receiver's address (gm1…), or the name of a wallet of this home
+        to: String,
         /// The wallet that sends
         #[arg(long, default_value = wallet::CONSUMER, value_name = "WALLET")]
         from: String,
@@ -55,7 +55,9 @@ impl Wallet {
             Self::Create { name, restore } => create(home, output, &name, restore),
             Self::Show { name } => show(home, output, name.as_deref()).await,
             Self::Key(key) => key.run(home, output).await,
-            Self::Send { amount, to, from, issuer } => send(home, output, amount, to, &from, issuer).await,
+            Self::Send { amount, to, from, issuer } => {
+                send(home, output, amount, wallet::account(home, &to)?, &from, issuer).await
+            }
         }
     }
 }
@@ -79,8 +81,10 @@ fn create(home: &Home, output: Output, name: &str, restore: bool) -> Result<()> 
         match &phrase {
             None => made,
             Some(phrase) => format!(
-                "{made}\n\nThese words restore the key. They are shown this once; write them down on paper.\n\n  {}",
-                phrase.as_str()
+                "{made}\n\nThese words restore the key. They are shown this once; write them down on paper.\n\n  {}\n\n\
+                 They are read from standard input: {}",
+                phrase.as_str(),
+                output.commands("gristmill wallet create NAME --restore"),
             ),
         }
     })

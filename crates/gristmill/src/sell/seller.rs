@@ -4,7 +4,7 @@
 use crate::{
     connection::Connection,
     failure::Failure,
-    home::Home,
+    home::{Home, is_locked},
     output::Output,
     up::{damage::records_failure, exchange::find},
     wallet,
@@ -22,6 +22,7 @@ use gristmill_types::{
     AccountId, Amount, Digest, Manifest, ManifestFile, ModelId, Prices, SecretKey, sha256,
 };
 use gristmill_upstream::Upstream;
+use serde::{Deserialize, Serialize};
 use std::{
     fs::{File, OpenOptions},
     net::{Ipv4Addr, SocketAddr},
@@ -32,6 +33,8 @@ use std::{
 
 /// Where the sellers' folders are.
 const SELLERS: &str = "sellers";
+const ANNOUNCED: &str = "run.json";
+const LOCK: &str = "lock";
 /// What an engine must be, in the model's record: any server that claims the name.
 const ENGINE: &str = "upstream-openai";
 /// Starts that a gift for fees lasts for, with the settlements between.
@@ -46,6 +49,38 @@ pub(super) struct Offer<'a> {
     pub(super) name: &'a str,
     pub(super) licence: &'a str,
     pub(super) prices: Prices,
+}
+
+/// Where a running seller listens, for `status`; gone when it stops in order.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Announced {
+    /// The endpoint of its processor.
+    pub(crate) processor: String,
+    /// The name of what it sells.
+    pub(crate) model: String,
+}
+
+/// A seller that runs, or ended without a word.
+#[derive(Clone, Debug)]
+pub(crate) struct Known {
+    pub(crate) wallet: String,
+    pub(crate) announced: Announced,
+    pub(crate) runs: bool,
+}
+
+/// The home's sellers that run, or ended without withdrawing their offers.
+pub(crate) fn known(home: &Home) -> Vec<Known> {
+    let folders = std::fs::read_dir(home.path(SELLERS)).into_iter().flatten().flatten();
+    let mut known: Vec<Known> = folders
+        .filter_map(|folder| {
+            let announced =
+                serde_json::from_slice(&std::fs::read(folder.path().join(ANNOUNCED)).ok()?).ok()?;
+            let wallet = folder.file_name().into_string().ok()?;
+            Some(Known { wallet, announced, runs: is_locked(&folder.path().join(LOCK)) })
+        })
+        .collect();
+    known.sort_by(|one, other| one.wallet.cmp(&other.wallet));
+    known
 }
 
 /// A running seller.
@@ -116,8 +151,16 @@ impl Seller {
         register(connection, &account, &manifest, offer).await?;
         let (compute, name) = (Compute::Answers(Arc::new(engine)), offer.name.to_owned());
         processor.serve(ServedModel { id: model, name, compute, tokenizer, prices: offer.prices }).await?;
+        let announced =
+            Announced { processor: format!("http://{}", processor.address()), model: offer.name.to_owned() };
+        home.write_secret(&format!("{place}/{ANNOUNCED}"), &serde_json::to_vec(&announced)?)?;
         Ok(Self { processor, account: account.account(), model, _lock: lock })
     }
+}
+
+/// Takes the announcement back: its offer is withdrawn.
+pub(super) fn retract(home: &Home, wallet: &str) {
+    drop(std::fs::remove_file(home.path(&format!("{SELLERS}/{wallet}/{ANNOUNCED}"))));
 }
 
 /// Why the seller does not start, or stopped.
@@ -148,7 +191,7 @@ async fn check_new(
 
 /// One process for one wallet: its books are not shared.
 fn lock(folder: &std::path::Path, wallet: &str) -> Result<File> {
-    let path = folder.join("lock");
+    let path = folder.join(LOCK);
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let file = file.with_context(|| format!("opening {}", path.display()))?;
     file.try_lock().map_err(|_| {

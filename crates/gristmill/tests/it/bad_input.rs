@@ -63,8 +63,16 @@ fn homes_and_ports() {
     let folder = tempfile::tempdir().unwrap();
     let home = folder.path().join("home");
     for command in [&["receipt", "list"][..], &["market"]] {
-        assert!(error_of(&run(&home, command)).contains("gristmill up"), "{command:?}");
+        // The hint works as it stands: it names the home.
+        let hint = format!("--home {} up", home.display());
+        assert!(error_of(&run(&home, command)).contains(&hint), "{command:?}");
     }
+    // A folder of something else is not filled with an exchange.
+    let foreign = folder.path().join("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    std::fs::write(foreign.join("letter.txt"), "Dear").unwrap();
+    assert!(error_of(&run(&foreign, &["up"])).contains("letter.txt"));
+    assert_eq!(std::fs::read_dir(&foreign).unwrap().count(), 1);
     let exchange = Exchange::start(&home);
     // A second one on the same home.
     let error = error_of(&run(&home, &["up"]));
@@ -83,6 +91,11 @@ fn homes_and_ports() {
     for (arguments, about) in [
         (&["wallet", "send", "1e3", "gm1qqqq"][..], "1e3"),
         (&["wallet", "send", "1", "gm1qqqq"], "gm1"),
+        (&["wallet", "send", "-1", "modeler"], "'-1'"),
+        (&["wallet", "send", "1", "nobody"], "no wallet of this home"),
+        (&["wallet", "send"], "<TO>"),
+        (&["walet"], "walet"),
+        (&["channel", "close", "00000000"], "channel list"),
         (&["wallet", "show", "nobody"], "nobody"),
         (&["wallet", "create", "../x"], "../x"),
         (&["ledger", "block", "999999"], "no such"),
@@ -95,9 +108,8 @@ fn homes_and_ports() {
         assert!(error_of(&exchange.run(arguments)).contains(about), "{arguments:?}");
     }
     // More than there is.
-    let receiver = exchange.json(&["wallet", "show", "modeler"])["address"].as_str().unwrap().to_owned();
     let before = exchange.balance("consumer");
-    let error = error_of(&exchange.run(&["wallet", "send", "1000000", &receiver]));
+    let error = error_of(&exchange.run(&["wallet", "send", "1000000", "modeler"]));
     assert!(error.contains("holds 1000 credits"), "{error}");
     assert_eq!(exchange.balance("consumer"), before);
     exchange.stop();

@@ -1,6 +1,6 @@
 //! What members do with the ledger besides paying: shares and royalties, spending keys, redemption.
 
-use crate::exchange::{Exchange, MODEL, grains};
+use crate::exchange::{Exchange, MODEL, grains, unwell};
 use serde_json::Value;
 
 /// Pays for an answer, and waits until it is settled.
@@ -87,6 +87,8 @@ fn a_gateway_with_a_spending_key_spends_no_more_than_its_limit() {
     // The first request opened a channel with all that the key may spend, but for the fees of contests.
     assert_eq!(exchange.balance("consumer"), before - spent);
     assert!(spent < limit && limit - spent < limit / 100, "{spent} of {limit}");
+    let bought = exchange.status();
+    assert_eq!(unwell(&bought), [], "two credits are in a channel: {bought}");
     let revoked = exchange.json(&["wallet", "key", "revoke", "gateway-vouchers"]);
     assert_eq!(revoked["closing"].as_array().unwrap().len(), 1);
     assert_eq!(exchange.json(&["wallet", "key", "list"])["keys"], Value::Array(vec![]));
@@ -101,7 +103,38 @@ fn a_gateway_with_a_spending_key_spends_no_more_than_its_limit() {
     let before = exchange.balance("consumer");
     assert!(!exchange.run(&["ask", "Spell 7 in English"]).status.success());
     assert_eq!(exchange.balance("consumer"), before);
+    // The account is full, and the screen says why nothing can be bought with it.
+    assert_eq!(unwell(&exchange.status()), [("consumer".to_owned(), "down".to_owned())]);
     assert_eq!(exchange.json(&["ledger", "supply"])["adds_up"], true);
+}
+
+#[test]
+fn a_channel_is_closed_and_its_rest_comes_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let exchange = Exchange::start(folder.path());
+    earn(&exchange);
+    let open = exchange.json(&["channel", "list"])["channels"][0].clone();
+    let before = exchange.balance("consumer");
+    let closing = exchange.json(&["channel", "close", &text(&open["id"])[..8], "--wallet", "consumer"]);
+    assert_eq!((&closing["channel"], &closing["state"]), (&open["id"], &Value::from("closing")));
+    // Its processor has all that it is owed, and ends it.
+    let rest = grains(&open["deposit"]) - grains(&open["spent"]);
+    let expected = before + rest - grains(&closing["fee"]);
+    let mut tries = 0;
+    while exchange.balance("consumer") != expected {
+        tries += 1;
+        assert!(tries < 300, "{} and not {expected}", exchange.balance("consumer"));
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    // A closed one stays closed, somebody else's is refused, and the next request opens another.
+    let id = text(&open["id"]);
+    assert_eq!(exchange.json(&["channel", "close", &id])["state"], "closed");
+    assert!(!exchange.run(&["channel", "close", &id, "--wallet", "modeler"]).status.success());
+    earn(&exchange);
+    let other = exchange.json(&["channel", "list"])["channels"][0].clone();
+    assert_ne!(other["id"], open["id"]);
+    assert_eq!(exchange.json(&["ledger", "supply"])["adds_up"], true);
+    exchange.stop();
 }
 
 #[test]

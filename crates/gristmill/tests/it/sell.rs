@@ -2,7 +2,7 @@
 //! order after all that can happen to it.
 
 use crate::{
-    exchange::{Exchange, MODEL, grains, program, run},
+    exchange::{Exchange, MODEL, grains, program, run, unwell},
     peer::{Asked, DONE, Peer, Step, end, events, json, text},
 };
 use serde_json::{Value, json as value};
@@ -202,8 +202,15 @@ async fn upstreams_that_fail_cost_what_they_delivered() {
         let prompt = format!("user: {question}\n").len();
         cost += if delivered == 0 { 0 } else { (prompt * 2_500 + delivered * 5_000) as u128 };
     }
+    // A request that the server refuses says nothing of the server; one that it breaks off does.
+    let sold =
+        |exchange: &Exchange| unwell(&exchange.status()).into_iter().find(|(name, _)| name == "seller");
+    assert_eq!(sold(&exchange), Some(("seller".to_owned(), "down".to_owned())));
+    assert!(seller.wait_for("warning")["message"].as_str().unwrap().contains("broke off"));
     let answer = exchange.json(&["ask", "--model", NAME, "Salem"]);
     assert_eq!(answer["answer"], ANSWER);
+    seller.wait_for("recovered");
+    assert_eq!(sold(&exchange), None);
     let spent = settled(&exchange, &account).await;
     assert_eq!(spent, cost + ("user: Salem\n".len() * 2_500 + ANSWER.len() * 5_000) as u128);
     // The log says what happened, in words of our own.
@@ -212,6 +219,41 @@ async fn upstreams_that_fail_cost_what_they_delivered() {
         assert!(log.contains(words), "{words}: {log}");
     }
     assert!(!log.contains("secret"), "{log}");
+    seller.stop();
+    exchange.stop();
+}
+
+/// A seller that is gone for good: the screen says so, and its channel can be got out of.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seller_that_does_not_come_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let peer = server(good).await;
+    let exchange = Exchange::start(folder.path());
+    let seller = Exchange::sell(folder.path(), &["--upstream", &peer.url]);
+    exchange.json(&["ask", "--model", NAME, "Salem"]);
+    settled(&exchange, &seller.ready["processor"]).await;
+    assert_eq!(unwell(&exchange.status()), []);
+    seller.kill();
+    let status = exchange.status();
+    assert_eq!(unwell(&status), [("seller".to_owned(), "down".to_owned())], "{status}");
+    let id = exchange.json(&["channel", "list"])["channels"][0]["id"].clone();
+    let close = || exchange.json(&["channel", "close", id.as_str().unwrap()]);
+    let first = close();
+    assert_eq!((&first["state"], first["transaction"].is_string()), (&value!("closing"), true));
+    // Nobody ends it for the payer before its time, and asking again costs nothing.
+    let again = close();
+    assert_eq!((&again["state"], &again["transaction"]), (&value!("closing"), &Value::Null));
+    let (of_first, of_again) = (first["left_ms"].as_u64().unwrap(), again["left_ms"].as_u64().unwrap());
+    assert!(0 < of_again && of_again <= of_first, "{of_again} of {of_first}");
+    // Another start goes on, takes what it is owed and ends the channel.
+    let seller = Exchange::sell(folder.path(), &["--upstream", &peer.url]);
+    let mut tries = 0;
+    while close()["state"] != "closed" {
+        tries += 1;
+        assert!(tries < 300, "the seller does not end a channel that its payer closes");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(unwell(&exchange.status()), []);
     seller.stop();
     exchange.stop();
 }
@@ -305,7 +347,7 @@ async fn what_cannot_be_sold_is_refused() {
         assert!(!output.status.success(), "{arguments:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    assert!(error_of(&["--upstream", &peer.url]).contains("gristmill up"));
+    assert!(error_of(&["--upstream", &peer.url]).contains(" up"));
     let exchange = Exchange::start(&home);
     let open = folder.path().join("open");
     std::fs::write(&open, "sk-upstream-secret").unwrap();

@@ -1,7 +1,10 @@
 //! The judgement: one line for each part, with a reason, and with what to do where it is not well.
 
 use super::facts::{Facts, Parts, PendingClaim, grains};
-use crate::home::{Disk, Stage};
+use crate::{
+    home::{Disk, Stage},
+    sell::seller::Known,
+};
 use gristmill_metrics::Reading;
 use gristmill_types::Amount;
 use serde::Serialize;
@@ -60,6 +63,8 @@ const SILENT_DOWN_S: f64 = 90.0;
 const CLAIM_NEAR_MS: u64 = 120_000;
 /// The processor pays one fee for each settlement.
 const FEES_LOW: u128 = 20;
+/// With less than this in all, a request may need more: 0.05 credits, a hundredth of a usual deposit.
+const LITTLE: u128 = 50_000_000;
 const MIB: u64 = 1 << 20;
 
 const RESTART: &str = "stop it (Ctrl-C, or kill the process) and start it again: gristmill up";
@@ -73,6 +78,9 @@ pub(super) fn judge(facts: &Facts) -> Vec<Check> {
             money(parts.supply.as_ref(), parts.node.as_ref()),
             processor(parts.processor.as_ref()),
             engine(parts.processor.as_ref()),
+        ]);
+        checks.extend(parts.sellers.iter().map(|(known, said)| seller(known, said.as_ref())));
+        checks.extend([
             gateway(parts.gateway.as_ref()),
             consumer(parts),
             earnings(parts),
@@ -246,6 +254,32 @@ fn engine(reading: Result<&Reading, &String>) -> Check {
     Check::ok(NAME, format!("serves {models} model{plural}; {running} answers under way, {queued} waiting"))
 }
 
+/// A server that `sell` sells.
+fn seller(known: &Known, reading: Result<&Reading, &String>) -> Check {
+    const NAME: &str = "seller";
+    let (wallet, model) = (&known.wallet, &known.announced.model);
+    if !known.runs {
+        let reason =
+            format!("`{wallet}` ended without withdrawing its offer of {model}: requests for it fail");
+        let next = format!("start it as before, with --wallet {wallet}: gristmill sell --upstream URL");
+        return Check::down(NAME, reason, next);
+    }
+    let again = format!("stop `gristmill sell --wallet {wallet}`, and start it again");
+    let reading = match reading {
+        Ok(reading) => reading,
+        Err(reason) => return Check::down(NAME, format!("`{wallet}` does not answer: {reason}"), again),
+    };
+    if let Some(check) = records(NAME, "processor", reading) {
+        return Check { reason: format!("`{wallet}`: {}", check.reason), ..check };
+    }
+    let of = |metric: &str| reading.value(&format!("gristmill_processor_{metric}"), &[]).unwrap_or_default();
+    if of("engine_up") == 0.0 {
+        let reason = format!("`{wallet}`: the server that sells as {model} fails, and requests with it");
+        return Check::down(NAME, reason, "see that server and its log; start it again");
+    }
+    Check::ok(NAME, format!("`{wallet}` sells {model}; {} served", of("requests_total")))
+}
+
 fn gateway(reading: Result<&Reading, &String>) -> Check {
     const NAME: &str = "gateway";
     let reading = match reading {
@@ -276,15 +310,36 @@ fn consumer(parts: &Parts) -> Check {
         }
     };
     let balance = grains(&balances[crate::wallet::CONSUMER]);
-    let needed = parts.fees.open_channel.max(parts.fees.top_up).grains() + parts.min_deposit.grains();
+    let (spendable, next) = spendable(parts, balance);
     let free = free(parts.channels.as_ref());
-    let next = "put credits into its account: gristmill credits issue 100 --deposit REFERENCE";
-    let holds = format!("holds {}, and {} free in channels", credits(balance), credits(free));
-    match (balance >= needed, free > 0) {
-        (true, _) => Check::ok(NAME, holds),
-        (false, true) => Check::warn(NAME, format!("{holds}: too little to top up a channel"), next),
-        (false, false) => Check::down(NAME, format!("{holds}: it can pay for nothing"), next),
+    let mut holds = format!("holds {}, and {} free in channels", credits(balance), credits(free));
+    if spendable < balance {
+        holds = format!("{holds}; its spending key may use {}", credits(spendable));
     }
+    match (if tops_up(parts, spendable) { spendable } else { 0 }).saturating_add(free) {
+        0 => Check::down(NAME, format!("{holds}: it can pay for nothing"), next),
+        1..LITTLE => Check::warn(NAME, format!("{holds}: so little that requests may be refused"), next),
+        _ => Check::ok(NAME, holds),
+    }
+}
+
+/// What the gateway may put into channels, and how that becomes more: not all of the balance, where it signs
+/// with a key that has a limit.
+fn spendable(parts: &Parts, balance: u128) -> (u128, &'static str) {
+    let reading = parts.gateway.as_ref().ok();
+    match reading.and_then(|reading| reading.value("gristmill_gateway_spendable_grains", &[])) {
+        Some(of_key) if (of_key as u128) < balance => {
+            let next = "raise its key's limit: gristmill wallet key create gateway-vouchers --limit CREDITS";
+            (of_key as u128, next)
+        }
+        _ => (balance, "put credits into its account: gristmill credits issue 100 --deposit REFERENCE"),
+    }
+}
+
+/// Whether that is enough to open or top up a channel at all.
+fn tops_up(parts: &Parts, spendable: u128) -> bool {
+    let fee = parts.fees.open_channel.max(parts.fees.top_up).grains();
+    spendable >= fee.saturating_add(parts.min_deposit.grains())
 }
 
 /// Whether the processor can bring what it earned to the ledger.
@@ -355,12 +410,12 @@ fn channels(parts: &Parts) -> Check {
         grains(&channel["free"]).saturating_mul(10) < deposit.saturating_sub(settled)
     };
     let balance = parts.balances.as_ref().map_or(0, |balances| grains(&balances[crate::wallet::CONSUMER]));
+    let (spendable, next) = spendable(parts, balance);
     let low = open.iter().filter(nearly_spent).count();
-    if low > 0 && balance < parts.fees.top_up.grains() + parts.min_deposit.grains() {
-        let next = "put credits into the account: gristmill credits issue 100 --deposit REFERENCE";
+    if low > 0 && !tops_up(parts, spendable) {
         return Check::warn(
             NAME,
-            format!("{low} of {} nearly spent, and the account cannot top up", open.len()),
+            format!("{low} of {} nearly spent, and nothing is there to top up from", open.len()),
             next,
         );
     }

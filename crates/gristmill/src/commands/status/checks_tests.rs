@@ -1,7 +1,7 @@
 //! The judgement, case by case.
 
 use super::*;
-use crate::home::Running;
+use crate::{commands::status::facts::Said, home::Running, sell::seller::Announced};
 use gristmill_client::schema::{Status, SupplyAnswer};
 use gristmill_metrics::read;
 use gristmill_types::{BlockHash, ChainId, ChannelId};
@@ -56,6 +56,7 @@ fn well() -> Facts {
         node: Ok(read(NODE)),
         supply: Ok(SupplyAnswer { height: 9, adds_up: true, supplies: Vec::new(), faults: Vec::new() }),
         processor: Ok(read(PROCESSOR)),
+        sellers: Vec::new(),
         gateway: Ok(read(GATEWAY)),
         key: Ok(json!({"limit": credits(100), "spent": credits(1), "remaining": credits(99)})),
         channels: Ok(json!({"channels": [channel]})),
@@ -200,16 +201,51 @@ fn accounts_that_cannot_pay() {
     let needed = fees.open_channel.max(fees.top_up).grains() + 1_000;
     for (grains, free, expected) in [
         (needed, credits(4), vec![]),
-        (needed - 1, credits(4), vec![("consumer", Warn)]),
+        (needed - 1, credits(4), vec![]),
+        (needed, json!("1"), vec![("consumer", Warn)]),
         // Nearly spent: a tenth of the deposit is half a credit.
         (needed, json!("400000000"), vec![]),
-        (0, json!("400000000"), vec![("consumer", Warn), ("channels", Warn)]),
+        (0, json!("400000000"), vec![("channels", Warn)]),
+        (0, json!("40000000"), vec![("consumer", Warn), ("channels", Warn)]),
         (0, json!("0"), vec![("consumer", Down), ("channels", Warn)]),
     ] {
         assert_eq!(balance("consumer", grains, free.clone()), expected, "{grains} {free}");
     }
     let doubt = after(|parts| parts.channels.as_mut().unwrap()["channels"][0]["in_doubt"] = json!(2));
     assert_eq!(doubt, [("channels", Warn)]);
+}
+
+#[test]
+fn limits_of_spending_keys() {
+    for (may, free, expected) in [
+        (90_000_000_000_u128, credits(4), vec![]),
+        (0, credits(4), vec![]),
+        (0, json!("400000000"), vec![("channels", Warn)]),
+        (0, json!("0"), vec![("consumer", Down), ("channels", Warn)]),
+    ] {
+        let text = format!("{GATEWAY}gristmill_gateway_spendable_grains {may}\n");
+        let found = after(|parts| {
+            parts.gateway = Ok(read(&text));
+            parts.channels.as_mut().unwrap()["channels"][0]["free"] = free;
+        });
+        assert_eq!(found, expected, "{may}");
+    }
+}
+
+#[test]
+fn servers_that_are_sold() {
+    let announced = Announced { processor: "http://127.0.0.1:4".into(), model: "a/b".into() };
+    let seller = |runs, said: Said<Reading>| {
+        let known = Known { wallet: "seller".into(), announced: announced.clone(), runs };
+        after(|parts| parts.sellers = vec![(known, said)])
+    };
+    assert_eq!(seller(true, Ok(read(PROCESSOR))), []);
+    let dead = PROCESSOR.replace("engine_up{model=\"a/b\"} 1", "engine_up{model=\"a/b\"} 0");
+    assert_eq!(seller(true, Ok(read(&dead))), [("seller", Down)]);
+    let failed = PROCESSOR.replace("store_failed 0", "store_failed 1");
+    assert_eq!(seller(true, Ok(read(&failed))), [("seller", Down)]);
+    assert_eq!(seller(true, hangs()), [("seller", Down)]);
+    assert_eq!(seller(false, Err("it does not run".into())), [("seller", Down)]);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::{
     connection::Connection,
     endpoint::Endpoint,
     home::{Disk, Home, Running, Stage},
+    sell::seller::{Known, known},
     wallet,
 };
 use gristmill_client::{Client, schema};
@@ -19,6 +20,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 const SCAN_PATIENCE: Duration = Duration::from_secs(30);
 /// A text of metrics is far smaller.
 const MAX_TEXT: usize = 16 << 20;
+/// Sellers that are asked.
+const MAX_SELLERS: usize = 16;
 /// Channels whose claims are looked at.
 const MAX_CHANNELS: usize = 64;
 
@@ -42,6 +45,8 @@ pub(super) struct Parts {
     pub(super) node: Said<Reading>,
     pub(super) supply: Said<schema::SupplyAnswer>,
     pub(super) processor: Said<Reading>,
+    /// What `sell` sells, with each one's metrics.
+    pub(super) sellers: Vec<(Known, Said<Reading>)>,
     pub(super) gateway: Said<Reading>,
     pub(super) key: Said<Value>,
     pub(super) channels: Said<Value>,
@@ -145,10 +150,18 @@ impl Parts {
             }
             anyhow::Ok(balances)
         };
-        let (status, node, processor, gateway, key, channels, receipts, balances) = tokio::join!(
+        let sellers = known(home).into_iter().take(MAX_SELLERS).map(async |known| {
+            let said = match known.runs {
+                true => within(PATIENCE, metrics(&known.announced.processor)).await,
+                false => Err("it does not run".to_owned()),
+            };
+            (known, said)
+        });
+        let (status, node, processor, sellers, gateway, key, channels, receipts, balances) = tokio::join!(
             within(PATIENCE, ledger.status()),
             within(PATIENCE, metrics(&running.ledger)),
             within(PATIENCE, metrics(&running.processor)),
+            futures::future::join_all(sellers),
             within(PATIENCE, metrics(&gateway_url)),
             within(PATIENCE, get("/key")),
             within(PATIENCE, get("/channels")),
@@ -170,6 +183,7 @@ impl Parts {
             node,
             supply,
             processor,
+            sellers,
             gateway,
             key,
             channels,
