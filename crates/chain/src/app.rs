@@ -52,7 +52,11 @@ struct Executed {
     changes: Vec<(StateKey, Option<Vec<u8>>)>,
 }
 
-/// The block that this node was asked for last.
+/// Blocks that this node was asked for and built, which are remembered: one of a round that was given up may
+/// still be built while another is asked for.
+const RECENT_ROUNDS: usize = 4;
+
+/// A block that this node was asked for.
 struct Asked {
     round: Round,
     may_be_empty: bool,
@@ -102,8 +106,8 @@ pub(crate) struct Shared {
     /// Spreads work over cores.
     pub strategy: Rayon,
     executed: Mutex<BTreeMap<Digest, Executed>>,
-    asked: Mutex<Option<Asked>>,
-    built: Mutex<Option<Block>>,
+    asked: Mutex<VecDeque<Asked>>,
+    built: Mutex<VecDeque<Block>>,
     keys: Mutex<Keys>,
     /// The last blocks that were applied; some may not be published yet.
     recent: Mutex<VecDeque<Arc<Applied>>>,
@@ -153,19 +157,20 @@ impl App {
     /// A block will be asked for in the round, which may be empty or not.
     pub(crate) fn ask(&self, round: Round, may_be_empty: bool) {
         let mut asked = self.0.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        *asked = Some(Asked { round, may_be_empty, declined: false });
+        asked.retain(|asked| asked.round != round);
+        push(&mut asked, Asked { round, may_be_empty, declined: false });
     }
 
     /// Whether the block of the round was not built because it would have been empty.
     pub(crate) fn declined(&self, round: Round) -> bool {
         let asked = self.0.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        asked.as_ref().is_some_and(|asked| asked.round == round && asked.declined)
+        asked.iter().any(|asked| asked.round == round && asked.declined)
     }
 
     /// Declines an empty block of the round, if it was not to be empty.
     fn decline(&self, round: Round) -> bool {
         let mut asked = self.0.asked.lock().unwrap_or_else(PoisonError::into_inner);
-        match asked.as_mut().filter(|asked| asked.round == round && !asked.may_be_empty) {
+        match asked.iter_mut().find(|asked| asked.round == round && !asked.may_be_empty) {
             Some(asked) => {
                 asked.declined = true;
                 true
@@ -174,10 +179,10 @@ impl App {
         }
     }
 
-    /// The block that was built last, if it is this one.
+    /// The block, if it is one of those that were built last.
     pub(crate) fn built(&self, digest: &Digest) -> Option<Block> {
         let built = self.0.built.lock().unwrap_or_else(PoisonError::into_inner);
-        built.as_ref().filter(|block| block.digest() == *digest).cloned()
+        built.iter().find(|block| block.digest() == *digest).cloned()
     }
 
     fn remember(&self, block: &Block, executed: Executed) {
@@ -263,6 +268,13 @@ impl App {
     }
 }
 
+fn push<T>(recent: &mut VecDeque<T>, item: T) {
+    if recent.len() >= RECENT_ROUNDS {
+        recent.pop_front();
+    }
+    recent.push_back(item);
+}
+
 /// The runtime's clock as time since 1970.
 pub(crate) fn now<E: Env>(context: &E) -> Duration {
     context.current().duration_since(UNIX_EPOCH).unwrap_or_default()
@@ -326,7 +338,7 @@ impl<E: Env> Application<E> for App {
             Executed { height: height.get(), view, outcomes: execution.outcomes, changes: execution.changes };
         self.remember(&block, executed);
         taken.propose(height.get(), view, block.digest());
-        *self.0.built.lock().unwrap_or_else(PoisonError::into_inner) = Some(block.clone());
+        push(&mut self.0.built.lock().unwrap_or_else(PoisonError::into_inner), block.clone());
         Some(Proposed { block, merkleized: execution.sealed })
     }
 

@@ -185,6 +185,23 @@ fn so_many_may_wait_for_one_transaction() {
     assert_eq!(answers[0].try_recv().unwrap().unwrap_err(), Refusal::Stopping);
 }
 
+/// Whoever waits for work hears of what was parked behind a transaction that goes into a block.
+#[tokio::test]
+async fn what_was_parked_wakes_the_proposer() {
+    let pool = pool();
+    pool.insert(tx(1, 1), None, NOW).unwrap();
+    let mut early = pool.take(10, usize::MAX, NOW);
+    assert!(early.refuse([(0, Verdict::Ahead { expected: 0 })], NOW).is_empty());
+    pool.insert(tx(1, 0), None, NOW).unwrap();
+    let mut taken = pool.take(10, usize::MAX, NOW);
+    let mut filled = std::pin::pin!(pool.filled());
+    assert!(futures::poll!(filled.as_mut()).is_pending());
+    assert_eq!(nonces(&taken.refuse([], NOW)), [0]);
+    assert!(futures::poll!(filled).is_ready());
+    taken.propose(2, 2, digest(1));
+    assert_eq!(nonces(pool.take(10, usize::MAX, NOW).txs()), [1]);
+}
+
 #[test]
 fn refused_transactions_leave_and_are_reported() {
     let pool = pool();

@@ -73,6 +73,10 @@ impl Taken {
         }
         self.txs = txs.into_iter().flatten().collect();
         self.txs.iter().for_each(|tx| state.advance(tx));
+        if !state.turns.is_empty() {
+            // What was parked behind them is ready.
+            self.pool.filled.notify_one();
+        }
         self.txs.clone()
     }
 
