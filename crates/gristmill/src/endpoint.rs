@@ -2,12 +2,15 @@
 
 use crate::{failure::Failure, home::Running};
 use anyhow::Result;
-use gristmill_net::{http::read_body, openai::ApiError};
+use futures::{Stream, StreamExt as _};
+use gristmill_net::{http::read_body, openai::ApiError, sse};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Answers of the gateway's routes are far smaller.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
+
+const MAX_EVENT_BYTES: usize = 1 << 20;
 
 /// The gateway of the running exchange.
 pub(crate) struct Endpoint {
@@ -41,10 +44,22 @@ impl Endpoint {
         Ok(Some(serde_json::from_slice(&Self::read(answer).await?)?))
     }
 
-    /// `POST` of a path below `/v1`.
-    pub(crate) async fn post<T: DeserializeOwned>(&self, path: &str, body: &Value) -> Result<T> {
-        let request = self.http.post(format!("{}{path}", self.base_url)).json(body);
-        Ok(serde_json::from_slice(&self.send(request).await?)?)
+    /// `POST` of a path below `/v1`, of which the answer comes in events.
+    pub(crate) async fn stream(
+        &self,
+        path: &str,
+        body: &Value,
+    ) -> Result<impl Stream<Item = Result<sse::Event>> + use<>> {
+        let answer = self.ask(self.http.post(format!("{}{path}", self.base_url)).json(body)).await?;
+        if !answer.status().is_success() {
+            return Err(Self::failure(answer).await);
+        }
+        let broken = |error| {
+            Failure::new(format!("the gateway's answer broke off: {error}"))
+                .next("see what was paid: gristmill receipt list")
+        };
+        let events = sse::read(answer.bytes_stream(), MAX_EVENT_BYTES);
+        Ok(events.map(move |event| event.map_err(|error| broken(error).into())))
     }
 
     async fn send(&self, request: reqwest::RequestBuilder) -> Result<bytes::Bytes> {
@@ -60,12 +75,16 @@ impl Endpoint {
     }
 
     async fn read(answer: reqwest::Response) -> Result<bytes::Bytes> {
-        let (status, of_receipt) = (answer.status(), answer.url().path().contains("/receipts"));
-        let body = read_body(answer.bytes_stream(), MAX_ANSWER_BYTES).await?;
-        if status.is_success() {
-            return Ok(body);
+        if !answer.status().is_success() {
+            return Err(Self::failure(answer).await);
         }
-        let error = ApiError::from_answer(status, &body);
+        Ok(read_body(answer.bytes_stream(), MAX_ANSWER_BYTES).await?)
+    }
+
+    /// Why the gateway refused.
+    async fn failure(answer: reqwest::Response) -> anyhow::Error {
+        let (status, of_receipt) = (answer.status(), answer.url().path().contains("/receipts"));
+        let body = read_body(answer.bytes_stream(), MAX_ANSWER_BYTES).await.unwrap_or_default();
         let next = match status.as_u16() {
             402 => "see what is left: gristmill wallet show",
             404 if of_receipt => "see what there is: gristmill receipt list",
@@ -74,6 +93,6 @@ impl Endpoint {
             429 | 503 => "try again in a moment; gristmill status tells how the exchange is",
             _ => "see how the exchange is: gristmill status; who sells it: gristmill market",
         };
-        Err(Failure::new(error.message).next(next).into())
+        Failure::new(ApiError::from_answer(status, &body).message).next(next).into()
     }
 }

@@ -3,9 +3,14 @@
 use crate::failure::Failure;
 use serde::Serialize;
 use std::{
+    borrow::Cow,
     io::{IsTerminal as _, Write as _},
     process::ExitCode,
 };
+
+/// What makes a terminal's text quiet, and usual again.
+const DIM: &str = "\x1b[2m";
+const PLAIN: &str = "\x1b[0m";
 
 /// Where and how a command prints.
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +44,13 @@ impl Output {
         let line = if self.json { serde_json::to_string(value)? } else { text() };
         print(&line);
         Ok(())
+    }
+
+    /// Prints a part of a line for a person; with `--json` nothing.
+    pub(crate) fn piece(self, text: &str) {
+        if !self.json {
+            write(text);
+        }
     }
 
     /// Whether it prints JSON.
@@ -81,7 +93,7 @@ impl Output {
                 None => format!("error: {message}"),
             }
         };
-        drop(writeln!(std::io::stderr().lock(), "{text}"));
+        drop(writeln!(std::io::stderr().lock(), "{}", harmless(&text)));
     }
 }
 
@@ -103,17 +115,38 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
-/// A reader that went away (`gristmill … | head`) is no failure of ours.
 fn print(line: &str) {
+    write(&format!("{line}\n"));
+}
+
+/// A reader that went away (`gristmill … | head`) is no failure of ours.
+fn write(text: &str) {
     let mut stdout = std::io::stdout().lock();
-    drop(writeln!(stdout, "{line}"));
+    let text = if stdout.is_terminal() { harmless(text) } else { Cow::Borrowed(text) };
+    drop(stdout.write_all(text.as_bytes()));
     drop(stdout.flush());
+}
+
+/// Answers, names and references are other people's words: what would move a terminal's cursor, or more, is shown
+/// as a replacement character. Our own quiet text passes.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let is_safe = |c: char| !c.is_control() || matches!(c, '\n' | '\t');
+    if text.chars().all(is_safe) {
+        return Cow::Borrowed(text);
+    }
+    let parts = text.split_inclusive(DIM).flat_map(|part| part.split_inclusive(PLAIN));
+    let safe = |part: &str| part.chars().map(|c| if is_safe(c) { c } else { '\u{fffd}' }).collect::<String>();
+    let shown = parts.map(|part| match [DIM, PLAIN].into_iter().find(|code| part.ends_with(code)) {
+        Some(code) => format!("{}{code}", safe(part.strip_suffix(code).unwrap_or(part))),
+        None => safe(part),
+    });
+    Cow::Owned(shown.collect())
 }
 
 /// Quiet text, where the terminal can show it so.
 pub(crate) fn dim(text: &str) -> String {
     if std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
-        format!("\x1b[2m{text}\x1b[0m")
+        format!("{DIM}{text}{PLAIN}")
     } else {
         text.to_owned()
     }
@@ -154,6 +187,21 @@ mod tests {
             ("a gristmill", "a gristmill"),
         ] {
             assert_eq!(output.commands(text), expected);
+        }
+    }
+
+    #[test]
+    fn no_answer_drives_the_terminal() {
+        for (text, shown) in [
+            ("қайырлы\ttaң\n", "қайырлы\ttaң\n"),
+            ("\x1b[2mquiet\x1b[0m and \x1b[2mquiet\x1b[0m", "\x1b[2mquiet\x1b[0m and \x1b[2mquiet\x1b[0m"),
+            (
+                "a\x1b[2Jb\x1b]0;title\x07\r\u{9b}1A",
+                "a\u{fffd}[2Jb\u{fffd}]0;title\u{fffd}\u{fffd}\u{fffd}1A",
+            ),
+            ("\x1b\x1b[2m", "\u{fffd}\x1b[2m"),
+        ] {
+            assert_eq!(super::harmless(text), shown);
         }
     }
 

@@ -6,10 +6,16 @@ use crate::{
     home::Home,
     output::{Output, dim},
 };
+use anyhow::Result;
 use clap::Args;
-use gristmill_net::openai::{Answer, FinishReason};
+use futures::{Stream, StreamExt as _};
+use gristmill_net::{
+    openai::{ApiError, Chunk, Extension, FinishReason, Usage},
+    sse,
+};
+use reqwest::StatusCode;
 use serde_json::{Map, Value, json};
-use std::time::Instant;
+use std::{pin::pin, time::Instant};
 
 /// Arguments of `ask`.
 #[derive(Debug, Args)]
@@ -31,13 +37,13 @@ pub(crate) struct Ask {
     seed: Option<i64>,
 }
 
-fn temperature(text: &str) -> Result<f64, String> {
+fn temperature(text: &str) -> std::result::Result<f64, String> {
     let number = text.parse().ok().filter(|number: &f64| (0.0..=2.0).contains(number));
     number.ok_or_else(|| "a temperature is a number from 0 to 2".to_owned())
 }
 
 impl Ask {
-    pub(crate) async fn run(self, home: &Home, output: Output) -> anyhow::Result<()> {
+    pub(crate) async fn run(self, home: &Home, output: Output) -> Result<()> {
         let running = home.running()?;
         let mut body = Map::new();
         body.insert("model".into(), json!(self.model.as_ref().unwrap_or(&running.model)));
@@ -49,28 +55,26 @@ impl Ask {
         if let Some(seed) = self.seed {
             body.insert("seed".into(), json!(seed));
         }
+        body.insert("stream".into(), json!(true));
         let started = Instant::now();
-        let answer: Answer = Endpoint::new(&running)?.post("/chat/completions", &Value::Object(body)).await?;
+        let events = Endpoint::new(&running)?.stream("/chat/completions", &Value::Object(body)).await?;
+        let heard = listen(events, output).await?;
         let seconds = started.elapsed().as_secs_f64();
         let incomplete = || {
-            Failure::new("the gateway's answer lacks its text, usage or receipt")
+            Failure::new("the gateway's answer lacks its usage or receipt")
                 .next("see whether gateway and command are of one version: gristmill --version")
         };
-        let choice = answer.choices.first().ok_or_else(incomplete)?;
-        let text = choice.content().map(str::to_owned).ok_or_else(incomplete)?;
-        let finish = choice.finish_reason;
-        let usage = answer.usage.ok_or_else(incomplete)?;
+        let usage = heard.usage.ok_or_else(incomplete)?;
         let cost = usage.cost.ok_or_else(incomplete)?.0;
-        let extension = answer.gristmill.ok_or_else(incomplete)?;
-        let receipt = extension.receipt.ok_or_else(incomplete)?;
-        let processor = extension.processor.ok_or_else(incomplete)?;
+        let receipt = heard.extension.receipt.ok_or_else(incomplete)?;
+        let processor = heard.extension.processor.ok_or_else(incomplete)?;
         let value = json!({
-            "answer": text,
-            "model": answer.model,
+            "answer": heard.text,
+            "model": heard.model,
             "processor": processor,
             "usage": usage,
             "receipt": receipt,
-            "finish_reason": finish,
+            "finish_reason": heard.finish,
         });
         output.show(&value, || {
             let unit = usage.unit.plural();
@@ -81,15 +85,54 @@ impl Ask {
                 processor.short(),
                 receipt.to_string().chars().take(8).collect::<String>(),
             );
-            let cut = if finish == Some(FinishReason::Length) {
-                format!(
-                    "\n{}",
-                    dim("cut off at the limit of output tokens: see --max-tokens, and docs/payments.md")
-                )
+            let cut = if heard.finish == Some(FinishReason::Length) {
+                let why = "cut off at the limit of output tokens: see --max-tokens, and docs/payments.md";
+                format!("{}\n", dim(why))
             } else {
                 String::new()
             };
-            format!("{text}{cut}\n{}", dim(&quiet))
+            format!("\n{cut}{}", dim(&quiet))
         })
     }
+}
+
+/// What was said.
+#[derive(Default)]
+struct Heard {
+    text: String,
+    model: String,
+    finish: Option<FinishReason>,
+    usage: Option<Usage>,
+    extension: Extension,
+}
+
+/// Takes the answer in, and shows it as it comes.
+async fn listen(events: impl Stream<Item = Result<sse::Event>>, output: Output) -> Result<Heard> {
+    let mut events = pin!(events);
+    let mut heard = Heard::default();
+    while let Some(event) = events.next().await {
+        let data = event?.data;
+        if data == sse::DONE {
+            break;
+        }
+        let Ok(chunk) = serde_json::from_str::<Chunk>(&data) else {
+            output.say("");
+            let error = ApiError::from_answer(StatusCode::BAD_GATEWAY, data.as_bytes());
+            return Err(Failure::new(error.message)
+                .next("see how the exchange is: gristmill status; what was paid: gristmill receipt list")
+                .into());
+        };
+        for choice in &chunk.choices {
+            let more = choice.delta.as_ref().and_then(|delta| delta.content.as_deref()).unwrap_or_default();
+            output.piece(more);
+            heard.text.push_str(more);
+            heard.finish = choice.finish_reason.or(heard.finish);
+        }
+        heard.model = chunk.model;
+        heard.usage = chunk.usage.or(heard.usage);
+        if let Some(extension) = chunk.gristmill.filter(|extension| extension.receipt.is_some()) {
+            heard.extension = extension;
+        }
+    }
+    Ok(heard)
 }
