@@ -217,10 +217,12 @@ async fn a_lane_that_cannot_be_contested_keeps_no_other_from_it() -> Result<()> 
         _ => Fate::Pass,
     })
     .await?;
-    let mut exchange = exchange_over(way, slowly(), LONG).await?;
+    // Short answers, of which the vouchers say more than the receipts, at the same time.
+    let answers = Answers::Text("forty-two".to_owned());
+    let script = Script { answers, prefill: Duration::from_millis(500), ..Script::default() };
+    let mut exchange = exchange_over(way, script, LONG).await?;
     let consumer = exchange.consumer()?;
-    let mut request = consumer.request("Go on");
-    request["max_tokens"] = json!(30);
+    let request = consumer.request("Spell 42");
     for answer in futures::future::join_all([consumer.chat(&request), consumer.chat(&request)]).await {
         answer?;
     }
@@ -250,6 +252,8 @@ fn shown_on(seen: &Seen) -> Option<u32> {
 /// Waits until the claim that is pending on the lane counts for no more than its receipt says.
 async fn capped(exchange: &Exchange, id: &ChannelId, number: usize, lane: &LaneState) -> Result<()> {
     let spent = lane.receipt.as_ref().context("a receipt")?.0.body.spent;
+    let claimed = lane.voucher.as_ref().context("a voucher")?.0.body.0.amount;
+    anyhow::ensure!(spent < claimed, "nothing is to be contested");
     eventually(|| async {
         let lane = records(exchange, id).await?.lanes.into_iter().nth(number).context("a lane")?;
         let pending = lane.pending.context("a pending claim")?;

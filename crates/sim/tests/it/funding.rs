@@ -75,7 +75,7 @@ async fn requests_at_once_that_need_top_ups_are_all_answered() -> Result<()> {
         tokio::spawn(async move { consumer.chat(&request).await })
     };
     ask(250).await??;
-    let calls: Vec<_> = (0..4).map(|_| ask(300)).collect();
+    let calls: Vec<_> = (0..12).map(|_| ask(300)).collect();
     for call in calls {
         assert_eq!(call.await??["choices"][0]["message"]["content"], "forty-two");
     }
