@@ -28,6 +28,10 @@ const DRAIN: Duration = Duration::from_secs(1);
 /// The names of the limit of output tokens that servers know.
 pub(crate) const LIMITS: [&str; 2] = ["max_tokens", "max_completion_tokens"];
 
+/// The kinds of failures that are no server's.
+const UNREAD: &str = "unread";
+const UNCOUNTABLE: &str = "uncountable";
+
 type Events = Pin<Box<dyn Stream<Item = Result<Said, String>> + Send>>;
 
 /// Why an answer failed. The words may be the server's, and repeat the prompt: they are for the client, and
@@ -43,12 +47,13 @@ impl Failed {
         Self { kind, status: None, words: words.into() }
     }
 
-    /// Whether another request would have failed, too. A request may be one that the server rightly refuses.
-    const fn is_of_server(&self) -> bool {
-        !matches!(
-            self.status,
-            Some(StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY)
-        )
+    /// Whether another request would have failed, too. A request may be one that the server rightly refuses, and
+    /// its reader may have gone away.
+    fn is_of_server(&self) -> bool {
+        let refused =
+            [StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::UNPROCESSABLE_ENTITY];
+        !matches!(self.kind, UNREAD | UNCOUNTABLE)
+            && self.status.is_none_or(|status| !refused.contains(&status))
     }
 
     /// What the server did not do in time.
@@ -81,8 +86,9 @@ impl Answer {
         let reader = self.events.clone();
         let mut events = None;
         let ended = tokio::select! {
-            ended = self.answer(&mut events) => ended,
+            biased;
             () = reader.closed() => return,
+            ended = self.answer(&mut events) => ended,
         };
         let (finish, error) = match ended {
             Ok(finish) => {
@@ -137,7 +143,7 @@ impl Answer {
             }
             let waited = Instant::now();
             let pushed = self.pieces.push(&said.text);
-            let (pieces, ended) = pushed.map_err(|error| Failed::new("uncountable", error.to_string()))?;
+            let (pieces, ended) = pushed.map_err(|error| Failed::new(UNCOUNTABLE, error.to_string()))?;
             for piece in pieces {
                 self.send(piece).await?;
             }
@@ -162,7 +168,7 @@ impl Answer {
                 Some(finish) => finish,
             };
             let finished = self.pieces.finish(finish);
-            let (piece, finish) = finished.map_err(|error| Failed::new("uncountable", error.to_string()))?;
+            let (piece, finish) = finished.map_err(|error| Failed::new(UNCOUNTABLE, error.to_string()))?;
             if let Some(piece) = piece {
                 self.send(piece).await?;
             }
@@ -172,7 +178,7 @@ impl Answer {
     }
 
     async fn send(&self, event: Event) -> Result<(), Failed> {
-        self.events.send(event).await.map_err(|_| Failed::new("unread", "the reader went away"))
+        self.events.send(event).await.map_err(|_| Failed::new(UNREAD, "the reader went away"))
     }
 }
 

@@ -32,8 +32,12 @@ impl Health {
 
     /// Nobody may ask for a while what failed a moment ago: one that could not be reached is looked for.
     pub(crate) fn failed(&self, kind: &'static str, http: &Http) {
-        let first = self.0.send_if_modified(|now| now.replace(kind).is_none());
-        if first && kind == UNREACHABLE {
+        let mut before = None;
+        self.0.send_if_modified(|now| {
+            before = now.replace(kind);
+            before != Some(kind)
+        });
+        if kind == UNREACHABLE && before != Some(UNREACHABLE) {
             let (health, http) = (self.clone(), http.clone());
             tokio::spawn(async move { health.look(&http).await });
         }

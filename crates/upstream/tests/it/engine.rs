@@ -8,6 +8,7 @@ use gristmill_types::{Finish, Sampling};
 use gristmill_upstream::{ApiKey, Limit, Options, Patience, Upstream};
 use serde_json::{Value, json as value};
 use std::{sync::Arc, time::Duration};
+use tokio::io::AsyncWriteExt as _;
 
 const SHORT: Patience = Patience { first: Duration::from_millis(400), between: Duration::from_millis(200) };
 
@@ -242,14 +243,41 @@ async fn a_server_that_fails_is_known_until_it_answers() {
     assert_eq!((ask(3).await, *health.borrow()), (Finish::Stop, None));
     assert!(engine.is_up());
 
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    // One that is killed in the middle of an answer.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\nconnection: close\r\n\r\n";
+        stream.write_all(format!("{head}{}", text("hello")).as_bytes()).await.unwrap();
+    });
     let gone = Upstream::new(format!("http://127.0.0.1:{port}").parse().unwrap(), None, options()).unwrap();
     let mut health = gone.health();
-    answer(&gone, job(&gone, sampling(100, &[]))).await;
-    assert_eq!(*health.borrow_and_update(), Some("unreachable"));
+    for kind in ["broke off", "unreachable"] {
+        answer(&gone, job(&gone, sampling(100, &[]))).await;
+        assert_eq!(*health.borrow_and_update(), Some(kind));
+    }
     let back = Peer::on(port, |_| vec![json("200 OK", "{}")]).await;
     tokio::time::timeout(Duration::from_secs(60), health.changed()).await.unwrap().unwrap();
     assert_eq!((*health.borrow(), back.asked()[0].line.as_str()), (None, "GET /v1/models"));
+}
+
+#[tokio::test]
+async fn a_reader_that_goes_away_says_nothing_of_the_server() {
+    let long = text("on and ").repeat(120);
+    let peer = Peer::always(vec![events(&[&long]), Step::Hang]).await;
+    let engine = engine(&peer);
+    for _ in 0..50 {
+        let mut generation = engine.start(job(&engine, sampling(900, &[]))).unwrap();
+        assert!(matches!(generation.next().await, Some(Event::Piece { .. })));
+        // Until the server's words wait for their reader.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        drop(generation);
+        while engine.load().running > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(*engine.health().borrow(), None);
+    }
 }
 
 #[tokio::test]
