@@ -132,10 +132,10 @@ async fn buy_from(
 }
 
 /// Whether a refusal may be over when the request is placed anew. Nothing was delivered: the challenge may
-/// have ended, or the processor gave up the lane.
+/// have ended, the processor gave up the lane, or it heard first that the channel closes.
 fn may_pass(error: &BuyError, tries: u32) -> bool {
     let BuyError::Refused { problem, .. } = error else { return false };
-    let codes = ["invalid-challenge", "payment-expired", "verification-failed"];
+    let codes = ["invalid-challenge", "payment-expired", "verification-failed", "session/channel-finalized"];
     tries < TRIES && codes.contains(&problem.code.as_str())
 }
 

@@ -186,6 +186,9 @@ impl From<BuyError> for ApiError {
                 "{message} Put credits into the account, for example: gristmill credits issue 100 --deposit REFERENCE"
             )),
             BuyError::Budget(_) => Self::no_credit(message),
+            BuyError::Payer(PayerError::Closed) => {
+                Self::unavailable(format!("{message} Ask again: another channel is opened."), 1)
+            }
             BuyError::Payer(payer) => match payer.code() {
                 Code::BudgetExceeded => Self::no_credit(format!(
                     "{message} Ask for fewer tokens with max_tokens, or raise the key's budget."

@@ -183,6 +183,8 @@ pub(crate) async fn reserve(
                 queued.durable().await?;
                 return Ok(reserved);
             }
+            // It began to close in this moment: there is, or will be, another.
+            Err(BuyError::Payer(PayerError::Closed)) if Instant::now() < until => {}
             // The processor gives up idle lanes when they become scarce.
             Err(BuyError::Payer(PayerError::NoLane)) if Instant::now() < until => {
                 if place.is_none() {

@@ -4,6 +4,7 @@
 //! our own, and the receipt must commit to exactly what arrived.
 
 use crate::{
+    app::App,
     approvals::approval,
     buy::{Ordered, at_fault},
     error::BuyError,
@@ -13,9 +14,9 @@ use crate::{
     traffic::Said,
 };
 use futures::{Stream, StreamExt as _};
-use gristmill_channel::{PayerError, Received};
+use gristmill_channel::{PayerError, Phase, Received};
 use gristmill_net::{
-    openai::{Extension, FinishReason, Logprob, PromptRequest},
+    openai::{ApiError, CHANNEL_CLOSING, Extension, FinishReason, Logprob, PromptRequest},
     pay::{
         Action, PaymentReceipt,
         stream::{Item, Start},
@@ -23,7 +24,7 @@ use gristmill_net::{
     sse,
 };
 use gristmill_tokenizer::{Tokenizer, Transcript, unit};
-use gristmill_types::{Amount, Digest, Receipt, Signable as _, Unit};
+use gristmill_types::{AccountId, Amount, ChannelId, Digest, Receipt, Signable as _, Unit};
 use std::{
     pin::Pin,
     sync::Arc,
@@ -189,10 +190,13 @@ impl Purchase {
                         deadline = tokio::time::Instant::now() + patience;
                     }
                 }
-                Item::Failed(error) => self.failure = Some(error.into()),
+                Item::Failed(error) => {
+                    let (app, channel) = (Arc::clone(&self.of.app), self.of.channel);
+                    self.failure = Some(failed(&app, &channel, error).await);
+                }
                 Item::Receipt(receipt) => {
                     let bought = self.receipt(*receipt).await?;
-                    return match self.failure.take().or_else(|| self.incomplete()) {
+                    return match self.failure.take().or_else(|| self.incomplete(&bought)) {
                         Some(error) => Err(error.cut(bought)),
                         None => Ok(Step::End(bought)),
                     };
@@ -214,8 +218,23 @@ impl Purchase {
         })
     }
 
-    /// Vectors that are missing though nobody said that it failed.
-    fn incomplete(&self) -> Option<BuyError> {
+    /// What our side of the channel refuses is the processor's doing, unless it says something of us.
+    fn refused(processor: AccountId, error: PayerError) -> BuyError {
+        match error {
+            PayerError::Closed
+            | PayerError::UnknownLane { .. }
+            | PayerError::NoRequest { .. }
+            | PayerError::BeyondReservation { .. }
+            | PayerError::InDoubt { .. } => error.into(),
+            error => BuyError::Misbehaved { processor, what: error.to_string() },
+        }
+    }
+
+    /// An end that is none though nobody said that it failed.
+    fn incomplete(&self, bought: &Bought) -> Option<BuyError> {
+        if bought.finish == FinishReason::Error {
+            return Some(self.misbehaved("it ends its answer early and does not say why"));
+        }
         let texts = self.of.traffic.embeds.filter(|_| !self.of.traffic.is_whole(0))?;
         Some(self.misbehaved(format!("its vectors of {texts} texts end early")))
     }
@@ -265,7 +284,8 @@ impl Purchase {
         let voucher = {
             let mut accounts = self.of.app.accounts.lock();
             let payer = accounts.payer(&self.of.channel)?;
-            if payer.delivered(self.of.lane, tokens, millis)? {
+            let delivered = payer.delivered(self.of.lane, tokens, millis);
+            if delivered.map_err(|error| Self::refused(self.of.peer.processor(), error))? {
                 Some(payer.voucher(self.of.lane)?)
             } else {
                 None
@@ -345,7 +365,7 @@ impl Purchase {
                 Ok(voucher) => (Some(voucher), true),
                 // It was signed before and may have been lost on the way.
                 Err(PayerError::NotDue { .. }) => (payer.latest(self.of.lane).cloned(), false),
-                Err(error) => return Err(error.into()),
+                Err(error) => return Err(Self::refused(self.of.peer.processor(), error)),
             }
         };
         if let Some(voucher) = voucher {
@@ -383,7 +403,7 @@ impl Purchase {
         let complete = self.check_commitments(&signed.body);
         let id = signed.body.digest();
         let cost = signed.body.spent.saturating_sub(self.of.traffic.before.1);
-        let now_ms = self.of.app.now_ms();
+        let (now_ms, processor) = (self.of.app.now_ms(), self.of.peer.processor());
         let ((), queued) = self
             .of
             .app
@@ -391,8 +411,8 @@ impl Purchase {
             .change(|state| {
                 let payer = state.payer(&self.of.channel)?;
                 // An answer that the receipt does not commit to is not approved.
-                let taken =
-                    if complete.is_ok() { payer.receipt(&signed)? } else { payer.dispute(&signed)? };
+                let taken = if complete.is_ok() { payer.receipt(&signed) } else { payer.dispute(&signed) };
+                let taken = taken.map_err(|error| Self::refused(processor, error))?;
                 // The lane is in order, whatever it is approved with: from here on others use it.
                 self.of.settled = !payer.in_flight().contains(&self.of.lane);
                 let pending = match taken {
@@ -424,7 +444,7 @@ impl Purchase {
         self.of.app.emit(Event::Paid {
             receipt: id,
             model: self.of.traffic.model.clone(),
-            processor: self.of.peer.processor(),
+            processor,
             prompt_tokens: bought.prompt_tokens,
             completion_tokens: bought.completion_tokens,
             unit: bought.unit,
@@ -444,6 +464,17 @@ impl Purchase {
     }
 }
 
+/// Why an answer failed, by its processor's word. Whether our channel closes, we know ourselves.
+async fn failed(app: &App, channel: &ChannelId, error: ApiError) -> BuyError {
+    if error.code.as_deref() == Some(CHANNEL_CLOSING) && app.look_at(channel).await.is_ok() {
+        let open = app.accounts.lock().payer(channel).is_ok_and(|payer| payer.view().phase == Phase::Open);
+        if !open {
+            return PayerError::Closed.into();
+        }
+    }
+    error.into()
+}
+
 /// How much text the vectors of so many inputs make at most: all are as long as the first.
 fn longest_vectors(given: &str, inputs: usize) -> usize {
     match given.find('\n') {
@@ -461,6 +492,29 @@ impl Drop for Purchase {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What only the processor can have done wrong is its fault; what is ours is not.
+    #[test]
+    fn breaches_of_the_protocol_are_the_processors() {
+        let processor = AccountId::new([7; 32]);
+        let (required, computed) = (Amount::from_grains(2), Amount::from_grains(1));
+        for error in [
+            PayerError::InflatedRequired { required, computed },
+            PayerError::WrongCost { spent: required, cost: computed },
+            PayerError::WrongReceipt,
+            PayerError::ReceiptOverVoucher,
+            PayerError::BadSignature,
+            PayerError::Meter(gristmill_channel::MeterError::BeyondCap),
+        ] {
+            let words = error.to_string();
+            let error = Purchase::refused(processor, error);
+            assert_eq!(at_fault(&error, None), Some(processor), "{words}");
+            assert!(error.to_string().contains(&words), "{error}");
+        }
+        for error in [PayerError::Closed, PayerError::NoRequest { lane: 1 }] {
+            assert_eq!(at_fault(&Purchase::refused(processor, error), Some(processor)), None);
+        }
+    }
 
     #[test]
     fn vectors_are_as_long_as_the_first() {

@@ -22,7 +22,7 @@ pub use answer::{
     ModelList, Pricing, ReplyMessage, TopLogprob, Usage,
 };
 pub use embeddings::{BadVectors, EmbeddingItem, EmbeddingList, Encoding, Vector, read_vectors, vector_line};
-pub use error::{ApiError, ErrorBody};
+pub use error::{ApiError, CHANNEL_CLOSING, ErrorBody};
 pub use request::{
     MAX_CHOICES, MAX_INPUTS, MAX_MESSAGES, MAX_REQUEST_BYTES, MAX_STOPS, Message, Prompt, PromptRequest,
     Role, SamplingDefaults, Shape, StreamOptions,

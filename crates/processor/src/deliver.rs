@@ -58,8 +58,10 @@ struct Delivered {
 enum Ended {
     /// The consumer went away.
     Gone,
-    /// No further voucher came, or the order's cap is reached.
-    Unpaid(Finish),
+    /// The order's cap is reached.
+    Capped,
+    /// Nothing more is paid for.
+    Unpaid(ApiError),
     /// The processor stops.
     Stopped,
     /// Something failed here.
@@ -87,7 +89,8 @@ pub(crate) async fn deliver(delivery: Delivery, mut generation: Generation, even
     let (finish, failed) = match outcome {
         Ok(finish) => (finish, None),
         Err(Ended::Gone) => (Finish::Cancelled, None),
-        Err(Ended::Unpaid(finish)) => (finish, None),
+        Err(Ended::Capped) => (Finish::Length, None),
+        Err(Ended::Unpaid(error)) => (Finish::Cancelled, Some(error)),
         Err(Ended::Stopped) => {
             let error = ApiError::unavailable("The processor stops; the answer ends here.", 30);
             (Finish::Cancelled, Some(error))
@@ -219,7 +222,7 @@ impl Delivery {
                 let mut payee = self.book.payee();
                 // The payer asked for its deposit back: what was delivered is claimed, nothing more is.
                 if payee.view().phase != Phase::Open {
-                    return Err(Ended::Unpaid(Finish::Cancelled));
+                    return Err(Ended::Unpaid(ApiError::channel_closing()));
                 }
                 match payee.spend(self.lane, tokens, millis)? {
                     Spend::Paid => {
@@ -229,7 +232,7 @@ impl Delivery {
                         delivered.metered = Instant::now();
                         return Ok(());
                     }
-                    Spend::CapReached => return Err(Ended::Unpaid(Finish::Length)),
+                    Spend::CapReached => return Err(Ended::Capped),
                     Spend::NeedVoucher { required, .. } => {
                         (required, payee.promised(self.lane), payee.view().deposit)
                     }
@@ -246,8 +249,12 @@ impl Delivery {
                 changed = changes.changed() => changed.map_err(|_| Ended::Gone)?,
                 () = events.closed() => return Err(Ended::Gone),
                 () = tokio::time::sleep_until(deadline) => {
-                    self.progress.went_on(self.app.config.voucher_patience, false);
-                    return Err(Ended::Unpaid(Finish::Cancelled));
+                    let patience = self.app.config.voucher_patience;
+                    self.progress.went_on(patience, false);
+                    return Err(Ended::Unpaid(ApiError::processor_failed(format!(
+                        "No further voucher came within {} s; the answer ends here.",
+                        patience.as_secs_f64()
+                    ))));
                 }
             }
         }

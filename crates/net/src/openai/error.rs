@@ -11,6 +11,8 @@ use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+/// The code of an answer that ends because its payer closes the channel.
+pub const CHANNEL_CLOSING: &str = "channel_closing";
 const INVALID_REQUEST: &str = "invalid_request_error";
 /// Longest text that is taken over from another party's error.
 const MAX_TEXT: usize = 2_000;
@@ -179,6 +181,12 @@ impl ApiError {
     pub fn unavailable(message: impl Into<String>, retry_after_s: u32) -> Self {
         let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", Some("unavailable"), message);
         Self { retry_after_s: Some(retry_after_s), ..error }
+    }
+
+    /// 503, between processor and gateway: the payer closes the channel that is paid from.
+    pub fn channel_closing() -> Self {
+        let message = "The payer closes the channel; the answer ends here.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", Some(CHANNEL_CLOSING), message)
     }
 
     /// The JSON body, also used as the data of an event when a stream fails after it began.

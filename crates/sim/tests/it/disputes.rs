@@ -302,17 +302,20 @@ async fn a_payer_that_closes_in_mid_stream_pays_for_what_came() -> Result<()> {
     let terms = records(&exchange, &id).await?.channel.terms;
     let payer = exchange.sender(&exchange.keys().consumer);
     payer.send(gristmill_ledger::tx::RequestClose { terms }).await?;
-    // The answer ends with a receipt; the processor settles it and closes.
-    let (_, usage) = stream.rest().await?;
+    // The answer ends with a receipt, and says why; the processor settles it and closes.
+    let error = stream.rest().await.err().context("it breaks off")?.to_string();
+    assert!(error.contains("the channel is closing") && error.contains("is paid for"), "{error}");
+    let sold = consumer.get("/receipts").await?["receipts"][0].clone();
+    assert!(error.contains(sold["id"].as_str().context("an id")?), "{error} {sold}");
     let closed = eventually(|| async {
         let channel = records(&exchange, &id).await?.channel;
         anyhow::ensure!(channel.state == ChannelState::Closed, "not closed yet");
         Ok(channel)
     })
     .await?;
-    let tokens = |kind: &str| u128::from(usage["usage"][kind].as_u64().unwrap_or_default());
+    let tokens = |kind: &str| u128::from(sold[kind].as_u64().unwrap_or_default());
     let cost = tokens("prompt_tokens") * 10_000 + tokens("completion_tokens") * 20_000;
-    assert!(tokens("completion_tokens") > 70, "{usage}");
+    assert!(tokens("completion_tokens") > 70, "{sold}");
     assert_eq!(closed.settled.grains(), cost);
     assert_eq!(closed.settled.grains() + closed.refunded.grains(), closed.deposit.grains());
     let fees = &exchange.genesis().params.fees;
