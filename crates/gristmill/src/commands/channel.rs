@@ -13,7 +13,7 @@ use clap::Subcommand;
 use gristmill_client::{ChannelRecords, Sender};
 use gristmill_ledger::{
     record::ChannelState,
-    tx::{CloseChannel, RequestClose},
+    tx::{CloseChannel, MaturedLane, RequestClose, Withdraw},
 };
 use gristmill_types::{AccountId, Amount, ChannelId};
 use serde_json::{Value, json};
@@ -24,7 +24,8 @@ pub(crate) enum Channel {
     /// List the gateway's channels: what was put in, spent, is held for requests, is free; and what of the spent is settled
     List,
     /// Close a channel and get back what is free in it: at once if its processor agrees, else when its
-    /// grace is over. Where it closes already, say how far that is, and end it when it is time
+    /// grace is over. Answers that are under way end with what came, and an error. Where it closes already, say
+    /// how far that is, and end it when it is time
     Close {
         /// Its id, or the first digits of it
         id: String,
@@ -90,7 +91,7 @@ async fn close(home: &Home, output: Output, id: &str, wallet: &str) -> Result<()
     let connection = Connection::open(home)?;
     let channel = find(&connection, &key.account(), id).await?;
     let found = connection.ledger.channel(&channel).await?;
-    let Some(ChannelRecords { channel: record, .. }) = found.value else {
+    let Some(ChannelRecords { channel: record, lanes }) = found.value else {
         return Err(Failure::new(format!("the ledger knows no channel {channel}"))
             .next("see which there are: gristmill channel list")
             .into());
@@ -111,8 +112,24 @@ async fn close(home: &Home, output: Output, id: &str, wallet: &str) -> Result<()
             ("closing", deadline_ms - found.clock_ms, None)
         }
         ChannelState::Closing { .. } => {
-            let lanes = record.open_lanes().collect();
-            ("closed", 0, Some(sender.send(CloseChannel { terms, lanes }).await?))
+            // What its processor claimed without an approval is paid first, when its own time is over.
+            let pending = lanes.iter().filter_map(|lane| Some((lane, lane.pending.as_ref()?)));
+            match pending.clone().map(|(_, pending)| pending.deadline_ms).max() {
+                Some(deadline_ms) if deadline_ms > found.clock_ms => {
+                    ("closing", deadline_ms - found.clock_ms, None)
+                }
+                last => {
+                    if last.is_some() {
+                        let lanes = pending.map(|(lane, _)| MaturedLane {
+                            lane: lane.lane,
+                            lines: lane.royalties.iter().map(|part| part.line).collect(),
+                        });
+                        sender.send(Withdraw { terms, lanes: lanes.collect() }).await?;
+                    }
+                    let lanes = record.open_lanes().collect();
+                    ("closed", 0, Some(sender.send(CloseChannel { terms, lanes }).await?))
+                }
+            }
         }
         ChannelState::Closed => ("closed", 0, None),
     };
@@ -126,11 +143,12 @@ async fn close(home: &Home, output: Output, id: &str, wallet: &str) -> Result<()
         if state == "closed" {
             return format!("channel {short} is closed; what was not claimed in it is back in `{wallet}`");
         }
+        let of = if wallet == wallet::CONSUMER { String::new() } else { format!(" --wallet {wallet}") };
         format!(
             "channel {short} closes: its processor claims what it is owed, and may end it at once; after {} min of ledger \
              time nobody has to wait for it any more, then run this again: {}",
             left_ms.div_ceil(60_000),
-            output.commands(&format!("gristmill channel close {short}")),
+            output.commands(&format!("gristmill channel close {channel}{of}")),
         )
     })
 }

@@ -285,7 +285,7 @@ impl Exchange {
     pub(super) fn home_argument(&self) -> String {
         match Home::locate(None) {
             Ok(home) if home.root() == self.home.root() => String::new(),
-            _ => format!(" --home {}", self.home.root().display()),
+            _ => format!(" --home {}", crate::commands::quoted(&self.home.root().display().to_string())),
         }
     }
 

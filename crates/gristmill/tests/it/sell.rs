@@ -347,7 +347,8 @@ async fn what_cannot_be_sold_is_refused() {
         assert!(!output.status.success(), "{arguments:?}");
         String::from_utf8_lossy(&output.stderr).into_owned()
     };
-    assert!(error_of(&["--upstream", &peer.url]).contains(" up"));
+    let hint = format!("--home {} up", home.display());
+    assert!(error_of(&["--upstream", &peer.url]).contains(&hint));
     let exchange = Exchange::start(&home);
     let open = folder.path().join("open");
     std::fs::write(&open, "sk-upstream-secret").unwrap();

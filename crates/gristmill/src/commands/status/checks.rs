@@ -326,11 +326,13 @@ fn consumer(parts: &Parts) -> Check {
 /// What the gateway may put into channels, and how that becomes more: not all of the balance, where it signs
 /// with a key that has a limit.
 fn spendable(parts: &Parts, balance: u128) -> (u128, &'static str) {
-    let reading = parts.gateway.as_ref().ok();
-    match reading.and_then(|reading| reading.value("gristmill_gateway_spendable_grains", &[])) {
-        Some(of_key) if (of_key as u128) < balance => {
+    let gauge =
+        |name: &str| parts.gateway.as_ref().ok()?.value(&format!("gristmill_gateway_{name}_grains"), &[]);
+    // Both were read at one moment, which is some seconds ago.
+    match (gauge("account"), gauge("spendable")) {
+        (Some(account), Some(spendable)) if spendable < account => {
             let next = "raise its key's limit: gristmill wallet key create gateway-vouchers --limit CREDITS";
-            (of_key as u128, next)
+            (balance.min(spendable as u128), next)
         }
         _ => (balance, "put credits into its account: gristmill credits issue 100 --deposit REFERENCE"),
     }

@@ -223,12 +223,28 @@ fn limits_of_spending_keys() {
         (0, json!("400000000"), vec![("channels", Warn)]),
         (0, json!("0"), vec![("consumer", Down), ("channels", Warn)]),
     ] {
-        let text = format!("{GATEWAY}gristmill_gateway_spendable_grains {may}\n");
+        let account = "gristmill_gateway_account_grains 90000000001\n";
+        let text = format!("{GATEWAY}{account}gristmill_gateway_spendable_grains {may}\n");
         let found = after(|parts| {
             parts.gateway = Ok(read(&text));
             parts.channels.as_mut().unwrap()["channels"][0]["free"] = free;
         });
         assert_eq!(found, expected, "{may}");
+    }
+}
+
+#[test]
+fn an_account_that_was_filled_a_moment_ago_has_no_key() {
+    for gauges in [(0, 0), (5, 5)] {
+        let text = format!(
+            "{GATEWAY}gristmill_gateway_account_grains {}\ngristmill_gateway_spendable_grains {}\n",
+            gauges.0, gauges.1
+        );
+        let filled = |parts: &mut Parts| {
+            parts.gateway = Ok(read(&text));
+            parts.channels = Ok(json!({"channels": []}));
+        };
+        assert_eq!(after(filled), [], "{gauges:?}");
     }
 }
 
