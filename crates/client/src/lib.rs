@@ -14,6 +14,7 @@
 //! OpenAPI document at `/openapi.json`.
 
 mod client;
+mod closing;
 mod error;
 mod follow;
 pub mod schema;
@@ -21,6 +22,7 @@ mod sender;
 mod view;
 
 pub use client::{AccountState, ChannelRecords, Client, Verified};
+pub use closing::Closing;
 pub use error::ClientError;
 pub use sender::Sender;
 pub use view::ledger_view;

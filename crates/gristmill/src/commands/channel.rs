@@ -10,11 +10,7 @@ use crate::{
 };
 use anyhow::Result;
 use clap::Subcommand;
-use gristmill_client::{ChannelRecords, Sender};
-use gristmill_ledger::{
-    record::ChannelState,
-    tx::{CloseChannel, MaturedLane, RequestClose, Withdraw},
-};
+use gristmill_client::{Closing, Sender};
 use gristmill_types::{AccountId, Amount, ChannelId};
 use serde_json::{Value, json};
 
@@ -91,48 +87,20 @@ async fn close(home: &Home, output: Output, id: &str, wallet: &str) -> Result<()
     let connection = Connection::open(home)?;
     let channel = find(&connection, &key.account(), id).await?;
     let found = connection.ledger.channel(&channel).await?;
-    let Some(ChannelRecords { channel: record, lanes }) = found.value else {
+    let Some(records) = found.value.clone() else {
         return Err(Failure::new(format!("the ledger knows no channel {channel}"))
             .next("see which there are: gristmill channel list")
             .into());
     };
-    let terms = record.terms;
+    let terms = records.channel.terms;
     if terms.payer != key.account() {
         return Err(Failure::new(format!("channel {} was not paid into by `{wallet}`", channel.short()))
             .next("name the wallet that did: --wallet NAME")
             .into());
     }
     let sender = Sender::new(connection.ledger.clone(), key, terms.issuer);
-    let (state, left_ms, inclusion) = match record.state {
-        ChannelState::Open => {
-            let sent = sender.send(RequestClose { terms }).await?;
-            ("closing", terms.grace_ms, Some(sent))
-        }
-        ChannelState::Closing { deadline_ms } if deadline_ms > found.clock_ms => {
-            ("closing", deadline_ms - found.clock_ms, None)
-        }
-        ChannelState::Closing { .. } => {
-            // What its processor claimed without an approval is paid first, when its own time is over.
-            let pending = lanes.iter().filter_map(|lane| Some((lane, lane.pending.as_ref()?)));
-            match pending.clone().map(|(_, pending)| pending.deadline_ms).max() {
-                Some(deadline_ms) if deadline_ms > found.clock_ms => {
-                    ("closing", deadline_ms - found.clock_ms, None)
-                }
-                last => {
-                    if last.is_some() {
-                        let lanes = pending.map(|(lane, _)| MaturedLane {
-                            lane: lane.lane,
-                            lines: lane.royalties.iter().map(|part| part.line).collect(),
-                        });
-                        sender.send(Withdraw { terms, lanes: lanes.collect() }).await?;
-                    }
-                    let lanes = record.open_lanes().collect();
-                    ("closed", 0, Some(sender.send(CloseChannel { terms, lanes }).await?))
-                }
-            }
-        }
-        ChannelState::Closed => ("closed", 0, None),
-    };
+    let Closing { closed, left_ms, inclusion } = sender.close_channel(&found.map(|_| records)).await?;
+    let state = if closed { "closed" } else { "closing" };
     let value = json!({
         "channel": channel, "processor": terms.payee, "state": state, "left_ms": left_ms,
         "transaction": inclusion.as_ref().map(|of| of.outcome.hash),
@@ -140,7 +108,7 @@ async fn close(home: &Home, output: Output, id: &str, wallet: &str) -> Result<()
     });
     output.show(&value, || {
         let short = channel.short();
-        if state == "closed" {
+        if closed {
             return format!("channel {short} is closed; what was not claimed in it is back in `{wallet}`");
         }
         let of = if wallet == wallet::CONSUMER { String::new() } else { format!(" --wallet {wallet}") };

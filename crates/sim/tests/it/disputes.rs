@@ -238,6 +238,42 @@ async fn a_lane_that_cannot_be_contested_keeps_no_other_from_it() -> Result<()> 
     exchange.stop().await
 }
 
+/// What a processor claimed before it was gone is paid out by the payer, who has the rest back.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_payer_gets_out_of_a_channel_whose_processor_is_gone() -> Result<()> {
+    let script = Script { answers: Answers::Text("forty-two".to_owned()), ..Script::default() };
+    let mut exchange = exchange(script, Duration::from_secs(3)).await?;
+    let consumer = exchange.consumer()?;
+    consumer.ask("Spell 42").await?;
+    let id = channel_id(&consumer).await?;
+    let lane = lane_at_processor(&exchange, &id).await?;
+    exchange.kill_processor().await?;
+    exchange.kill_gateway().await?;
+    let payee = exchange.sender(&exchange.keys().processor);
+    let claimed = claim_all(&exchange, &payee, &id, &lane).await?;
+    let payer = exchange.sender(&exchange.keys().consumer);
+    let step = || async {
+        let found = exchange.ledger().channel(&id).await?;
+        let records = found.value.clone().context("the channel is known")?;
+        anyhow::Ok(payer.close_channel(&found.map(|_| records)).await?)
+    };
+    let requested = step().await?;
+    assert!(!requested.closed && requested.inclusion.is_some());
+    // Until it is time nothing is sent, and nothing is paid for that.
+    let waits = step().await?;
+    assert!(!waits.closed && waits.inclusion.is_none() && waits.left_ms > 0, "{waits:?}");
+    eventually(|| async {
+        anyhow::ensure!(step().await?.closed, "it is not time yet");
+        Ok(())
+    })
+    .await?;
+    let channel = records(&exchange, &id).await?.channel;
+    assert_eq!((channel.state, channel.settled), (ChannelState::Closed, claimed));
+    assert_eq!(channel.refunded.grains(), channel.deposit.grains() - claimed.grains());
+    assert!(step().await?.closed, "it stays so");
+    exchange.stop().await
+}
+
 /// The lane on which a receipt is shown, if that is what is sent.
 fn shown_on(seen: &Seen) -> Option<u32> {
     let sent: Value = serde_json::from_slice(&seen.body).ok()?;
