@@ -222,6 +222,10 @@ def lane(r):
     return record
 
 
+def count(number, what):
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def validators(r):
     """The validators that a genesis names, in the order in which certificates count them."""
     r.text(), r.number(8), r.take(32)  # name, time, account of the fees
@@ -283,7 +287,7 @@ def final_header(text, chain, committee):
     for at, signature in proof["signatures"]:
         signed = bytes([len(space)]) + space + proof["proposal"]
         need(signature_holds(committee[at], signed, signature, strict=False), f"the signature of validator {at}")
-    return first, f"{len(proof['signatures'])} of {len(committee)} validators"
+    return first, f"{len(proof['signatures'])} of {count(len(committee), 'validator')}"
 
 
 def check_inclusion(text, transaction, root):
@@ -437,7 +441,7 @@ def verify(data, chain=None, claim_only=False):
     committee = whole(genesis, validators)
     ledger = sha256(b"gristmill/genesis/v1", bytes.fromhex(genesis))
     need(chain is None or chain == ledger.hex(), f"the file is about the ledger {ledger.hex()}, not {chain}")
-    yield f"the genesis is that of the ledger {ledger.hex()}, with {len(committee)} validators"
+    yield f"the genesis is that of the ledger {ledger.hex()}, with {count(len(committee), 'validator')}"
 
     quote_hash = check_signature("quote", b"gristmill/quote/v1", offer, terms["payee"])
     voucher_hash = check_signature("voucher", b"gristmill/voucher/v1", voucher, terms["voucher_key"])

@@ -20,7 +20,7 @@ use std::{
 };
 
 /// How long the account's balance is shown before it is asked for again, and how long that may take.
-const BALANCE_FRESH: Duration = Duration::from_secs(5);
+const BALANCE_FRESH: Duration = Duration::from_secs(1);
 const BALANCE_PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]

@@ -99,14 +99,6 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
     NAMES.get_or_init(of).iter().map(String::as_str).chain(["help"])
 }
 
-/// The word as a shell takes it.
-pub(crate) fn quoted(word: &str) -> String {
-    if word.chars().all(|c| c.is_alphanumeric() || "-_./:=@".contains(c)) && !word.is_empty() {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', "'\\''"))
-}
-
 /// Numbers below 0 are values that are out of range, not options.
 fn with_numbers(command: clap::Command) -> clap::Command {
     command.allow_negative_numbers(true).mut_subcommands(with_numbers)
@@ -120,9 +112,9 @@ impl Cli {
 
     /// How the program was called: by its name or path, with the home if an argument named it.
     pub(crate) fn call(&self) -> String {
-        let program = quoted(&crate::up::program());
+        let program = crate::output::quoted(&crate::up::program());
         match &self.home {
-            Some(home) => format!("{program} --home {}", quoted(&home.display().to_string())),
+            Some(home) => format!("{program} --home {}", crate::output::quoted(&home.display().to_string())),
             None => program,
         }
     }

@@ -141,7 +141,8 @@ impl Sell {
             output.show(&event, || processor_line(&event))?;
         }
         output.show(&json!({"event": "stopped"}), || {
-            format!("stopped; what it earned is in the wallet `{wallet}`: gristmill wallet show {wallet}")
+            let shown = output.commands(&format!("gristmill wallet show {wallet}"));
+            format!("stopped; what it earned is in the wallet `{wallet}`: {shown}")
         })?;
         result
     }

@@ -114,8 +114,9 @@ impl Up {
             _ = interrupted.recv() => output.say("stopped at once: the next start settles the rest"),
             _ = terminated.recv() => output.say("stopped at once: the next start settles the rest"),
         }
-        output
-            .show(&json!({"event": "stopped"}), || "stopped; `gristmill up` goes on from here".to_owned())?;
+        output.show(&json!({"event": "stopped"}), || {
+            output.commands("stopped; this goes on from here: gristmill up")
+        })?;
         result
     }
 }

@@ -181,10 +181,11 @@ async fn redeem(
     });
     output.show(&value, || {
         format!(
-            "locked {amount} credits as redemption {number}, final in block {}\nif {} has not paid after {} hours, take them back: gristmill credits cancel {number}",
+            "locked {amount} credits as redemption {number}, final in block {}\nif {} has not paid after {} hours, take them back: {}",
             inclusion.height,
             issuer.short(),
-            wait_ms / 3_600_000
+            wait_ms / 3_600_000,
+            output.commands(&format!("gristmill credits cancel {number} --from {from}")),
         )
     })
 }
@@ -314,7 +315,8 @@ async fn reserve(home: &Home, output: Output, amount: Amount, document: &std::pa
     output.show(&value, || {
         let behind = match outstanding {
             Some(outstanding) if outstanding > amount => format!(
-                "\nthat is less than the {outstanding} credits that are out; everybody can see both: gristmill ledger supply"
+                "\nthat is less than the {outstanding} credits that are out; everybody can see both: {}",
+                output.commands("gristmill ledger supply"),
             ),
             _ => String::new(),
         };

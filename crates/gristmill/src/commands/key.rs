@@ -146,9 +146,8 @@ async fn list(home: &Home, output: Output, owner: &str) -> Result<()> {
         .collect();
     output.show(&json!({"owner": account, "keys": keys}), || {
         if keys.is_empty() {
-            return format!(
-                "`{owner}` has no spending keys; make one: gristmill wallet key create NAME --limit 50"
-            );
+            let make = output.commands("gristmill wallet key create NAME --limit 50");
+            return format!("`{owner}` has no spending keys; make one: {make}");
         }
         let credits = |value: &Value| {
             let grains = value.as_str().and_then(|text| text.parse().ok()).unwrap_or_default();

@@ -171,7 +171,7 @@ async fn publish_folder(
     });
     output.show(&value, || {
         let then = match publication.purpose {
-            Purpose::Answers => format!("gristmill ask --model {name} \"…\""),
+            Purpose::Answers => output.commands(&format!("gristmill ask --model {name} \"…\"")),
             Purpose::Embeddings => format!("POST /v1/embeddings with the model {name}"),
         };
         let what = if new { "published" } else { "was published before" };

@@ -73,7 +73,8 @@ async fn list(home: &Home, output: Output, limit: u32) -> Result<()> {
     let now_ms = super::now_ms();
     output.show(&value, || {
         let Some(receipts) = value["receipts"].as_array().filter(|receipts| !receipts.is_empty()) else {
-            return "there are no receipts yet; make one: gristmill ask \"Spell 4217 in Kazakh\"".to_owned();
+            return output
+                .commands("there are no receipts yet; make one: gristmill ask \"Spell 4217 in Kazakh\"");
         };
         let rows: Vec<Vec<String>> = receipts
             .iter()

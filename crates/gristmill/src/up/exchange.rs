@@ -191,7 +191,7 @@ impl Exchange {
         let issuer = keys.issuer.account();
         let ledger = Client::new(&node.url(), Trust::from_genesis(&genesis)?)?;
 
-        steps.begin("model", "publishing the starter model");
+        steps.begin("model", "seeing that the starter model is published");
         let modeler = Sender::new(ledger.clone(), keys.modeler.clone(), issuer);
         let publication = Publication {
             name: starter::NAME,
@@ -285,7 +285,7 @@ impl Exchange {
     pub(super) fn home_argument(&self) -> String {
         match Home::locate(None) {
             Ok(home) if home.root() == self.home.root() => String::new(),
-            _ => format!(" --home {}", crate::commands::quoted(&self.home.root().display().to_string())),
+            _ => format!(" --home {}", crate::output::quoted(&self.home.root().display().to_string())),
         }
     }
 

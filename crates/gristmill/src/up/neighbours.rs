@@ -1,6 +1,7 @@
 //! Servers on this machine that could be sold. They are asked for their models, and nothing else: only
 //! `gristmill sell` exposes anything.
 
+use crate::output::quoted;
 use futures::future::join_all;
 use gristmill_upstream::{Address, list_models};
 use serde_json::{Value, json};
@@ -52,12 +53,6 @@ impl Neighbour {
         let has = if named.is_empty() { "without a model".to_owned() } else { format!("with {named}") };
         format!("found     a server at {} {has}; to offer it for pay:\n\n  {command}\n", self.url)
     }
-}
-
-/// As a shell takes it.
-fn quoted(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:@".contains(c);
-    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 #[cfg(test)]

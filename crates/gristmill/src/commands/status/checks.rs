@@ -312,7 +312,7 @@ fn consumer(parts: &Parts) -> Check {
     let balance = grains(&balances[crate::wallet::CONSUMER]);
     let (spendable, next) = spendable(parts, balance);
     let free = free(parts.channels.as_ref());
-    let mut holds = format!("holds {}, and {} free in channels", credits(balance), credits(free));
+    let mut holds = format!("holds {}, and {} to spend in channels", credits(balance), credits(free));
     if spendable < balance {
         holds = format!("{holds}; its spending key may use {}", credits(spendable));
     }
@@ -383,9 +383,14 @@ fn list(channels: &Value) -> impl Iterator<Item = &Value> {
     channels["channels"].as_array().into_iter().flatten()
 }
 
+/// What is free in a channel, or is held ahead of requests: what idle lanes hold is used before anything is refused.
+fn unspent(channel: &Value) -> u128 {
+    grains(&channel["free"]).saturating_add(grains(&channel["held"]))
+}
+
 fn free(channels: Result<&Value, &String>) -> u128 {
     let open = channels.into_iter().flat_map(list).filter(|channel| channel["state"] == "open");
-    open.map(|channel| grains(&channel["free"])).sum()
+    open.map(unspent).sum()
 }
 
 fn channels(parts: &Parts) -> Check {
@@ -409,7 +414,7 @@ fn channels(parts: &Parts) -> Check {
     let closing = list(channels).filter(|channel| channel["state"] == "closing").count();
     let nearly_spent = |channel: &&&Value| {
         let (deposit, settled) = (grains(&channel["deposit"]), grains(&channel["settled"]));
-        grains(&channel["free"]).saturating_mul(10) < deposit.saturating_sub(settled)
+        unspent(channel).saturating_mul(10) < deposit.saturating_sub(settled)
     };
     let balance = parts.balances.as_ref().map_or(0, |balances| grains(&balances[crate::wallet::CONSUMER]));
     let (spendable, next) = spendable(parts, balance);

@@ -38,7 +38,7 @@ fn well() -> Facts {
         .collect();
     let channel = json!({
         "id": ChannelId::new([1; 32]), "state": "open", "deposit": credits(5), "settled": "0",
-        "free": credits(4), "in_doubt": 0,
+        "free": credits(4), "held": "0", "in_doubt": 0,
     });
     let parts = Parts {
         running: running(),
