@@ -100,7 +100,7 @@ def main() -> None:
         },
     }
     write_json(options.model / "recipe" / "training.json", plan)
-    print(f"{options.data}: {EXAMPLES} examples to train on, {len(lines)} held out; {options.model}: tokenizer, template and plan")
+    print(f"{options.data}: {EXAMPLES} examples drawn, {len(lines)} held out; {options.model}: tokenizer, template and plan")
 
 
 if __name__ == "__main__":
