@@ -4,7 +4,11 @@ use crate::{failure::Failure, home::Home};
 use anyhow::{Context as _, Result};
 use gristmill_types::{AccountId, SecretKey};
 use serde::{Deserialize, Serialize};
-use std::{os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{
+    fs::{File, OpenOptions},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::PathBuf,
+};
 use zeroize::{Zeroize as _, Zeroizing};
 
 /// The wallet that pays for this member's own requests.
@@ -85,6 +89,19 @@ fn parse(text: &[u8]) -> Option<SecretKey> {
     hex::decode_to_slice(&file.secret, seed.as_mut()).ok()?;
     let key = SecretKey::from_seed(&seed);
     (key.account() == file.account).then_some(key)
+}
+
+/// The turn to send. Two commands that count at the same moment would sign the same nonce: the same payment
+/// twice would be one, and of two others one would fail.
+pub(crate) fn turn(home: &Home) -> Result<Option<File>> {
+    let path = home.path("wallets").join("turn");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
+    match file.and_then(|file| file.lock().map(|()| file)) {
+        Ok(file) => Ok(Some(file)),
+        // No wallet is here, so nothing can be sent: whoever reads it says so.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error).with_context(|| format!("locking {}", path.display())),
+    }
 }
 
 /// The account that an address or the name of a wallet in the home stands for.

@@ -83,6 +83,7 @@ async fn find(connection: &Connection, payer: &AccountId, id: &str) -> Result<Ch
 }
 
 async fn close(home: &Home, output: Output, id: &str, wallet: &str) -> Result<()> {
+    let _turn = wallet::turn(home)?;
     let key = wallet::load(home, wallet)?;
     let connection = Connection::open(home)?;
     let channel = find(&connection, &key.account(), id).await?;

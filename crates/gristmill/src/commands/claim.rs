@@ -56,6 +56,7 @@ fn payable(balances: &[Due], drawn: &AccountId, fee: Amount) -> Option<AccountId
 
 /// Draws what a wallet earned with a line, in all credits.
 pub(super) async fn claim(home: &Home, output: Output, name: &str, wallet: &str) -> Result<()> {
+    let _turn = wallet::turn(home)?;
     let key = wallet::load(home, wallet)?;
     let connection = Connection::open(home)?;
     let (account, (line, holding)) = (key.account(), held(&connection, name, key.account()).await?);

@@ -103,6 +103,7 @@ impl Credits {
 }
 
 async fn issue(home: &Home, output: Output, amount: Amount, to: &str, deposit: &str) -> Result<()> {
+    let _turn = wallet::turn(home)?;
     if deposit.is_empty() || deposit.len() > 256 {
         return Err(Failure::new("a deposit's reference has 1 to 256 bytes")
             .next("for example: gristmill credits issue 100 --deposit bank-2026-11-23-0042")
@@ -137,6 +138,7 @@ async fn redeem(
     issuer: Option<AccountId>,
     days: Option<u64>,
 ) -> Result<()> {
+    let _turn = wallet::turn(home)?;
     let key = wallet::load(home, from)?;
     let connection = Connection::open(home)?;
     let issuer = issuer.map_or_else(|| connection.issuer(), Ok)?;
@@ -220,6 +222,7 @@ async fn list(home: &Home, output: Output, name: &str) -> Result<()> {
 }
 
 async fn pay(home: &Home, output: Output, number: u64, holder: Option<AccountId>) -> Result<()> {
+    let _turn = wallet::turn(home)?;
     let key = wallet::load(home, ISSUER)?;
     let connection = Connection::open(home)?;
     let issuer = key.account();
@@ -273,6 +276,7 @@ async fn redemption(connection: &Connection, holder: &AccountId, number: u64) ->
 }
 
 async fn cancel(home: &Home, output: Output, number: u64, from: &str) -> Result<()> {
+    let _turn = wallet::turn(home)?;
     let key = wallet::load(home, from)?;
     let connection = Connection::open(home)?;
     let locked = redemption(&connection, &key.account(), number).await?;
@@ -295,6 +299,7 @@ async fn cancel(home: &Home, output: Output, number: u64, from: &str) -> Result<
 }
 
 async fn reserve(home: &Home, output: Output, amount: Amount, document: &std::path::Path) -> Result<()> {
+    let _turn = wallet::turn(home)?;
     let content = std::fs::read(document).map_err(|error| {
         Failure::new(format!("cannot read {}: {error}", document.display()))
             .next("name the file that says how much there is")

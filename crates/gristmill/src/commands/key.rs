@@ -79,6 +79,7 @@ async fn create(
     owner: &str,
     issuer: Option<AccountId>,
 ) -> Result<()> {
+    let _turn = wallet::turn(home)?;
     if limit.is_zero() {
         return Err(Failure::new("a key with a limit of 0 could spend nothing")
             .next("give it a limit, for example --limit 50; to stop a key: gristmill wallet key revoke NAME")
@@ -176,6 +177,7 @@ fn named(home: &Home) -> Result<Vec<(String, AccountId)>> {
 }
 
 async fn revoke(home: &Home, output: Output, key: &str, owner: &str) -> Result<()> {
+    let _turn = wallet::turn(home)?;
     let owner_key = wallet::load(home, owner)?;
     let address = match key.parse::<AccountId>() {
         Ok(address) => address,

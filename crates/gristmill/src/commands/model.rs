@@ -145,7 +145,9 @@ async fn publish_folder(
     drop(models::open(folder).map_err(|error| unservable(folder, &error))?);
     output.say("copying it into the home");
     let manifest = models::install(home, folder)?;
+    let turn = crate::wallet::turn(home)?;
     let new = publish(&connection.ledger, &sender, &manifest, publication).await?;
+    drop(turn);
     let record = find(&connection.ledger, &manifest.id()).await?.context("the model is not on the ledger")?;
     let as_said = record.name == publication.name
         && record.licence == publication.licence

@@ -131,6 +131,7 @@ pub(super) async fn transfer(
     to: AccountId,
     wallet: &str,
 ) -> Result<()> {
+    let _turn = wallet::turn(home)?;
     let key = wallet::load(home, wallet)?;
     let connection = Connection::open(home)?;
     let (account, (line, holding)) = (key.account(), held(&connection, name, key.account()).await?);

@@ -157,6 +157,7 @@ async fn send(
     from: &str,
     issuer: Option<AccountId>,
 ) -> Result<()> {
+    let _turn = wallet::turn(home)?;
     let key = wallet::load(home, from)?;
     let connection = Connection::open(home)?;
     let issuer = issuer.map_or_else(|| connection.issuer(), Ok)?;

@@ -1,6 +1,6 @@
 //! What members do with the ledger besides paying: shares and royalties, spending keys, redemption.
 
-use crate::exchange::{Exchange, MODEL, grains, unwell};
+use crate::exchange::{Exchange, MODEL, grains, run, unwell};
 use serde_json::Value;
 
 /// Pays for an answer, and waits until it is settled.
@@ -106,6 +106,25 @@ fn a_gateway_with_a_spending_key_spends_no_more_than_its_limit() {
     // The account is full, and the screen says why nothing can be bought with it.
     assert_eq!(unwell(&exchange.status()), [("consumer".to_owned(), "down".to_owned())]);
     assert_eq!(exchange.json(&["ledger", "supply"])["adds_up"], true);
+}
+
+/// Whoever is told that a payment is final was not told of another's.
+#[test]
+fn commands_at_the_same_moment_are_as_many_payments() {
+    let folder = tempfile::tempdir().unwrap();
+    let exchange = Exchange::start(folder.path());
+    let before = exchange.balance("modeler");
+    let home = folder.path();
+    let send = || {
+        let sent = run(home, &["--json", "wallet", "send", "0.5", "modeler"]);
+        text(&serde_json::from_slice::<Value>(&sent.stdout).unwrap()["transaction"])
+    };
+    let sent: std::collections::BTreeSet<String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..6).map(|_| scope.spawn(send)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!((sent.len(), exchange.balance("modeler")), (6, before + 6 * 500_000_000));
+    exchange.stop();
 }
 
 #[test]
