@@ -439,7 +439,12 @@ fn exchange(entry: &Entry) -> Result<Option<Seed>, VerifyError> {
     if entry.kept == Kept::Whole || all_ids {
         same(said.response == salted_digest(&entry.salt, entry.answer.as_bytes()), "answer")?;
         same(all_ids, "answer's tokens")?;
-        same(entry.prompt_tokens == entry.prompt_ids.len() as u64, "number of prompt tokens")?;
+        // A prompt counts with the first delivery: where nothing came, it was for nothing.
+        let nothing_came = entry.output_ids.is_empty() && entry.prompt_tokens == 0 && entry.cost.is_zero();
+        same(
+            nothing_came || entry.prompt_tokens == entry.prompt_ids.len() as u64,
+            "number of prompt tokens",
+        )?;
         same(entry.completion_tokens == entry.output_ids.len() as u64, "number of answer tokens")?;
     }
     Ok(Some(Seed::from_commitment(audit, &ids_digest(&entry.prompt_ids), &offered.hash(), &offered.model)))

@@ -176,7 +176,7 @@ fn greeting(exchange: &Exchange, home: &Home, first: bool, took: Duration) -> St
          wallets, and the starter model. Its credits are play money: you issued them to yourself, {} to the wallet\n\
          that pays, and nobody else takes them.\n\n\
          Try this in another terminal:\n\n  {gristmill} ask \"Spell 4217 in Kazakh\"\n\n\
-         Ctrl-C stops it; `gristmill up` goes on with the same balances. How it is: {gristmill} status\n\
+         Ctrl-C stops it; `{gristmill} up` goes on with the same balances. How it is: {gristmill} status\n\
          More: {gristmill} help, and docs/start.md\n",
         exchange::CONSUMER_CREDITS,
     )

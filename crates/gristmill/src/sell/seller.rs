@@ -33,6 +33,9 @@ use std::{
 
 /// Where the sellers' folders are.
 const SELLERS: &str = "sellers";
+/// Wallets that the exchange on this home uses itself.
+const OF_EXCHANGE: [&str; 7] =
+    ["consumer", "gateway-vouchers", "issuer", "modeler", "processor", "processor-receipts", "validator"];
 const ANNOUNCED: &str = "run.json";
 const LOCK: &str = "lock";
 /// What an engine must be, in the model's record: any server that claims the name.
@@ -117,6 +120,11 @@ impl Seller {
         let place = format!("{SELLERS}/{wallet}");
         // The name is checked before a folder is made of it.
         wallet::file(home, wallet)?;
+        if OF_EXCHANGE.contains(&wallet) {
+            return Err(Failure::new(format!("the wallet `{wallet}` is the exchange's own"))
+                .next("sell with another, which is made if it is missing: --wallet NAME")
+                .into());
+        }
         let folder = home.folder(&place)?;
         let lock = lock(&folder, wallet)?;
         let known = folder.join("processor.db").exists();

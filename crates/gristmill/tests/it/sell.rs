@@ -213,6 +213,15 @@ async fn upstreams_that_fail_cost_what_they_delivered() {
     assert_eq!(sold(&exchange), None);
     let spent = settled(&exchange, &account).await;
     assert_eq!(spent, cost + ("user: Salem\n".len() * 2_500 + ANSWER.len() * 5_000) as u128);
+    // All receipts hold, those of requests that came to nothing too.
+    let listed = exchange.json(&["receipt", "list"])["receipts"].clone();
+    assert_eq!(listed.as_array().unwrap().len(), 5);
+    for of in listed.as_array().unwrap() {
+        let file = folder.path().join("receipt-of-one.json");
+        std::fs::write(&file, exchange.json(&["receipt", "show", of["id"].as_str().unwrap()]).to_string())
+            .unwrap();
+        assert_eq!(exchange.json(&["receipt", "verify", file.to_str().unwrap()])["holds"], true, "{of}");
+    }
     // The log says what happened, in words of our own.
     let log = seller.stderr();
     for words in ["broke off", "said so", "refused", "422"] {
@@ -354,7 +363,8 @@ async fn what_cannot_be_sold_is_refused() {
     std::fs::write(&open, "sk-upstream-secret").unwrap();
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o644)).unwrap();
     for (arguments, about) in [
-        (&["--upstream", "127.0.0.1:8080"][..], "no URL"),
+        (&["--upstream", &peer.url, "--wallet", "consumer"][..], "exchange's own"),
+        (&["--upstream", "127.0.0.1:8080"], "no URL"),
         (&["--upstream", "http://127.0.0.1:1"], "does not answer"),
         (&["--upstream", "http://user:secret@127.0.0.1:1"], "key-file"),
         (&["--upstream", &peer.url, "--model", "huge"], "it has tiny"),
