@@ -9,8 +9,8 @@
 //! changes a result.
 
 use crate::{
-    Engine, EngineInfo, F32_TOLERANCE, Generation, Job, Llama, Load, LoadError, MAX_TOP_LOGPROBS, Precision,
-    Recomputation, Recomputed, Replay, StartError,
+    Condition, Engine, EngineInfo, F32_TOLERANCE, Generation, Job, Llama, Load, LoadError, MAX_TOP_LOGPROBS,
+    Precision, Recomputation, Recomputed, Replay, StartError,
     config::longest,
     gguf::Gguf,
     inbox::Inbox,
@@ -192,8 +192,8 @@ impl Engine for CandleEngine {
         Load { running, queued: taken - running }
     }
 
-    fn is_up(&self) -> bool {
-        !self.inbox.is_closed()
+    fn condition(&self) -> Condition {
+        Condition::of_thread(self.inbox.is_closed())
     }
 
     fn start(&self, job: Job) -> Result<Generation, StartError> {

@@ -2,7 +2,7 @@
 //!
 //! It stands beside [`Engine`](crate::Engine): the same errors, the same bounds, the same [`Load`].
 
-use crate::{Load, StartError};
+use crate::{Condition, Load, StartError};
 use gristmill_tokenizer::Tokenizer;
 use std::sync::Arc;
 use tokio::sync::oneshot;
@@ -18,9 +18,9 @@ pub trait Embedder: Send + Sync {
     /// What it is doing now, in requests.
     fn load(&self) -> Load;
 
-    /// Whether it takes requests at all. One that is full is up; one whose thread ended is not.
-    fn is_up(&self) -> bool {
-        true
+    /// Whether it takes requests at all.
+    fn condition(&self) -> Condition {
+        Condition::Well
     }
 
     /// Starts one request of several inputs, or refuses it at once. Never waits.

@@ -5,7 +5,7 @@
 //! product.
 
 use crate::{
-    Embedder, EmbedderInfo, Embedding, Load, LoadError, Precision, StartError,
+    Condition, Embedder, EmbedderInfo, Embedding, Load, LoadError, Precision, StartError,
     bert::Bert,
     config::longest,
     error::plain,
@@ -129,8 +129,8 @@ impl Embedder for CandleEmbedder {
         Load { running, queued: taken - running }
     }
 
-    fn is_up(&self) -> bool {
-        !self.inbox.is_closed()
+    fn condition(&self) -> Condition {
+        Condition::of_thread(self.inbox.is_closed())
     }
 
     fn embed(&self, inputs: Vec<Vec<u32>>) -> Result<Embedding, StartError> {

@@ -25,9 +25,9 @@ pub trait Engine: Send + Sync {
     /// What it is doing now.
     fn load(&self) -> Load;
 
-    /// Whether it takes jobs at all. One that is full is up; one whose thread ended is not.
-    fn is_up(&self) -> bool {
-        true
+    /// Whether it takes jobs at all.
+    fn condition(&self) -> Condition {
+        Condition::Well
     }
 
     /// Starts an answer, or refuses at once. Never waits.
@@ -36,6 +36,25 @@ pub trait Engine: Send + Sync {
     /// Computes an answer's logits again, with its own tokens given, and compares every token with
     /// the one that the seed draws. Takes a place like a job.
     fn recompute(&self, replay: Replay) -> Result<Recomputation, StartError>;
+}
+
+/// Whether an engine takes jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// It does. One that is full is well, too.
+    Well,
+    /// It does, though the last one failed by no fault of its own: the next may do better.
+    Failing,
+    /// It takes none: its thread ended, or the server behind it cannot be reached. Where that can pass, it
+    /// finds out by itself.
+    Down,
+}
+
+impl Condition {
+    /// That of an engine whose thread has ended, or not.
+    pub(crate) const fn of_thread(ended: bool) -> Self {
+        if ended { Self::Down } else { Self::Well }
+    }
 }
 
 /// What an engine is.

@@ -62,8 +62,8 @@ pub use embed::{Embedder, EmbedderInfo, Embedding};
 pub use embedder::{CandleEmbedder, EmbedderOptions};
 pub use error::{LoadError, StartError};
 pub use job::{
-    Done, Engine, EngineInfo, Event, F32_TOLERANCE, Generation, Job, Load, Logprobs, MAX_TOP_LOGPROBS,
-    Prompt, Recomputation, Recomputed, Replay, Source, TokenLogprob,
+    Condition, Done, Engine, EngineInfo, Event, F32_TOLERANCE, Generation, Job, Load, Logprobs,
+    MAX_TOP_LOGPROBS, Prompt, Recomputation, Recomputed, Replay, Source, TokenLogprob,
 };
 pub use linear::Precision;
 pub use llama::Llama;

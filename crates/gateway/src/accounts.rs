@@ -3,16 +3,21 @@
 //! A reservation on a lane and the hold on the budget that it is for go into one commit, so a crash
 //! leaves both or none.
 
-use crate::error::{BuyError, StartError};
+use crate::{
+    error::{BuyError, StartError},
+    keys::{NameRecord, Names},
+};
 use gristmill_channel::{BudgetError, Budgets, KeyId, KeyUse, LaneRef, LaneUse, Payer, PayerRecord, Pending};
+use gristmill_net::openai::ApiError;
 use gristmill_store::{Batch, Store, Ticket, rusqlite::types::Value};
-use gristmill_types::{AccountId, Amount, ChannelId, SecretKey, encode};
+use gristmill_types::{AccountId, Amount, ChannelId, SecretKey, decode, encode};
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 const BUDGETS: &str = "budgets";
+const NAMES: &str = "key-names";
 const CHANNEL_PREFIX: &str = "channel/";
 /// A log with so many records is replaced by one that holds all of them.
 const LONG: usize = 1_024;
@@ -27,6 +32,7 @@ pub(crate) struct Accounts {
 /// What is behind the lock.
 pub(crate) struct State {
     budgets: Budgets,
+    names: Names,
     payers: BTreeMap<ChannelId, Payer>,
     /// What the change under way writes, and confirms when that is durable.
     batch: Batch,
@@ -55,9 +61,14 @@ impl Accounts {
         };
         let budgets =
             Budgets::replay_bytes(load(BUDGETS)?).map_err(|error| broken(BUDGETS, error.to_string()))?;
+        let mut names = Names::default();
+        for row in load(NAMES)? {
+            let record = decode(row.as_ref()).map_err(|error| broken(NAMES, error.to_string()))?;
+            names.apply(record).map_err(|record| broken(NAMES, format!("{record:?} does not follow")))?;
+        }
         let mut payers = BTreeMap::new();
         for log in store.logs("")? {
-            if log == BUDGETS {
+            if [BUDGETS, NAMES].contains(&log.as_str()) {
                 continue;
             }
             if !log.starts_with(CHANNEL_PREFIX) {
@@ -71,7 +82,8 @@ impl Accounts {
             payer.verify().map_err(|error| broken(&log, error.to_string()))?;
             payers.insert(payer.id(), payer);
         }
-        let state = Mutex::new(State { budgets, payers, batch: Batch::new(), pending: Vec::new(), records });
+        let state =
+            Mutex::new(State { budgets, names, payers, batch: Batch::new(), pending: Vec::new(), records });
         Ok(Arc::new(Self { state, store, voucher_key }))
     }
 
@@ -102,15 +114,9 @@ impl Accounts {
         Ok((result?, Queued { accounts: Arc::clone(self), pending, ticket }))
     }
 
-    /// Adds an API key or changes its limit.
+    /// Changes an API key's limit.
     pub(crate) async fn set_limit(self: &Arc<Self>, key: KeyId, limit: Amount) -> Result<(), BuyError> {
-        let ((), queued) = self
-            .change(|state| {
-                let pending = state.budgets.set_limit(key, limit)?;
-                state.append(BUDGETS, pending.bytes());
-                Ok(())
-            })
-            .await?;
+        let ((), queued) = self.change(|state| state.set_limit(key, limit)).await?;
         queued.durable().await
     }
 }
@@ -180,6 +186,28 @@ impl State {
         self.budgets.keys()
     }
 
+    /// What people call the API keys.
+    pub(crate) const fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Adds an API key, or changes its limit.
+    pub(crate) fn set_limit(&mut self, key: KeyId, limit: Amount) -> Result<(), BuyError> {
+        let pending = self.budgets.set_limit(key, limit)?;
+        self.append(BUDGETS, pending.bytes());
+        Ok(())
+    }
+
+    /// Names an API key, or ends it.
+    pub(crate) fn rename(&mut self, record: NameRecord) -> Result<(), BuyError> {
+        let bytes = encode(&record);
+        self.names
+            .apply(record)
+            .map_err(|record| ApiError::internal(format!("{record:?} does not follow")))?;
+        self.append(NAMES, bytes);
+        Ok(())
+    }
+
     /// Takes on a channel.
     pub(crate) fn open(&mut self, payer: Payer, first: Pending<PayerRecord>) {
         let channel = payer.id();
@@ -245,6 +273,10 @@ impl State {
         let long: Vec<String> =
             self.records.iter().filter(|(_, records)| **records > LONG).map(|(log, _)| log.clone()).collect();
         for log in long {
+            // There are few keys, and each has at most two records.
+            if log == NAMES {
+                continue;
+            }
             let whole = if log == BUDGETS {
                 encode(&self.budgets.checkpoint())
             } else {

@@ -4,14 +4,15 @@ use crate::{
     app::App,
     error::BuyError,
     logprobs::{Token, written},
-    purchase::{Bought, Purchase, Step},
+    purchase::{Bought, Step},
+    steps::Steps,
 };
 use bytes::Bytes;
 use gristmill_net::{
     http::RequestId,
     openai::{
-        Answer, ApiError, Choice, ChoiceError, Chunk, Delta, Extension, FinishReason, PromptRequest, Shape,
-        Usage,
+        Answer, ApiError, Choice, ChoiceError, Chunk, Delta, Extension, FinishReason, Partial, PromptRequest,
+        Shape, Usage,
     },
     sse,
 };
@@ -24,9 +25,6 @@ use tracing::Instrument as _;
 /// Chunks that wait for a slow client at most. While they wait, nothing more is read from the
 /// processor, and nothing more is paid.
 const STREAM_BUFFER: usize = 16;
-
-/// The choices of one request: each was placed, or was not.
-pub(crate) type Placed = Vec<Result<Purchase, BuyError>>;
 
 /// What an answer is headed with.
 pub(crate) struct Heading {
@@ -75,8 +73,7 @@ struct Sum {
 }
 
 impl Sum {
-    fn of(placed: &Placed) -> Self {
-        let choices = u32::try_from(placed.len()).unwrap_or(u32::MAX);
+    const fn of(choices: u32) -> Self {
         Self { choices, ended: 0, whole: 0, bought: Vec::new(), errors: Vec::new(), error: None }
     }
 
@@ -113,61 +110,42 @@ impl Sum {
         Usage::new(sum(|of| of.prompt_tokens), sum(|of| of.completion_tokens), unit, cost)
     }
 
+    /// The error of a request that failed, with what was paid for all the same.
+    fn error(&self, error: BuyError, heading: &Heading, choices: Vec<Choice>) -> ApiError {
+        let partial = (!self.bought.is_empty()).then(|| {
+            let (usage, gristmill) = (self.usage(), self.extension(heading.processor));
+            Box::new(Partial { choices, usage, gristmill })
+        });
+        ApiError { partial, ..ApiError::from(error) }
+    }
+
     fn extension(&self, processor: AccountId) -> Extension {
         let receipts: Vec<_> = self.bought.iter().map(|of| of.receipt).collect();
         Extension {
             receipt: receipts.first().copied(),
             receipts: if self.choices > 1 { receipts } else { Vec::new() },
             processor: Some(processor),
+            limited_by: self.bought.iter().find_map(|of| of.limited_by),
             errors: self.errors.clone(),
             ..Extension::default()
         }
     }
 }
 
-/// Takes the steps of all choices as they come. Each purchase runs in a task of its own and to its end:
-/// what is written down half way must be confirmed. When the receiver is dropped, they stop at the next
-/// safe point.
-fn steps(placed: Placed) -> mpsc::Receiver<(u32, Result<Step, BuyError>)> {
-    // Nothing is read ahead of the client but one step each.
-    let (sender, receiver) = mpsc::channel(1);
-    for (index, purchase) in (0_u32..).zip(placed) {
-        let sender = sender.clone();
-        tokio::spawn(async move {
-            let mut purchase = match purchase {
-                Ok(purchase) => purchase,
-                Err(error) => return drop(sender.send((index, Err(error))).await),
-            };
-            loop {
-                let step = match purchase.next(sender.closed()).await {
-                    Err(BuyError::Gone) => return,
-                    step => step,
-                };
-                let more = matches!(step, Ok(Step::Text(..)));
-                if sender.send((index, step)).await.is_err() || !more {
-                    return;
-                }
-            }
-        });
-    }
-    receiver
-}
-
 /// The whole answer. `gone` resolves when the client goes away.
 pub(crate) async fn whole(
-    placed: Placed,
+    mut steps: Steps,
     heading: Heading,
     gone: impl Future<Output = ()>,
-) -> Result<Answer, BuyError> {
+) -> Result<Answer, ApiError> {
     let mut gone = std::pin::pin!(gone);
-    let mut sum = Sum::of(&placed);
+    let mut sum = Sum::of(steps.choices());
     let mut said: Vec<(String, Vec<Token>, FinishReason)> =
-        placed.iter().map(|_| (String::new(), Vec::new(), FinishReason::Error)).collect();
-    let mut steps = steps(placed);
+        (0..steps.choices()).map(|_| (String::new(), Vec::new(), FinishReason::Error)).collect();
     while !sum.is_over() {
         let step = tokio::select! {
-            step = steps.recv() => step,
-            () = &mut gone => return Err(BuyError::Gone),
+            step = steps.next() => step,
+            () = &mut gone => return Err(BuyError::Gone.into()),
         };
         let Some((index, step)) = step else { break };
         let Some(of) = usize::try_from(index).ok().and_then(|index| said.get_mut(index)) else { continue };
@@ -183,26 +161,27 @@ pub(crate) async fn whole(
             Err(error) => sum.fail(index, error),
         }
     }
-    if let Some(error) = sum.failed() {
-        return Err(error);
-    }
+    let failed = sum.failed();
     let choices = (0_u32..).zip(said).map(|(index, (text, tokens, finish))| {
         let mut choice = Choice::new(heading.shape, index, text, finish);
         choice.logprobs = written(heading.shape, &tokens);
         choice
     });
+    let choices = choices.collect();
+    if let Some(error) = failed {
+        return Err(sum.error(error, &heading, choices));
+    }
     let id = heading.id.of(heading.shape);
-    let mut answer =
-        Answer::new(heading.shape, id, heading.created, heading.model.clone(), choices.collect());
+    let mut answer = Answer::new(heading.shape, id, heading.created, heading.model.clone(), choices);
     answer.usage = Some(sum.usage());
     answer.gristmill = Some(sum.extension(heading.processor));
     Ok(answer)
 }
 
 /// The answer as a stream. `patience` is how long a client may take to read what is on its way to it.
-pub(crate) fn stream(placed: Placed, heading: Heading, patience: Duration) -> axum::response::Response {
+pub(crate) fn stream(steps: Steps, heading: Heading, patience: Duration) -> axum::response::Response {
     let (events, stream) = mpsc::channel(STREAM_BUFFER);
-    tokio::spawn(pump(placed, heading, Reader { events, patience }).in_current_span());
+    tokio::spawn(pump(steps, heading, Reader { events, patience }).in_current_span());
     sse::response(ReceiverStream::new(stream), sse::KEEP_ALIVE)
 }
 
@@ -220,18 +199,17 @@ impl Reader {
 }
 
 /// Sends until the end; none where the client went away. The purchases notice then.
-async fn pump(placed: Placed, heading: Heading, reader: Reader) -> Option<()> {
-    let mut sum = Sum::of(&placed);
+async fn pump(mut steps: Steps, heading: Heading, reader: Reader) -> Option<()> {
+    let mut sum = Sum::of(steps.choices());
     if heading.shape == Shape::Chat {
         for index in 0..sum.choices {
             let role = Delta { role: Some("assistant".to_owned()), content: Some(String::new()) };
             reader.send(heading.chunk(index, role, None).to_event()).await?;
         }
     }
-    let mut steps = steps(placed);
     while !sum.is_over() {
         let (index, step) = tokio::select! {
-            step = steps.recv() => step?,
+            step = steps.next() => step?,
             () = reader.events.closed() => return None,
         };
         let finish = match step {
@@ -261,7 +239,7 @@ async fn pump(placed: Placed, heading: Heading, reader: Reader) -> Option<()> {
         }
     }
     if let Some(error) = sum.failed() {
-        reader.send(sse::format("", &ApiError::from(error).body())).await?;
+        reader.send(sse::format("", &sum.error(error, &heading, Vec::new()).body())).await?;
     }
     reader.send(sse::done()).await
 }

@@ -9,6 +9,7 @@ use crate::{
     prepare::{Place, Prepared, Reserved, prepare, reserve, share},
     progress::Progress,
     purchase::Purchase,
+    steps::{Placed, SILENCE, Steps},
     traffic::{Draw, Traffic},
 };
 use bytes::Bytes;
@@ -34,36 +35,39 @@ const SEVERAL_PATIENCE: Duration = Duration::from_secs(30);
 /// Sellers that a request is tried with, one after the other.
 const SELLERS: usize = 3;
 
-/// Places a request with the cheapest seller that takes it. Run it in a task of its own: see [`Purchase::next`].
+/// Places a request with the cheapest seller that takes it, and waits for its first words: where none come by the
+/// seller's fault, the next one is asked. Run it in a task of its own: see [`Purchase::next`].
 ///
-/// Fails where no answer could be placed. `gone` resolves when the client goes away.
+/// Fails where nobody began an answer. `gone` resolves when the client goes away.
 pub(crate) async fn buy(
     app: &Arc<App>,
     key: KeyId,
     request: &PromptRequest,
     progress: &Arc<Progress>,
     mut gone: Pin<&mut (impl Future<Output = ()> + Send)>,
-) -> Result<(Seller, Vec<Result<Purchase, BuyError>>), BuyError> {
+) -> Result<(Seller, Steps), BuyError> {
     let mut failed: Option<BuyError> = None;
     let mut tried: Vec<AccountId> = Vec::new();
     loop {
         let seller = app.market.seller(&request.model, &app.config.issuer, &tried).await;
-        let (seller, error) = match (seller, failed.take()) {
+        let (asked, error) = match (seller, failed.take()) {
             (Ok(seller), before) => {
                 if let Some(error) = before {
                     progress.retried(&error);
                 }
-                match buy_from(app, key, request, &seller, progress, gone.as_mut()).await {
-                    Ok(placed) => break Ok((seller, placed)),
+                match begin(app, key, request, &seller, progress, gone.as_mut()).await {
+                    Ok(steps) => break Ok((seller, steps)),
                     Err(error) => (Some(seller.processor), error),
                 }
             }
             // There is no other: what the one before said counts.
             (Err(_), Some(error)) => break Err(error),
-            (Err(error), None) => (None, error),
+            (Err(error), None) => {
+                app.blame(&error, None);
+                (None, error)
+            }
         };
-        let Some(processor) = at_fault(&error, seller) else { break Err(error) };
-        app.market.avoid(processor);
+        let Some(processor) = at_fault(&error, asked) else { break Err(error) };
         tried.push(processor);
         if tried.len() >= SELLERS {
             break Err(error);
@@ -71,6 +75,21 @@ pub(crate) async fn buy(
         failed = Some(error);
     }
     .inspect_err(|error| progress.failed(error))
+}
+
+/// Places a request with the seller, and waits for its first words.
+async fn begin(
+    app: &Arc<App>,
+    key: KeyId,
+    request: &PromptRequest,
+    seller: &Seller,
+    progress: &Arc<Progress>,
+    mut gone: Pin<&mut (impl Future<Output = ()> + Send)>,
+) -> Result<Steps, BuyError> {
+    let placed = buy_from(app, key, request, seller, progress, gone.as_mut()).await;
+    let mut steps = Steps::run(placed.inspect_err(|error| app.blame(error, Some(seller.processor)))?);
+    steps.begun(seller.processor, request.stream.then_some(SILENCE), gone).await?;
+    Ok(steps)
 }
 
 /// Whose fault an error is, where another seller may do better. `seller` is who answered.
@@ -97,7 +116,7 @@ async fn buy_from(
     seller: &Seller,
     progress: &Arc<Progress>,
     mut gone: Pin<&mut (impl Future<Output = ()> + Send)>,
-) -> Result<Vec<Result<Purchase, BuyError>>, BuyError> {
+) -> Result<Placed, BuyError> {
     let peer = app.peer(seller);
     progress.ask(seller.processor);
     let mut tries = 0;
@@ -127,7 +146,7 @@ async fn buy_from(
     }
     match placed.pop() {
         Some(Err(error)) if none => Err(error),
-        last => Ok(placed.into_iter().chain(last).collect()),
+        last => Ok(counts.into_iter().zip(placed.into_iter().chain(last)).collect()),
     }
 }
 
@@ -140,6 +159,13 @@ fn may_pass(error: &BuyError, tries: u32) -> bool {
 }
 
 impl App {
+    /// Whoever is at fault is asked last for a while.
+    pub(crate) fn blame(&self, error: &BuyError, seller: Option<AccountId>) {
+        if let Some(processor) = at_fault(error, seller) {
+            self.market.avoid(processor);
+        }
+    }
+
     /// Waits for a refusal to pass: the ledger shows us within a moment what the processor did.
     async fn pass(self: &Arc<Self>, seller: &Seller, tries: &mut u32) {
         self.market.forget_challenge(seller);
@@ -231,7 +257,7 @@ async fn order(
     let (prepared, Place { channel, lane, before }) = reserved.take().ok_or(BuyError::NoChannel)?;
     progress.reach("quoted", Some(format!("{} prompt tokens", prepared.prompt_ids.len())));
     progress.reserved(&channel, lane);
-    let Prepared { challenge, tokenizer, prompt_ids, request, sampling, .. } = prepared;
+    let Prepared { challenge, tokenizer, prompt_ids, request, sampling, limited_by, .. } = prepared;
     let body = Bytes::from(request.to_body());
     let consumer_nonce = request.seed.map_or(nonce, user_seed_nonce);
     let placed = {
@@ -281,7 +307,7 @@ async fn order(
     let answer = tokio::time::timeout(app.config.first_patience, answer).await.map_err(late)??;
     progress.reach("accepted", None);
     let transcript = Transcript::new(Arc::clone(&tokenizer), &sampling.stop)?;
-    Ok(Purchase::new(ordered, &request, tokenizer, transcript, Arc::clone(progress), answer))
+    Ok(Purchase::new(ordered, &request, tokenizer, transcript, Arc::clone(progress), limited_by, answer))
 }
 
 /// An order on its lane. Dropped before it is settled, its lane is brought in order in the background with

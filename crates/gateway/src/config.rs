@@ -1,5 +1,6 @@
 //! What a gateway is told when it starts.
 
+use gristmill_channel::KeyId;
 use gristmill_types::{AccountId, Amount, SecretKey};
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -20,6 +21,8 @@ pub struct Config {
     pub guard: SecretKey,
     /// The key that signs vouchers. One gateway process, one key: never shared, never reused.
     pub voucher_key: SecretKey,
+    /// The key that manages API keys and reads all receipts, as its id; none where nobody does.
+    pub operator: Option<KeyId>,
     /// Whose credits are spent.
     pub issuer: AccountId,
     /// What a new channel is opened with, and what is added when it runs low.
@@ -60,6 +63,7 @@ impl Config {
             guard: key.clone(),
             key,
             voucher_key,
+            operator: None,
             issuer,
             deposit: Amount::from_credits(5),
             max_request: Amount::from_credits(1),

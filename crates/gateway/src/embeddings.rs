@@ -1,24 +1,23 @@
 //! Answers to embeddings requests: bought like others, and never streamed.
 
-use crate::{
-    answer::{Heading, Placed},
-    error::BuyError,
-    purchase::Step,
-};
+use crate::{answer::Heading, error::BuyError, purchase::Step, steps::Steps};
 use gristmill_net::openai::{EmbeddingList, Encoding, Extension, Usage};
 
 /// The vectors of a purchase, which has judged them. `gone` resolves when the client goes away.
 pub(crate) async fn vectors(
-    mut placed: Placed,
+    mut steps: Steps,
     heading: Heading,
     encoding: Encoding,
     gone: impl Future<Output = ()>,
 ) -> Result<EmbeddingList, BuyError> {
     let mut gone = std::pin::pin!(gone);
-    let mut purchase = placed.pop().unwrap_or(Err(BuyError::NoChannel))?;
     let mut text = String::new();
     let bought = loop {
-        match purchase.next(&mut gone).await? {
+        let step = tokio::select! {
+            step = steps.next() => step,
+            () = &mut gone => return Err(BuyError::Gone),
+        };
+        match step.map_or(Err(BuyError::NoChannel), |(_, step)| step)? {
             Step::Text(more, _) => text.push_str(&more),
             Step::End(bought) => break bought,
         }

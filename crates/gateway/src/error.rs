@@ -1,10 +1,10 @@
 //! What stops a gateway, and what goes wrong when it buys.
 
-use crate::purchase::Bought;
+use crate::{fund::Holds, purchase::Bought};
 use gristmill_channel::{BudgetError, Code, PayerError, ReplayError};
 use gristmill_client::ClientError;
 use gristmill_net::{
-    openai::ApiError,
+    openai::{ANSWER_CUT, ApiError, INTERNAL_ERROR},
     pay::{ChallengeError, Problem},
 };
 use gristmill_store::StoreError;
@@ -79,15 +79,10 @@ pub enum BuyError {
     #[error("the ledger: {0}")]
     Ledger(#[from] ClientError),
     /// The account cannot fund a channel.
-    #[error(
-        "{} {balance} credits, and {needed} are needed for a channel to {processor}",
-        if *by_key { "the spending key's limit leaves" } else { "the account holds" }
-    )]
+    #[error("{holds}, and {needed} are needed for a channel to {processor}")]
     Empty {
-        /// Whether a spending key is what limits it.
-        by_key: bool,
-        /// What it holds.
-        balance: Amount,
+        /// What there is.
+        holds: Holds,
         /// What is needed, the fee included.
         needed: Amount,
         /// To whom.
@@ -122,7 +117,7 @@ pub enum BuyError {
     },
     /// The processor answered with an error of the OpenAI shape: nothing was charged.
     #[error("{0}")]
-    Api(ApiError),
+    Api(Box<ApiError>),
     /// The text bundle does not work.
     #[error(transparent)]
     Text(#[from] TextError),
@@ -165,7 +160,7 @@ impl BuyError {
 
 impl From<ApiError> for BuyError {
     fn from(error: ApiError) -> Self {
-        Self::Api(error)
+        Self::Api(Box::new(error))
     }
 }
 
@@ -173,18 +168,33 @@ impl From<BuyError> for ApiError {
     fn from(error: BuyError) -> Self {
         let message = format!("{error}.");
         let error = match error {
-            BuyError::Cut { error, .. } => return Self { message, ..Self::from(*error) },
+            BuyError::Cut { error, bought } => {
+                let of = Self::from(*error);
+                let code = if of.status.is_server_error() { Some(ANSWER_CUT.to_owned()) } else { of.code };
+                return Self { message, code, partial: Some(Box::new(bought.partial())), ..of };
+            }
             error => error,
         };
         match &error {
-            BuyError::Api(error) => error.clone(),
-            BuyError::Empty { by_key: true, .. } => Self::no_credit(format!(
-                "{message} Give the gateway a key with a higher limit: gristmill wallet key create gateway-vouchers \
-                 --limit CREDITS"
-            )),
-            BuyError::Empty { .. } => Self::no_credit(format!(
-                "{message} Put credits into the account, for example: gristmill credits issue 100 --deposit REFERENCE"
-            )),
+            // "Our own fault" says the processor; here it is the processor's.
+            BuyError::Api(error) if error.code.as_deref() == Some(INTERNAL_ERROR) => {
+                Self::processor_failed(message)
+            }
+            BuyError::Api(error) => (**error).clone(),
+            BuyError::Empty { holds, .. } => {
+                let next = match holds {
+                    Holds::Account(_) => {
+                        "Put credits into the account, for example: gristmill credits issue 100 --deposit REFERENCE"
+                    }
+                    Holds::Key { .. } => {
+                        "Raise its limit: gristmill wallet key create gateway-vouchers --limit CREDITS"
+                    }
+                    Holds::NoKey => {
+                        "Let it spend again: gristmill wallet key create gateway-vouchers --limit CREDITS"
+                    }
+                };
+                Self::no_credit(format!("{message} {next}"))
+            }
             BuyError::Budget(_) => Self::no_credit(message),
             BuyError::Payer(PayerError::Closed) => {
                 Self::unavailable(format!("{message} Ask again: another channel is opened."), 1)

@@ -26,6 +26,11 @@ const SENT_PATIENCE: Duration = Duration::from_secs(5);
 pub(crate) type Turn<'a> = tokio::sync::MutexGuard<'a, ()>;
 /// So many contests a spending key keeps the fees of.
 const CONTESTS: u128 = 64;
+/// A channel gets no more of what is there than one part in so many, unless more is needed: there may be others to
+/// pay.
+const PARTS: u128 = 4;
+/// But at least so many times the fee for bringing it there.
+const FEES: u128 = 64;
 /// Transactions of ours that may not be final yet.
 pub(crate) const SCHEMA: gristmill_store::Migration =
     gristmill_store::Migration { sql: "CREATE TABLE sent (hash TEXT PRIMARY KEY, tx BLOB NOT NULL) STRICT;" };
@@ -34,14 +39,66 @@ pub(crate) const SCHEMA: gristmill_store::Migration =
 pub(crate) struct Means {
     /// The paying account's balance.
     pub(crate) account: Amount,
-    /// What a spending key may still put into channels, where one signs.
-    pub(crate) of_key: Option<Amount>,
+    /// Where a spending key signs, what that may spend.
+    pub(crate) of_key: Option<Holds>,
+}
+
+/// How much to add where that is not enough.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Adding {
+    /// So that a part of what is there is free in the channel.
+    Part,
+    /// All.
+    All,
+}
+
+/// What limits what can be put into channels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Holds {
+    /// The account's balance.
+    Account(Amount),
+    /// What a spending key may still spend, and what of that is kept to contest claims.
+    Key { left: Amount, kept: Amount },
+    /// A spending key that the account has not authorised, or not any more.
+    NoKey,
+}
+
+impl std::fmt::Display for Holds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Account(balance) => write!(f, "the account holds {balance} credits"),
+            Self::Key { left, kept } => write!(
+                f,
+                "the spending key's limit leaves {left} credits, of which {} are kept to contest false claims",
+                kept.min(left)
+            ),
+            Self::NoKey => f.write_str("the gateway's spending key is revoked, or was never authorised"),
+        }
+    }
 }
 
 impl Means {
-    pub(crate) fn spendable(&self) -> Amount {
-        self.of_key.map_or(self.account, |of_key| of_key.min(self.account))
+    /// Why they do not suffice.
+    fn empty(&self, needed: Amount, processor: AccountId) -> BuyError {
+        let of_key = self.of_key.filter(|_| self.account >= needed);
+        BuyError::Empty { holds: of_key.unwrap_or(Holds::Account(self.account)), needed, processor }
     }
+
+    pub(crate) fn spendable(&self) -> Amount {
+        match self.of_key {
+            None => self.account,
+            Some(Holds::Account(balance)) => balance,
+            Some(Holds::Key { left, kept }) => left.saturating_sub(kept).min(self.account),
+            Some(Holds::NoKey) => Amount::ZERO,
+        }
+    }
+}
+
+/// What to bring into a channel where nothing says that more is needed.
+fn portion(available: Amount, usual: Amount, fee: Amount) -> Amount {
+    let part = available.checked_mul_div(1, PARTS).unwrap_or(Amount::ZERO);
+    let worth_it = fee.checked_mul_div(FEES, 1).unwrap_or(part);
+    part.max(worth_it).min(usual).min(available)
 }
 
 impl App {
@@ -83,12 +140,14 @@ impl App {
     async fn open(&self, turn: &Turn<'_>, challenge: &Challenge) -> Result<ChannelId, BuyError> {
         let quote = &challenge.quote().body;
         let params = &self.genesis.params;
-        let available = self.available(params.fees.open_channel).await?;
-        let deposit = self.config.deposit.min(available);
-        if deposit < params.min_deposit {
-            let needed = params.min_deposit.checked_add(params.fees.open_channel).unwrap_or(deposit);
-            return Err(self.empty(available, needed, quote.processor).await?);
+        let fee = params.fees.open_channel;
+        let means = self.means().await?;
+        let available = means.spendable().saturating_sub(fee);
+        if available < params.min_deposit {
+            let needed = params.min_deposit.checked_add(fee).unwrap_or(available);
+            return Err(means.empty(needed, quote.processor));
         }
+        let deposit = portion(available, self.config.deposit, fee).max(params.min_deposit);
         let terms = |open_nonce| ChannelTerms {
             chain: self.ledger.chain(),
             payer: self.config.payer,
@@ -123,14 +182,45 @@ impl App {
             return Ok(());
         }
         let fee = self.genesis.params.fees.top_up;
-        let available = self.available(fee).await?;
+        let means = self.means().await?;
+        let available = means.spendable().saturating_sub(fee);
         if available < missing {
             let needed = missing.checked_add(fee).unwrap_or(missing);
-            return Err(self.empty(available, needed, terms.payee).await?);
+            return Err(means.empty(needed, terms.payee));
         }
-        let amount = missing.max(self.config.deposit.min(available));
+        let amount = missing.max(portion(available, self.config.deposit, fee));
+        self.send_top_up(turn, terms, amount).await
+    }
+
+    /// Adds what there is to a channel in which so much is free, though it is less than is needed.
+    pub(crate) async fn add(
+        &self,
+        turn: &Turn<'_>,
+        channel: &ChannelId,
+        adding: Adding,
+        free: Amount,
+    ) -> Result<(), BuyError> {
+        let fee = self.genesis.params.fees.top_up;
+        let available = self.means().await?.spendable().saturating_sub(fee);
+        let amount = match adding {
+            Adding::Part => Some(portion(available, self.config.deposit, fee)).filter(|part| *part > free),
+            Adding::All => Some(available),
+        };
+        let terms = *self.accounts.lock().payer(channel)?.terms();
+        match amount.filter(|amount| !amount.is_zero()) {
+            Some(amount) => self.send_top_up(turn, terms, amount).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn send_top_up(
+        &self,
+        turn: &Turn<'_>,
+        terms: ChannelTerms,
+        amount: Amount,
+    ) -> Result<(), BuyError> {
         let tx = self.carry_out(turn, |_| Body::from(TopUp { terms, amount })).await?;
-        self.emit(Event::ChannelToppedUp { channel: *channel, amount, transaction: tx_hash(&tx) });
+        self.emit(Event::ChannelToppedUp { channel: terms.id(), amount, transaction: tx_hash(&tx) });
         Ok(())
     }
 
@@ -153,23 +243,6 @@ impl App {
         }
     }
 
-    /// Why there is not enough.
-    async fn empty(
-        &self,
-        balance: Amount,
-        needed: Amount,
-        processor: AccountId,
-    ) -> Result<BuyError, BuyError> {
-        let of_account = self.ledger.balance(&self.config.payer, &self.config.issuer).await?.value;
-        let by_key = self.config.payer != self.config.key.account() && of_account >= needed;
-        Ok(BuyError::Empty { by_key, balance, needed, processor })
-    }
-
-    /// What the account can put into a channel after the fee.
-    async fn available(&self, fee: Amount) -> Result<Amount, BuyError> {
-        Ok(self.means().await?.spendable().saturating_sub(fee))
-    }
-
     /// What there is to put into channels.
     pub(crate) async fn means(&self) -> Result<Means, ClientError> {
         let (payer, key) = (self.config.payer, self.config.key.account());
@@ -178,12 +251,13 @@ impl App {
             return Ok(Means { account, of_key: None });
         }
         let of_key = self.ledger.state(&[keys::spending_key(&payer, &key)]).await?.value;
-        let left = of_key.iter().flatten().find_map(SpendingKey::of);
-        let left = left.map_or(Amount::ZERO, |of| of.limit.saturating_sub(of.spent));
+        let Some(of) = of_key.iter().flatten().find_map(SpendingKey::of) else {
+            return Ok(Means { account, of_key: Some(Holds::NoKey) });
+        };
         // Something is left to contest claims with, should the key have to pay for that.
         let fees = &self.genesis.params.fees;
-        let contests = fees.show_receipt.checked_mul_div(CONTESTS, 1).unwrap_or_default();
-        Ok(Means { account, of_key: Some(left.saturating_sub(contests)) })
+        let kept = fees.show_receipt.checked_mul_div(CONTESTS, 1).unwrap_or_default();
+        Ok(Means { account, of_key: Some(Holds::Key { left: of.limit.saturating_sub(of.spent), kept }) })
     }
 
     async fn remember(&self, tx: &SignedTx) -> Result<(), StoreError> {
@@ -363,4 +437,28 @@ async fn sent(store: &Store) -> Result<Vec<Vec<u8>>, StoreError> {
             query.query_map([], |row| row.get(0))?.collect()
         })
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_gets_a_part_of_what_is_there() {
+        let grains = Amount::from_grains;
+        for (available, usual, fee, expected) in [
+            (1_000, 100, 1, 100),
+            (1_000, 500, 1, 250),
+            // Not worth the fee otherwise.
+            (1_000, 500, 5, 320),
+            (100, 500, 5, 100),
+            (0, 500, 5, 0),
+        ] {
+            assert_eq!(
+                portion(grains(available), grains(usual), grains(fee)),
+                grains(expected),
+                "{available}"
+            );
+        }
+    }
 }

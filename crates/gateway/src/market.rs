@@ -25,7 +25,8 @@ use std::{
 
 /// How long something is used before it is asked for again.
 const FRESH: Duration = Duration::from_secs(2);
-/// How long a processor that failed is asked last: twice as long with each failure that no success follows.
+/// How long a processor that failed is asked last: twice as long each time that it fails again after that, until it
+/// succeeds.
 const AVOIDED: Duration = Duration::from_secs(10);
 const LONGEST_AVOIDED: Duration = Duration::from_secs(600);
 /// Items of a page of the node's listings.
@@ -75,11 +76,18 @@ struct Cached {
 }
 
 impl Cached {
-    fn avoid(&mut self, processor: AccountId) {
-        self.avoided.retain(|_, (at, _)| at.elapsed() < 2 * LONGEST_AVOIDED);
-        let before = self.avoided.get(&processor).map_or(AVOIDED / 2, |(_, long)| *long);
-        self.avoided.insert(processor, (Instant::now(), (2 * before).min(LONGEST_AVOIDED)));
+    fn avoid(&mut self, processor: AccountId, now: Instant) {
+        self.avoided.retain(|_, (at, _)| now.duration_since(*at) < 2 * LONGEST_AVOIDED);
+        let long = match self.avoided.get(&processor) {
+            None => AVOIDED,
+            // Requests that were under way together fail together.
+            Some((at, long)) if now.duration_since(*at) < *long => *long,
+            Some((_, long)) => (2 * *long).min(LONGEST_AVOIDED),
+        };
+        self.avoided.insert(processor, (now, long));
         self.sellers.retain(|_, (_, seller)| seller.processor != processor);
+        // Before anything is reserved with it again, it has to answer.
+        self.challenges.retain(|(of, _), _| *of != processor);
     }
 
     fn avoids(&self, processor: &AccountId) -> bool {
@@ -187,7 +195,7 @@ impl Market {
 
     /// Asks this processor last for a while.
     pub(crate) fn avoid(&self, processor: AccountId) {
-        self.cached().avoid(processor);
+        self.cached().avoid(processor, Instant::now());
     }
 
     /// It answered well: it is asked again as its price says.
@@ -351,9 +359,13 @@ mod tests {
         let account = |byte| SecretKey::from_seed(&[byte; 32]).account();
         let mut cached = Cached::default();
         let long = |cached: &Cached| cached.avoided.get(&account(2)).map(|(_, long)| long.as_secs());
+        let mut now = Instant::now();
         for expected in [10, 20, 40, 80, 160, 320, 600, 600] {
-            cached.avoid(account(2));
+            cached.avoid(account(2), now);
+            // Another request that was under way.
+            cached.avoid(account(2), now + Duration::from_secs(1));
             assert_eq!(long(&cached), Some(expected));
+            now += Duration::from_secs(expected + 1);
         }
         let offer = |byte, price| Offer {
             processor: account(byte),
@@ -367,7 +379,7 @@ mod tests {
             cached.preferred(&offers, &offers[0].model, &account(5)).map(|offer| offer.processor)
         };
         assert_eq!(preferred(&cached), Some(account(3)), "the cheaper one failed");
-        cached.avoid(account(3));
+        cached.avoid(account(3), now);
         assert_eq!(preferred(&cached), Some(account(2)), "both failed, so the price decides");
     }
 }

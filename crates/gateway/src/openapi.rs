@@ -4,10 +4,10 @@
 //! router has and this document lacks fails the test below; `/metrics` is left out, which has a form of its
 //! own and is read on this machine only.
 
-use crate::{receipts, routes};
+use crate::{operator, receipts, routes};
 use axum::Json;
 use gristmill_net::openai::{Chunk, ErrorBody};
-use gristmill_types::{AccountId, Amount, ChannelId};
+use gristmill_types::{AccountId, Amount, ChannelId, Digest};
 use serde::Serialize;
 use utoipa::{
     IntoResponses, Modify, OpenApi, ToSchema,
@@ -34,6 +34,10 @@ use utoipa::{
         routes::show_receipt,
         routes::show_trace,
         routes::health,
+        operator::list,
+        operator::create,
+        operator::change,
+        operator::revoke,
     ),
     components(schemas(Chunk, ErrorBody)),
     modifiers(&Keys)
@@ -47,7 +51,8 @@ impl Modify for Keys {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
         if let Some(components) = &mut document.components {
-            components.add_security_scheme("key", SecurityScheme::Http(bearer));
+            components.add_security_scheme("key", SecurityScheme::Http(bearer.clone()));
+            components.add_security_scheme("operator", SecurityScheme::Http(bearer));
         }
     }
 }
@@ -118,6 +123,49 @@ pub(crate) struct KeyInfo {
     /// Whose credits it pays with.
     #[schema(value_type = String)]
     pub(crate) issuer: AccountId,
+}
+
+/// An API key, as whoever runs the gateway sees it. Amounts are decimal strings of grains.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ApiKey {
+    /// The key's digest.
+    #[schema(value_type = String)]
+    pub(crate) id: Digest,
+    /// What people call it.
+    pub(crate) name: Option<String>,
+    /// Unix time in milliseconds.
+    pub(crate) created_ms: Option<u64>,
+    /// Unix time in milliseconds; null while it can be used.
+    pub(crate) revoked_ms: Option<u64>,
+    /// The most that it may ever spend.
+    #[schema(value_type = String)]
+    pub(crate) limit: Amount,
+    /// What it spent.
+    #[schema(value_type = String)]
+    pub(crate) spent: Amount,
+    /// What is held for requests under way.
+    #[schema(value_type = String)]
+    pub(crate) held: Amount,
+    /// What is left.
+    #[schema(value_type = String)]
+    pub(crate) remaining: Amount,
+}
+
+/// The API keys of the gateway.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ApiKeys {
+    /// All that were ever made.
+    pub(crate) keys: Vec<ApiKey>,
+}
+
+/// An API key that was made a moment ago.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct NewKey {
+    /// The key itself. It is not kept, and not shown again.
+    pub(crate) key: String,
+    /// Where it stands.
+    #[serde(flatten)]
+    pub(crate) of: ApiKey,
 }
 
 /// The gateway's payment channels.
@@ -198,11 +246,16 @@ mod tests {
             .filter_map(|line| line.trim().strip_prefix(".route(\"")?.split_once("\", "))
             .filter(|(path, _)| !["/openapi.json", "/metrics"].contains(path))
             .collect();
-        assert!(routes.len() >= 11, "{routes:?}");
-        for (path, handler) in &routes {
-            let method = handler.split_once('(').unwrap().0;
+        assert!(routes.len() >= 13, "{routes:?}");
+        for (path, handlers) in &routes {
             let path = path.replace("{*", "{");
-            assert!(document["paths"][&path][method].is_object(), "{method} {path} is not described");
+            // As in `get(list).post(create)`.
+            let methods: Vec<&str> =
+                handlers.split('.').map(|handler| handler.split_once('(').unwrap().0).collect();
+            for method in &methods {
+                assert!(document["paths"][&path][method].is_object(), "{method} {path} is not described");
+            }
+            assert_eq!(document["paths"][&path].as_object().unwrap().len(), methods.len(), "{path}");
         }
         assert_eq!(document["paths"].as_object().unwrap().len(), routes.len(), "a route that is none");
         for (path, item) in document["paths"].as_object().unwrap() {

@@ -112,7 +112,7 @@ impl Peer {
         if problem {
             return BuyError::Refused { processor: self.processor, problem: Problem::read(status, &body) };
         }
-        BuyError::Api(ApiError::from_answer(status, &body))
+        ApiError::from_answer(status, &body).into()
     }
 
     async fn get(&self, path: &str, limit: usize) -> Result<Bytes, BuyError> {

@@ -1,9 +1,9 @@
 //! A request up to its first signature: counted, capped, on a lane, and its reservation on disk.
 
-use crate::{accounts::Queued, app::App, error::BuyError, market::Seller, peer::Peer};
+use crate::{accounts::Queued, app::App, error::BuyError, fund::Adding, market::Seller, peer::Peer};
 use gristmill_channel::{Ask, KeyId, PayerError, Plan};
 use gristmill_net::{
-    openai::{ApiError, Prompt, PromptRequest, SamplingDefaults},
+    openai::{ApiError, LimitedBy, Prompt, PromptRequest, SamplingDefaults},
     pay::Challenge,
 };
 use gristmill_tokenizer::{ChatMessage, Tokenizer};
@@ -32,6 +32,8 @@ pub(crate) struct Prepared {
     ahead: Amount,
     /// Whether the client set a limit of output tokens, or we did.
     limited: bool,
+    /// For want of what we did.
+    pub(crate) limited_by: Option<LimitedBy>,
 }
 
 /// A request on its lane, with its cap reserved on disk. Unless an order is made of it, the lane is given
@@ -121,7 +123,17 @@ pub(crate) async fn prepare(
         max_millis: 10_000 + u64::from(sampling.max_tokens) * 100,
     };
     let ahead = app.config.ahead;
-    Ok(Prepared { challenge, tokenizer, prompt_ids, request, sampling, ask, ahead, limited })
+    Ok(Prepared {
+        challenge,
+        tokenizer,
+        prompt_ids,
+        request,
+        sampling,
+        ask,
+        ahead,
+        limited,
+        limited_by: None,
+    })
 }
 
 /// Holds each of `n` answers to its share of what one request may cost and of what the key has left.
@@ -130,7 +142,7 @@ pub(crate) fn share(app: &App, key: &KeyId, prepared: &mut Prepared, n: u32) -> 
     let most = app.config.max_request;
     match prepared.fits(part(most)) {
         Some(ask) if ask.max_output_tokens == prepared.ask.max_output_tokens => {}
-        Some(ask) if !prepared.limited => prepared.limit_to(ask),
+        Some(ask) if !prepared.limited => prepared.limit_to(ask, LimitedBy::Request),
         _ => {
             let fewer = if n > 1 { "tokens or answers" } else { "tokens" };
             return Err(ApiError::invalid(
@@ -152,7 +164,7 @@ pub(crate) fn share(app: &App, key: &KeyId, prepared: &mut Prepared, n: u32) -> 
         if let Some(ask) = prepared.fits(part(room))
             && ask.max_output_tokens < prepared.ask.max_output_tokens
         {
-            prepared.limit_to(ask);
+            prepared.limit_to(ask, LimitedBy::Key);
         }
     }
     Ok(())
@@ -202,7 +214,7 @@ pub(crate) async fn reserve(
             Err(BuyError::Payer(PayerError::BudgetTooSmall { needed, room })) if !prepared.limited => {
                 prepared.limited = true;
                 let ask = prepared.fits(room).ok_or(PayerError::BudgetTooSmall { needed, room })?;
-                prepared.limit_to(ask);
+                prepared.limit_to(ask, LimitedBy::Key);
             }
             Err(error) => return Err(error),
         }
@@ -222,6 +234,9 @@ async fn start_funded(
 ) -> Result<Started, BuyError> {
     let turn = app.funding_turn().await?;
     let (mut tries, mut trimmed) = (0, false);
+    // What to add where not all that the answer could cost is there.
+    let mut adds = [Adding::Part, Adding::All].into_iter();
+    let window = u64::from(prepared.challenge.quote().body.limits.window_tokens);
     loop {
         let (needed, room) = match start(app, key, prepared, channel).await {
             Err(BuyError::Payer(PayerError::DepositTooSmall { needed, room })) if tries < TOP_UPS => {
@@ -229,20 +244,27 @@ async fn start_funded(
             }
             other => return other,
         };
-        tries += 1;
         match app.top_up(&turn, channel, needed).await {
             // Lanes that are idle hold some ahead of their next requests.
             Err(BuyError::Empty { .. }) if !trimmed => {
                 trimmed = true;
                 app.accounts.trim().await?;
             }
+            Err(error @ BuyError::Empty { .. }) if prepared.limited => return Err(error),
             Err(error @ BuyError::Empty { .. }) => {
-                // The account has not that much: the answer is cut to what is in the channel.
-                let ask = prepared.fits(room).filter(|_| !prepared.limited).ok_or(error)?;
-                prepared.limit_to(ask);
-                prepared.limited = true;
+                // The account has not that much: the answer is cut to what is in the channel, be that only a part of
+                // what the account has. All of it is brought there where an answer would have no window otherwise.
+                match (prepared.fits(room), adds.next()) {
+                    (Some(ask), None | Some(Adding::All)) if ask.max_output_tokens >= window => {
+                        prepared.cut(ask)
+                    }
+                    (_, Some(adding)) => app.add(&turn, channel, adding, room).await?,
+                    (Some(ask), None) => prepared.cut(ask),
+                    (None, None) => return Err(error),
+                }
             }
-            other => other?,
+            Ok(()) => tries += 1,
+            Err(error) => return Err(error),
         }
     }
 }
@@ -280,7 +302,14 @@ impl Prepared {
         self.ask.affordable(&self.challenge.quote().body.prices, &Usage::default(), room)
     }
 
-    fn limit_to(&mut self, ask: Ask) {
+    /// For want of credits.
+    fn cut(&mut self, ask: Ask) {
+        self.limit_to(ask, LimitedBy::Account);
+        self.limited = true;
+    }
+
+    fn limit_to(&mut self, ask: Ask, by: LimitedBy) {
+        self.limited_by = Some(by);
         let tokens = u32::try_from(ask.max_output_tokens).unwrap_or(u32::MAX);
         self.ask = ask;
         self.sampling.max_tokens = tokens;

@@ -11,7 +11,7 @@ use gristmill_net::{
 };
 use gristmill_types::{AccountId, Amount, ChannelId};
 use std::sync::{
-    Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -126,7 +126,7 @@ pub(crate) struct Progress {
     span: tracing::Span,
     stages: Mutex<Stages>,
     /// The processor's id of it.
-    other: OnceLock<String>,
+    other: Mutex<Option<String>>,
     /// Who is asked now.
     processor: Mutex<Option<AccountId>>,
     texted: AtomicBool,
@@ -149,7 +149,7 @@ impl Progress {
             id: id.clone(),
             span,
             stages: Mutex::new(Stages::begin("asked")),
-            other: OnceLock::new(),
+            other: Mutex::default(),
             processor: Mutex::default(),
             texted: AtomicBool::new(false),
             ended: AtomicBool::new(false),
@@ -173,6 +173,10 @@ impl Progress {
         self.processor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn other(&self) -> MutexGuard<'_, Option<String>> {
+        self.other.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A stage is reached.
     pub(crate) fn reach(&self, stage: &'static str, note: Option<String>) {
         tracing::debug!(parent: &self.span, stage, note);
@@ -194,7 +198,7 @@ impl Progress {
 
     /// The processor began, and calls the request so.
     pub(crate) fn started(&self, other: &str) {
-        let _first = self.other.set(other.chars().take(64).collect());
+        *self.other() = Some(other.chars().take(64).collect());
         self.reach("started", None);
     }
 
@@ -263,7 +267,7 @@ impl Progress {
     pub(crate) fn receipt(&self, id: &gristmill_types::Digest, channel: &ChannelId, lane: u32) -> Trace {
         self.span.record("receipt", tracing::field::display(id));
         self.reach("receipt", None);
-        self.stages().trace(self.id.to_string(), self.other.get().cloned(), *channel, lane)
+        self.stages().trace(self.id.to_string(), self.other().clone(), *channel, lane)
     }
 }
 

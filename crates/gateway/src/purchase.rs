@@ -6,7 +6,7 @@
 use crate::{
     app::App,
     approvals::approval,
-    buy::{Ordered, at_fault},
+    buy::Ordered,
     error::BuyError,
     event::Event,
     logprobs::{Token, Tokens},
@@ -16,7 +16,9 @@ use crate::{
 use futures::{Stream, StreamExt as _};
 use gristmill_channel::{PayerError, Phase, Received};
 use gristmill_net::{
-    openai::{ApiError, CHANNEL_CLOSING, Extension, FinishReason, Logprob, PromptRequest},
+    openai::{
+        ApiError, CHANNEL_CLOSING, Extension, FinishReason, LimitedBy, Logprob, Partial, PromptRequest, Usage,
+    },
     pay::{
         Action, PaymentReceipt,
         stream::{Item, Start},
@@ -64,6 +66,19 @@ pub struct Bought {
     pub unit: Unit,
     /// What it cost.
     pub cost: Amount,
+    /// What cut it, where that was a limit of ours.
+    pub limited_by: Option<LimitedBy>,
+}
+
+impl Bought {
+    /// The same as what came of an answer that failed.
+    pub(crate) fn partial(&self) -> Partial {
+        Partial {
+            choices: Vec::new(),
+            usage: Usage::new(self.prompt_tokens, self.completion_tokens, self.unit, Some(self.cost)),
+            gristmill: Extension { receipt: Some(self.receipt), ..Extension::default() },
+        }
+    }
 }
 
 /// A request under way. Dropping it early ends the stream.
@@ -83,6 +98,9 @@ pub(crate) struct Purchase {
     /// Whether something of the answer has come.
     begun: bool,
     failure: Option<BuyError>,
+    limited_by: Option<LimitedBy>,
+    /// Its error was given out: whoever has it counts it, or places the request anew.
+    failed: bool,
     metered: Instant,
     asked: Instant,
 }
@@ -95,6 +113,7 @@ impl Purchase {
         tokenizer: Arc<Tokenizer>,
         transcript: Transcript,
         progress: Arc<Progress>,
+        limited_by: Option<LimitedBy>,
         answer: reqwest::Response,
     ) -> Self {
         Self {
@@ -109,6 +128,8 @@ impl Purchase {
             started: false,
             begun: false,
             failure: None,
+            limited_by,
+            failed: false,
             metered: Instant::now(),
             // The first wish is heeded at once.
             asked: Instant::now().checked_sub(ASKED_TOO_OFTEN).unwrap_or_else(Instant::now),
@@ -128,10 +149,8 @@ impl Purchase {
                 self.progress.paid(of);
             }
             Err(error) => {
-                if let Some(processor) = at_fault(error, Some(self.of.peer.processor())) {
-                    self.of.app.market.avoid(processor);
-                }
-                self.progress.failed(error);
+                self.of.app.blame(error, Some(self.of.peer.processor()));
+                self.failed = !matches!(error, BuyError::Gone);
             }
         }
         step
@@ -433,13 +452,15 @@ impl Purchase {
         if let Some(approval) = approval {
             self.send(Action::Approve(approval));
         }
+        let finish = self.of.traffic.finish.unwrap_or(FinishReason::Error);
         let bought = Bought {
             receipt: id,
-            finish: self.of.traffic.finish.unwrap_or(FinishReason::Error),
+            finish,
             prompt_tokens: self.of.traffic.prompt_ids.len() as u64,
             completion_tokens: self.of.traffic.ids.len() as u64,
             unit: unit(&self.tokenizer.digest()),
             cost,
+            limited_by: self.limited_by.filter(|_| finish == FinishReason::Length),
         };
         self.of.app.emit(Event::Paid {
             receipt: id,
@@ -485,13 +506,16 @@ fn longest_vectors(given: &str, inputs: usize) -> usize {
 
 impl Drop for Purchase {
     fn drop(&mut self) {
-        self.progress.given_up();
+        if !self.failed {
+            self.progress.given_up();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buy::at_fault;
 
     /// What only the processor can have done wrong is its fault; what is ours is not.
     #[test]

@@ -7,10 +7,11 @@ use crate::{
     traces,
 };
 use gristmill_audit::{Seed, ids_digest, salted_digest, salted_ids_digest, verify_nonce};
+use gristmill_channel::KeyId;
 use gristmill_net::trace::Trace;
 use gristmill_store::{
     Migration, Store, StoreError,
-    rusqlite::{self, OptionalExtension as _, types::Value},
+    rusqlite::{self, OptionalExtension as _, params, types::Value},
 };
 use gristmill_types::{
     AccountId, Amount, ChannelTerms, Digest, PublicKey, Quote, Receipt, Signable as _, Signed, Unit, Usage,
@@ -31,6 +32,12 @@ pub(crate) const SCHEMA: Migration = Migration {
 
 /// A checksum beside each entry. Those of earlier versions have none.
 pub(crate) const SUMS: Migration = Migration { sql: "ALTER TABLE receipts ADD COLUMN sum BLOB;" };
+
+/// The id of the API key that paid. Receipts without one are the operator's alone: their lane was over when they came.
+pub(crate) const PAYERS: Migration = Migration {
+    sql: "ALTER TABLE receipts ADD COLUMN api_key TEXT;
+    CREATE INDEX receipts_by_key ON receipts (api_key, created_ms);",
+};
 
 /// Bytes of request and answer that are kept with a receipt at most, and of the entry as it is written: a commit
 /// has a bound, and who sells decides how long an answer is.
@@ -98,15 +105,20 @@ impl Entry {
         let text = self.written();
         let created = i64::try_from(self.created_ms).unwrap_or(i64::MAX);
         let id = self.id.to_string();
-        let sum = sum(&id, created, &text);
+        let body = &self.receipt.body;
+        let lane = state.payer(&body.channel).and_then(|payer| Ok(payer.lane_use(body.lane)?));
+        let key = lane.ok().and_then(|of| of.budget).map(|key| key.0.to_string());
+        let sum = sum(&id, created, &text, key.as_deref());
         state.sql(
-            "INSERT OR IGNORE INTO receipts (id, created_ms, entry, sum, trace) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT OR IGNORE INTO receipts (id, created_ms, entry, sum, trace, api_key)
+            VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
             vec![
                 Value::Text(id),
                 Value::Integer(created),
                 Value::Text(text),
                 Value::Blob(sum),
-                traces::column(trace),
+                traces::written(trace),
+                key.map_or(Value::Null, Value::Text),
             ],
         );
     }
@@ -191,25 +203,47 @@ pub(crate) struct Summary {
     cost: Amount,
 }
 
-/// The newest receipts, newest first. An entry may have megabytes: one is in memory at a time.
-pub(crate) async fn list(store: &Store, limit: u32) -> Result<Vec<Summary>, BuyError> {
+/// The newest receipts but so many, newest first, of all keys or only of one. An entry may have megabytes: one is in
+/// memory at a time.
+pub(crate) async fn list(
+    store: &Store,
+    only: Option<KeyId>,
+    skip: u32,
+    limit: u32,
+) -> Result<Vec<Summary>, BuyError> {
     let listed = store.read(move |connection| {
-        let mut query = connection.prepare(NEWEST)?;
-        let summaries = query.query_map([limit], row)?;
+        let mut query = connection.prepare(&newest(only))?;
+        let summaries = query.query_map(params![column(only), limit, skip], row)?;
         let summaries = summaries.map(|row| row.map(|row| parse(&row).map(|entry| entry.summary())));
         summaries.collect::<rusqlite::Result<Vec<_>>>()
     });
     listed.await?.into_iter().collect()
 }
 
-const NEWEST: &str =
-    "SELECT id, created_ms, entry, sum FROM receipts ORDER BY created_ms DESC, rowid DESC LIMIT ?1";
+fn newest(only: Option<KeyId>) -> String {
+    let (columns, of_key) = (COLUMNS, of_key(only));
+    format!(
+        "SELECT {columns} FROM receipts WHERE {of_key} ORDER BY created_ms DESC, rowid DESC LIMIT ?2 OFFSET ?3"
+    )
+}
+
+const COLUMNS: &str = "id, created_ms, entry, sum, api_key";
+
+/// The condition on rows of a key, which is the first parameter, or of all. As one for both it would use no index.
+pub(crate) const fn of_key(only: Option<KeyId>) -> &'static str {
+    if only.is_some() { "api_key = ?1" } else { "?1 IS NULL" }
+}
+
+/// A key as the rows name it.
+pub(crate) fn column(key: Option<KeyId>) -> Option<String> {
+    key.map(|key| key.0.to_string())
+}
 
 /// Whether the newest entries are as they were written.
 pub(crate) fn check(store: &Store) -> Result<(), StartError> {
     let damaged = store.read_blocking(|connection| {
-        let mut query = connection.prepare(NEWEST)?;
-        let mut rows = query.query([CHECKED])?;
+        let mut query = connection.prepare(&newest(None))?;
+        let mut rows = query.query(params![None::<String>, CHECKED, 0])?;
         while let Some(found) = rows.next()? {
             // A row that is no row any more is damaged as well.
             match row(found) {
@@ -231,27 +265,36 @@ struct Row {
     created_ms: i64,
     text: String,
     sum: Option<Vec<u8>>,
+    api_key: Option<String>,
 }
 
 impl Row {
     fn is_right(&self) -> bool {
-        self.sum.as_ref().is_none_or(|found| *found == sum(&self.id, self.created_ms, &self.text))
+        let right = || sum(&self.id, self.created_ms, &self.text, self.api_key.as_deref());
+        self.sum.as_ref().is_none_or(|found| *found == right())
     }
 }
 
 fn row(row: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
-    Ok(Row { id: row.get(0)?, created_ms: row.get(1)?, text: row.get(2)?, sum: row.get(3)? })
+    Ok(Row {
+        id: row.get(0)?,
+        created_ms: row.get(1)?,
+        text: row.get(2)?,
+        sum: row.get(3)?,
+        api_key: row.get(4)?,
+    })
 }
 
-/// The checksum of a stored entry.
-fn sum(id: &str, created_ms: i64, text: &str) -> Vec<u8> {
-    let sum =
-        sha256(&[b"gristmill/receipt-entry/v1", id.as_bytes(), &created_ms.to_le_bytes(), text.as_bytes()]);
-    sum.as_bytes()[..16].to_vec()
+/// The checksum of a stored entry. That of one without a key is as earlier versions wrote it.
+fn sum(id: &str, created_ms: i64, text: &str, api_key: Option<&str>) -> Vec<u8> {
+    let created_ms = created_ms.to_le_bytes();
+    let mut parts = vec![&b"gristmill/receipt-entry/v1"[..], id.as_bytes(), &created_ms, text.as_bytes()];
+    parts.extend(api_key.map(str::as_bytes));
+    sha256(&parts).as_bytes()[..16].to_vec()
 }
 
 /// A receipt by its id, or by the beginning of it where that is unique.
-pub(crate) async fn find(store: &Store, id: &str) -> Result<Option<Entry>, BuyError> {
+pub(crate) async fn find(store: &Store, only: Option<KeyId>, id: &str) -> Result<Option<Entry>, BuyError> {
     let hex = id.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
     if !hex || id.len() < 8 {
         return Ok(None);
@@ -259,9 +302,10 @@ pub(crate) async fn find(store: &Store, id: &str) -> Result<Option<Entry>, BuyEr
     // No digit is above `f`.
     let (from, to) = (id.to_owned(), format!("{id}g"));
     let found = store.read(move |connection| -> Result<Option<Row>, _> {
-        let mut query = connection
-            .prepare("SELECT id, created_ms, entry, sum FROM receipts WHERE id >= ?1 AND id < ?2 LIMIT 2")?;
-        let mut rows = query.query([from, to])?;
+        let (columns, of_key) = (COLUMNS, of_key(only));
+        let query = format!("SELECT {columns} FROM receipts WHERE {of_key} AND id >= ?2 AND id < ?3 LIMIT 2");
+        let mut query = connection.prepare(&query)?;
+        let mut rows = query.query(params![column(only), from, to])?;
         let first: Option<Row> = rows.next()?.map(row).transpose()?;
         Ok(if rows.next().optional()?.flatten().is_some() { None } else { first })
     });
@@ -269,9 +313,12 @@ pub(crate) async fn find(store: &Store, id: &str) -> Result<Option<Entry>, BuyEr
 }
 
 /// How many there are.
-pub(crate) async fn count(store: &Store) -> Result<u64, StoreError> {
+pub(crate) async fn count(store: &Store, only: Option<KeyId>) -> Result<u64, StoreError> {
     let count: i64 = store
-        .read(|connection| connection.query_row("SELECT count(*) FROM receipts", [], |row| row.get(0)))
+        .read(move |connection| {
+            let query = format!("SELECT count(*) FROM receipts WHERE {}", of_key(only));
+            connection.query_row(&query, [column(only)], |row| row.get(0))
+        })
         .await?;
     Ok(u64::try_from(count).unwrap_or_default())
 }

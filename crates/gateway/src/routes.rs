@@ -9,6 +9,7 @@ use crate::{
     keys,
     market::price,
     openapi::{self, ChannelInfo, ChannelState, Channels, Failed, Health, KeyInfo, Receipts},
+    operator,
     progress::Progress,
     receipts, traces,
 };
@@ -19,7 +20,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode},
     middleware,
     response::{IntoResponse as _, Response},
-    routing::{get, post},
+    routing::{get, patch, post},
 };
 use gristmill_channel::{KeyId, Phase};
 use gristmill_client::schema::ModelInfo;
@@ -54,6 +55,8 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/models", get(models))
         .route("/v1/models/{*id}", get(model))
         .route("/v1/key", get(key))
+        .route("/v1/keys", get(operator::list).post(operator::create))
+        .route("/v1/keys/{id}", patch(operator::change).delete(operator::revoke))
         .route("/v1/channels", get(channels))
         .route("/v1/receipts", get(list_receipts))
         .route("/v1/receipts/{id}", get(show_receipt))
@@ -75,7 +78,32 @@ pub(crate) fn router(app: Arc<App>) -> Router {
 /// The key of a request, if it is one of ours.
 fn authenticate(app: &App, headers: &HeaderMap) -> Result<KeyId, ApiError> {
     let id = keys::of_request(headers)?;
-    app.accounts.lock().key(&id).map(|_| id).ok_or_else(ApiError::wrong_key)
+    if app.accounts.lock().names().is_active(&id) { Ok(id) } else { Err(ApiError::wrong_key()) }
+}
+
+/// Who reads.
+pub(crate) enum Reader {
+    /// Whoever has this API key, and sees what was bought with it.
+    Key(KeyId),
+    /// Whoever runs the gateway, and sees everything.
+    Operator,
+}
+
+impl Reader {
+    /// Whose receipts it sees, where those are not all.
+    const fn only(&self) -> Option<KeyId> {
+        match self {
+            Self::Key(id) => Some(*id),
+            Self::Operator => None,
+        }
+    }
+}
+
+pub(crate) fn reader(app: &App, headers: &HeaderMap) -> Result<Reader, ApiError> {
+    if app.config.operator == Some(keys::of_request(headers)?) {
+        return Ok(Reader::Operator);
+    }
+    authenticate(app, headers).map(Reader::Key)
 }
 
 /// Whether the gateway answers.
@@ -153,21 +181,21 @@ async fn answer(
     let span = progress.span();
     let bought = async move {
         let mut gone = std::pin::pin!(async move { drop(gone.await) });
-        let (seller, purchases) = buy(&app, key, &request, &progress, gone.as_mut()).await?;
+        let (seller, steps) = buy(&app, key, &request, &progress, gone.as_mut()).await?;
         let heading = Heading::new(&app, id, &request, seller.processor);
         if request.stream {
-            return Ok::<_, BuyError>(stream(purchases, heading, app.config.reader_patience));
+            return Ok::<_, ApiError>(stream(steps, heading, app.config.reader_patience));
         }
         if let Prompt::Inputs(_) = &request.prompt {
-            let list = vectors(purchases, heading, request.encoding, gone).await?;
+            let list = vectors(steps, heading, request.encoding, gone).await?;
             return Ok(list.into_response());
         }
-        Ok(Json(whole(purchases, heading, gone).await?).into_response())
+        Ok(Json(whole(steps, heading, gone).await?).into_response())
     };
     let answer =
         tokio::spawn(bought.instrument(span)).await.map_err(|error| ApiError::internal(error.to_string()))?;
     drop(alive);
-    Ok(answer?)
+    answer
 }
 
 /// List the models that are offered.
@@ -186,7 +214,7 @@ pub(crate) async fn models(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
 ) -> Result<Json<ModelList>, ApiError> {
-    authenticate(&app, &headers)?;
+    reader(&app, &headers)?;
     Ok(Json(ModelList::new(list_models(&app).await?)))
 }
 
@@ -207,7 +235,7 @@ pub(crate) async fn model(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Json<Model>, ApiError> {
-    authenticate(&app, &headers)?;
+    reader(&app, &headers)?;
     let found = app.market.offered(&id, &app.config.issuer).await?;
     let (model, offer) = found.ok_or_else(|| ApiError::unknown_model(&id))?;
     Ok(Json(listed(&model, &offer)))
@@ -278,7 +306,7 @@ pub(crate) async fn channels(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
 ) -> Result<Json<Channels>, ApiError> {
-    authenticate(&app, &headers)?;
+    reader(&app, &headers)?;
     let accounts = app.accounts.lock();
     let channels = accounts.payers().map(|payer| {
         let (view, uses) = (payer.view(), payer.lane_uses());
@@ -307,17 +335,19 @@ pub(crate) async fn channels(
     Ok(Json(Channels { channels: channels.collect() }))
 }
 
-/// How many receipts to list.
+/// Which receipts to list.
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub(crate) struct Limit {
+pub(crate) struct Page {
+    /// So many of the newest are left out.
+    skip: Option<u32>,
     /// At most 1000; 20 without it.
     limit: Option<u32>,
 }
 
-/// List the newest receipts.
+/// List the newest receipts of the key. The operator's key lists those of all keys.
 #[utoipa::path(
-    get, path = "/v1/receipts", tag = "gateway", params(Limit), security(("key" = [])),
+    get, path = "/v1/receipts", tag = "gateway", params(Page), security(("key" = [])),
     responses(
         (status = 200, description = "The receipts", body = Receipts),
         (status = 400, description = "Not a number", body = ErrorBody),
@@ -327,12 +357,12 @@ pub(crate) struct Limit {
 pub(crate) async fn list_receipts(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
-    Query(query): Query<Limit>,
+    Query(query): Query<Page>,
 ) -> Result<Json<Receipts>, ApiError> {
-    authenticate(&app, &headers)?;
+    let only = reader(&app, &headers)?.only();
     let limit = query.limit.unwrap_or(20).min(MAX_RECEIPTS);
-    let receipts = receipts::list(&app.store, limit).await?;
-    let total = receipts::count(&app.store).await.map_err(BuyError::from)?;
+    let receipts = receipts::list(&app.store, only, query.skip.unwrap_or(0), limit).await?;
+    let total = receipts::count(&app.store, only).await.map_err(BuyError::from)?;
     Ok(Json(Receipts { receipts, total }))
 }
 
@@ -352,8 +382,8 @@ pub(crate) async fn show_receipt(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    authenticate(&app, &headers)?;
-    match receipts::find(&app.store, &id).await? {
+    let only = reader(&app, &headers)?.only();
+    match receipts::find(&app.store, only, &id).await? {
         Some(entry) => Ok(Json(entry).into_response()),
         None => {
             let message =
@@ -380,9 +410,9 @@ pub(crate) async fn show_trace(
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, ApiError> {
-    authenticate(&app, &headers)?;
+    let only = reader(&app, &headers)?.only();
     let found = match id.parse::<Digest>() {
-        Ok(id) => traces::find(&app.store, id).await?,
+        Ok(id) => traces::find(&app.store, only, id).await?,
         Err(_) => None,
     };
     let message = "There is no trace of that receipt: it is too old, or not of this gateway.";

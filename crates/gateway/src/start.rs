@@ -48,7 +48,7 @@ fn open(
     voucher_key: &SecretKey,
     look: bool,
 ) -> Result<(Store, Arc<Accounts>), StartError> {
-    let schema = [receipts::SCHEMA, crate::fund::SCHEMA, traces::SCHEMA, receipts::SUMS];
+    let schema = [receipts::SCHEMA, crate::fund::SCHEMA, traces::SCHEMA, receipts::SUMS, receipts::PAYERS];
     let options = Options { look, ..Options::default() };
     let store = Store::open_with(folder.join(RECORDS), &schema, options)?;
     let accounts = Accounts::load(store.clone(), voucher_key.clone())?;
@@ -130,16 +130,19 @@ impl Handle {
         self.app.events.subscribe()
     }
 
-    /// A new API key with a budget, as text. It is kept as a digest only.
-    pub async fn create_key(&self, limit: Amount) -> Result<String, BuyError> {
-        let key = keys::generate()?;
-        self.app.accounts.set_limit(keys::id(&key), limit).await?;
-        Ok(key)
+    /// A new API key with a budget, as text. It is kept as a digest only. Another that has the name is revoked.
+    pub async fn create_key(&self, name: &str, limit: Amount) -> Result<String, BuyError> {
+        self.app.create_key(name, limit, true).await
     }
 
-    /// Whether the gateway knows the key.
+    /// Whether the gateway knows the key, though it may have been revoked.
     pub fn knows_key(&self, key: &str) -> bool {
         self.app.accounts.lock().key(&keys::id(key)).is_some()
+    }
+
+    /// Whether the key can be used.
+    pub fn takes_key(&self, key: &str) -> bool {
+        self.app.accounts.lock().names().is_active(&keys::id(key))
     }
 
     /// Completes what an earlier run left: transactions that may not be final, lanes in doubt.

@@ -1,5 +1,6 @@
 //! The command line: one file per command.
 
+mod api_key;
 mod ask;
 mod channel;
 mod claim;
@@ -8,7 +9,7 @@ mod key;
 mod ledger;
 mod market;
 mod model;
-mod pages;
+pub(crate) mod pages;
 mod prove;
 mod receipt;
 mod shares;
@@ -63,6 +64,9 @@ enum Command {
     /// Create, show and use wallets
     #[command(subcommand)]
     Wallet(wallet::Wallet),
+    /// Make, list and revoke API keys of the running exchange, each with a budget of its own
+    #[command(subcommand)]
+    ApiKey(api_key::ApiKey),
     /// Show what is on offer and at which price
     Market(market::Market),
     /// Publish, list and show models
@@ -90,6 +94,16 @@ enum Command {
 fn now_ms() -> u64 {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// How long ago something was, in its largest unit.
+fn age(ms: u64) -> String {
+    match ms / 1_000 {
+        seconds @ ..60 => format!("{seconds} s"),
+        seconds @ 60..3_600 => format!("{} min", seconds / 60),
+        seconds @ 3_600..86_400 => format!("{} h", seconds / 3_600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
 }
 
 /// The names of the commands.
@@ -137,6 +151,7 @@ pub(crate) fn run(cli: Cli, output: Output) -> anyhow::Result<ExitCode> {
             Command::Up(command) => command.run(&home, output).await,
             Command::Sell(command) => command.run(&home, output).await,
             Command::Ask(command) => command.run(&home, output).await,
+            Command::ApiKey(command) => command.run(&home, output).await,
             Command::Wallet(command) => command.run(&home, output).await,
             Command::Market(command) => command.run(&home, output).await,
             Command::Model(command) => command.run(&home, output).await,
@@ -151,4 +166,16 @@ pub(crate) fn run(cli: Cli, output: Output) -> anyhow::Result<ExitCode> {
     // What hangs after a failure must not keep the program from ending.
     runtime.shutdown_timeout(LAST_WORK);
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ages() {
+        for (seconds, text) in [(0, "0 s"), (59, "59 s"), (60, "1 min"), (7_199, "1 h"), (200_000, "2 d")] {
+            assert_eq!(age(seconds * 1_000 + 999), text);
+        }
+    }
 }

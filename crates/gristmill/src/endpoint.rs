@@ -4,6 +4,7 @@ use crate::{failure::Failure, home::Running};
 use anyhow::Result;
 use futures::{Stream, StreamExt as _};
 use gristmill_net::{http::read_body, openai::ApiError, sse};
+use reqwest::Method;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -17,6 +18,7 @@ pub(crate) struct Endpoint {
     http: reqwest::Client,
     base_url: String,
     api_key: String,
+    operator_key: String,
 }
 
 impl Endpoint {
@@ -26,18 +28,38 @@ impl Endpoint {
             http: gristmill_net::http::client()?,
             base_url: running.base_url.clone(),
             api_key: running.api_key.clone(),
+            operator_key: running.operator_key.clone(),
         })
     }
 
-    /// `GET` of a path below `/v1`.
+    /// `GET` of a path below `/v1`, as the operator.
     pub(crate) async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
-        let request = self.http.get(format!("{}{path}", self.base_url));
-        Ok(serde_json::from_slice(&self.send(request).await?)?)
+        self.call(Method::GET, path, None).await
+    }
+
+    /// A call of a path below `/v1`, as the operator.
+    pub(crate) async fn call<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Result<T> {
+        let request = self.http.request(method, format!("{}{path}", self.base_url));
+        let request = if let Some(body) = body { request.json(body) } else { request };
+        let answer = Self::read(self.ask(request, &self.operator_key).await?).await?;
+        Ok(serde_json::from_slice(&answer)?)
+    }
+
+    /// Where the home's API key stands.
+    pub(crate) async fn key(&self) -> Result<Value> {
+        let request = self.http.get(format!("{}/key", self.base_url));
+        Ok(serde_json::from_slice(&Self::read(self.ask(request, &self.api_key).await?).await?)?)
     }
 
     /// The same; none where the gateway has nothing of that name.
     pub(crate) async fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
-        let answer = self.ask(self.http.get(format!("{}{path}", self.base_url))).await?;
+        let request = self.http.get(format!("{}{path}", self.base_url));
+        let answer = self.ask(request, &self.operator_key).await?;
         if answer.status() == reqwest::StatusCode::NOT_FOUND {
             return Ok(None);
         }
@@ -50,7 +72,8 @@ impl Endpoint {
         path: &str,
         body: &Value,
     ) -> Result<impl Stream<Item = Result<sse::Event>> + use<>> {
-        let answer = self.ask(self.http.post(format!("{}{path}", self.base_url)).json(body)).await?;
+        let request = self.http.post(format!("{}{path}", self.base_url)).json(body);
+        let answer = self.ask(request, &self.api_key).await?;
         if !answer.status().is_success() {
             return Err(Self::failure(answer).await);
         }
@@ -62,12 +85,8 @@ impl Endpoint {
         Ok(events.map(move |event| event.map_err(|error| broken(error).into())))
     }
 
-    async fn send(&self, request: reqwest::RequestBuilder) -> Result<bytes::Bytes> {
-        Self::read(self.ask(request).await?).await
-    }
-
-    async fn ask(&self, request: reqwest::RequestBuilder) -> Result<reqwest::Response> {
-        let answer = request.bearer_auth(&self.api_key).send().await.map_err(|error| {
+    async fn ask(&self, request: reqwest::RequestBuilder, key: &str) -> Result<reqwest::Response> {
+        let answer = request.bearer_auth(key).send().await.map_err(|error| {
             Failure::new(format!("the gateway at {} does not answer: {error}", self.base_url))
                 .next("see whether the exchange is well: gristmill status")
         })?;
@@ -83,11 +102,15 @@ impl Endpoint {
 
     /// Why the gateway refused.
     async fn failure(answer: reqwest::Response) -> anyhow::Error {
-        let (status, of_receipt) = (answer.status(), answer.url().path().contains("/receipts"));
+        let (status, path) = (answer.status(), answer.url().path().to_owned());
         let body = read_body(answer.bytes_stream(), MAX_ANSWER_BYTES).await.unwrap_or_default();
         let next = match status.as_u16() {
-            402 => "see what is left: gristmill wallet show",
-            404 if of_receipt => "see what there is: gristmill receipt list",
+            402 => "see what is left of account, keys and channels: gristmill status",
+            401 => "if the home's key was revoked, start the exchange again: gristmill up makes a new one",
+            404 if path.contains("/receipts") => "see what there is: gristmill receipt list",
+            _ if path.contains("/keys") && status.is_client_error() => {
+                "see which there are: gristmill api-key list"
+            }
             404 => "see what there is: gristmill market",
             400..500 if status.as_u16() != 429 => "see how to call it: gristmill help",
             429 | 503 => "try again in a moment; gristmill status tells how the exchange is",

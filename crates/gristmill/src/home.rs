@@ -38,6 +38,8 @@ pub(crate) struct Running {
     pub(crate) base_url: String,
     /// The key for it.
     pub(crate) api_key: String,
+    /// The key that manages such keys, and reads what all of them bought.
+    pub(crate) operator_key: String,
     /// The ledger's endpoint.
     pub(crate) ledger: String,
     /// The processor's endpoint.

@@ -4,7 +4,7 @@ use crate::failure::Failure;
 use serde::Serialize;
 use std::{
     borrow::Cow,
-    io::{IsTerminal as _, Write as _},
+    io::{ErrorKind, IsTerminal as _, Write as _},
     process::ExitCode,
 };
 
@@ -42,14 +42,21 @@ impl Output {
     /// Prints the value as one line of JSON, or else the text.
     pub(crate) fn show<T: Serialize>(self, value: &T, text: impl FnOnce() -> String) -> anyhow::Result<()> {
         let line = if self.json { serde_json::to_string(value)? } else { text() };
-        print(&line);
-        Ok(())
+        match write(&format!("{line}\n")) {
+            // A reader that went away (`gristmill … | head`) is no failure of ours.
+            Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                Err(Failure::new(format!("the output cannot be written: {error}"))
+                    .next("what was to be done is done; see that standard output takes text")
+                    .into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Prints a part of a line for a person; with `--json` nothing.
     pub(crate) fn piece(self, text: &str) {
         if !self.json {
-            write(text);
+            drop(write(text));
         }
     }
 
@@ -108,23 +115,23 @@ pub(crate) fn usage(error: &clap::Error) -> ExitCode {
         let message: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).map(str::trim).collect();
         let message = message.join(" ");
         let message = message.trim_start_matches("error: ");
-        let next = "see how to call it: gristmill help";
+        let next = format!("see how to call it: {} help", quoted(&crate::up::program()));
         let value = serde_json::json!({"error": {"message": message, "next": next}});
         drop(writeln!(std::io::stderr().lock(), "{value}"));
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
+/// Prints what nobody misses where it cannot be written.
 fn print(line: &str) {
-    write(&format!("{line}\n"));
+    drop(write(&format!("{line}\n")));
 }
 
-/// A reader that went away (`gristmill … | head`) is no failure of ours.
-fn write(text: &str) {
+fn write(text: &str) -> std::io::Result<()> {
     let mut stdout = std::io::stdout().lock();
     let text = if stdout.is_terminal() { harmless(text) } else { Cow::Borrowed(text) };
-    drop(stdout.write_all(text.as_bytes()));
-    drop(stdout.flush());
+    stdout.write_all(text.as_bytes())?;
+    stdout.flush()
 }
 
 /// Answers, names and references are other people's words: what would move a terminal's cursor, or more, is shown

@@ -41,11 +41,17 @@ That the model is what the server says is your claim; consumers see it as such.
 Example:
   gristmill sell --upstream http://127.0.0.1:11434 --model qwen2.5:0.5b
 
-Ctrl-C stops it and withdraws the offer; the same command goes on later with the same books.")]
+Ctrl-C stops it and withdraws the offer; the same command goes on later with the same books.
+What a run that was killed has left on offer is withdrawn by the next one with the same wallet, or by
+
+  gristmill sell --withdraw")]
 pub(crate) struct Sell {
     /// Where the server is, for example http://127.0.0.1:11434; it speaks the OpenAI API
-    #[arg(long, value_name = "URL")]
-    upstream: String,
+    #[arg(long, value_name = "URL", required_unless_present = "withdraw")]
+    upstream: Option<String>,
+    /// Only withdraw what the wallet has on offer, settle what it is owed, and end
+    #[arg(long, conflicts_with = "upstream")]
+    withdraw: bool,
     /// The model, as the server names it [default: the only one that it has]
     #[arg(long)]
     model: Option<String>,
@@ -87,16 +93,26 @@ impl Sell {
         let mut interrupted = signal(SignalKind::interrupt())?;
         let mut terminated = signal(SignalKind::terminate())?;
         let wallet = self.wallet.clone();
+        seller::check_wallet(home, &wallet)?;
+        if self.withdraw && !seller::has_sold(home, &wallet) {
+            return Err(Failure::new(format!("the wallet `{wallet}` has sold nothing from this home"))
+                .next("name the one that did, as `gristmill status` shows it: --wallet NAME")
+                .into());
+        }
+        let withdraws = self.withdraw;
         let started = tokio::select! {
             started = self.start(home, output) => started?,
             _ = interrupted.recv() => return Ok(()),
             _ = terminated.recv() => return Ok(()),
         };
-        let (started, mut health) = started;
-        let mut events = started.processor.events();
-        let failed = started.processor.failed();
+        let (seller, mut health) = started;
+        let mut events = seller.processor.events();
+        let failed = seller.processor.failed();
         tokio::pin!(failed);
         let result = loop {
+            if withdraws {
+                break Ok(());
+            }
             tokio::select! {
                 event = events.recv() => match event {
                     Ok(event) => output.show(&event, || processor_line(&event))?,
@@ -117,15 +133,19 @@ impl Sell {
         let warn = |message: &str| {
             output.show(&json!({"event": "warning", "message": message}), || format!("warning   {message}"))
         };
-        let Seller { processor, model, .. } = started;
         let closing = async {
-            match processor.withdraw(&model).await {
-                Ok(()) => seller::retract(home, &wallet),
+            match seller.withdraw(None).await {
+                Ok(count) => {
+                    seller::retract(home, &wallet);
+                    output.show(&json!({"event": "withdrawn", "offers": count}), || {
+                        format!("withdrawn  {count} {}", if count == 1 { "offer" } else { "offers" })
+                    })?;
+                }
                 Err(error) => warn(&format!(
                     "the offer could not be withdrawn: {error}; the next run takes it up again"
                 ))?,
             }
-            processor.stop().await;
+            seller.processor.stop().await;
             anyhow::Ok(())
         };
         // Where the exchange is gone, too, nothing more can be settled. All that was paid is written down.
@@ -142,7 +162,7 @@ impl Sell {
         }
         output.show(&json!({"event": "stopped"}), || {
             let shown = output.commands(&format!("gristmill wallet show {wallet}"));
-            format!("stopped; what it earned is in the wallet `{wallet}`: {shown}")
+            format!("stopped; what was paid out is in the wallet `{wallet}`: {shown}")
         })?;
         result
     }
@@ -153,7 +173,11 @@ impl Sell {
         output: Output,
     ) -> Result<(Seller, watch::Receiver<Option<&'static str>>)> {
         let connection = Connection::open(home)?;
-        let address: Address = self.upstream.parse().map_err(failure)?;
+        let start = Seller::start(home, &connection, &self.wallet, self.port, output);
+        let Some(upstream) = &self.upstream else {
+            return Ok((start.await?, watch::channel(None).1));
+        };
+        let address: Address = upstream.parse().map_err(failure)?;
         let key = key::read(self.key_file.clone(), self.key_env.as_deref(), |name| std::env::var_os(name))?;
         output.say(&format!("asking {address} what it can do"));
         let patience = Patience::default();
@@ -190,10 +214,10 @@ impl Sell {
             ..Prices::default()
         };
         let offer = Offer { name: &name, licence: &self.licence, prices };
-        let seller =
-            Seller::start(home, &connection, &self.wallet, self.port, engine, &offer, output).await?;
+        let seller = start.await?;
+        let model = seller.offer(home, engine, &offer).await?;
         let ready = json!({
-            "event": "ready", "name": name, "model": seller.model, "processor": seller.account,
+            "event": "ready", "name": name, "model": model, "processor": seller.account,
             "endpoint": format!("http://{}", seller.processor.address()), "upstream": address.to_string(),
             "prices": prices, "unit": "byte", "trust": "claimed",
         });

@@ -18,11 +18,11 @@ mod request;
 pub mod schema;
 
 pub use answer::{
-    Answer, Choice, ChoiceError, Chunk, ChunkChoice, Credits, Delta, Extension, FinishReason, Logprob, Model,
-    ModelList, Pricing, ReplyMessage, TopLogprob, Usage,
+    Answer, Choice, ChoiceError, Chunk, ChunkChoice, Credits, Delta, Extension, FinishReason, LimitedBy,
+    Logprob, Model, ModelList, Pricing, ReplyMessage, TopLogprob, Usage,
 };
 pub use embeddings::{BadVectors, EmbeddingItem, EmbeddingList, Encoding, Vector, read_vectors, vector_line};
-pub use error::{ApiError, CHANNEL_CLOSING, ErrorBody};
+pub use error::{ANSWER_CUT, ApiError, CHANNEL_CLOSING, ErrorBody, INTERNAL_ERROR, Partial};
 pub use request::{
     MAX_CHOICES, MAX_INPUTS, MAX_MESSAGES, MAX_REQUEST_BYTES, MAX_STOPS, Message, Prompt, PromptRequest,
     Role, SamplingDefaults, Shape, StreamOptions,

@@ -1,6 +1,6 @@
 //! What a processor is told when it starts.
 
-use gristmill_engine::{Embedder, Engine, Load};
+use gristmill_engine::{Condition, Embedder, Engine, Load};
 use gristmill_tokenizer::Tokenizer;
 use gristmill_types::{AccountId, DataPolicy, EMBEDDINGS_CLASS, ModelId, Prices, SecretKey};
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
@@ -97,10 +97,10 @@ impl Compute {
     }
 
     /// Whether it takes requests at all.
-    pub(crate) fn is_up(&self) -> bool {
+    pub(crate) fn condition(&self) -> Condition {
         match self {
-            Self::Answers(engine) => engine.is_up(),
-            Self::Embeddings(embedder) => embedder.is_up(),
+            Self::Answers(engine) => engine.condition(),
+            Self::Embeddings(embedder) => embedder.condition(),
         }
     }
 

@@ -7,6 +7,7 @@
 
 use crate::{app::App, error::Refused};
 use gristmill_channel::Phase;
+use gristmill_engine::Condition;
 use gristmill_metrics::{Answers, Bounded, count, gauge, seconds};
 use gristmill_types::{Amount, Finish, Usage};
 use prometheus_client::{
@@ -283,7 +284,7 @@ impl Metrics {
             let load = model.compute.load();
             jobs += load.running + load.queued;
             for (family, number) in [
-                (&self.engine_up, usize::from(model.compute.is_up())),
+                (&self.engine_up, usize::from(model.compute.condition() == Condition::Well)),
                 (&self.engine_running, load.running),
                 (&self.engine_queued, load.queued),
                 (&self.engine_places, model.compute.places()),

@@ -14,7 +14,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use gristmill_audit::{Seed, ids_digest, salted_digest, salted_ids_digest, user_seed_nonce};
 use gristmill_channel::{Ask, Authentic, LedgerView, Payee, Phase};
-use gristmill_engine::{Generation, Job, Prompt as Words, Source, StartError};
+use gristmill_engine::{Condition, Generation, Job, Prompt as Words, Source, StartError};
 use gristmill_net::{
     http::RequestId,
     openai::{ApiError, Prompt, PromptRequest, SamplingDefaults, Shape},
@@ -97,6 +97,12 @@ async fn serve(
     let unknown = || ApiError::unknown_model(&request.model);
     let model = request.model.parse().ok().and_then(|id| app.shelf.get(&id)).ok_or_else(unknown)?;
     request.check_purpose(matches!(model.compute, Compute::Embeddings(_)))?;
+    // Before anybody opens a channel for it.
+    if model.compute.condition() == Condition::Down {
+        return Err(
+            ApiError::unavailable("What computes this model does not answer at the moment.", 5).into()
+        );
+    }
     *offer = Some(app.quote(&model).await?);
     let credential = credential.ok_or(Refusal::Required)?;
     let Action::Order(placed) = credential.action() else {

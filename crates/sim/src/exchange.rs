@@ -23,7 +23,10 @@ use gristmill_types::{
 use std::{
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 use tempfile::TempDir;
@@ -250,7 +253,9 @@ impl Exchange {
 
     /// Another API key with a budget of its own.
     pub async fn create_key(&self, budget: Amount) -> Result<String> {
-        Ok(self.gateway().create_key(budget).await?)
+        static MADE: AtomicU64 = AtomicU64::new(0);
+        let name = format!("key {}", MADE.fetch_add(1, Ordering::Relaxed));
+        Ok(self.gateway().create_key(&name, budget).await?)
     }
 
     /// A consumer with the first API key who asks for the first model.

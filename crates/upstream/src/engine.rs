@@ -4,7 +4,7 @@ use crate::{
     Address, ApiKey, Limit, UpstreamError, answer::Answer, connection::Http, health::Health, pieces::Pieces,
 };
 use gristmill_engine::{
-    Engine, EngineInfo, Generation, Job, Load, Prompt, Recomputation, Replay, Source, StartError,
+    Condition, Engine, EngineInfo, Generation, Job, Load, Prompt, Recomputation, Replay, Source, StartError,
 };
 use gristmill_tokenizer::{TextBundle, TextError, Tokenizer, Transcript};
 use gristmill_types::{Sampling, UPSTREAM_CLASS};
@@ -180,8 +180,8 @@ impl Engine for Upstream {
         Load { running: self.info.max_running.saturating_sub(free), queued: 0 }
     }
 
-    fn is_up(&self) -> bool {
-        self.health.is_well()
+    fn condition(&self) -> Condition {
+        self.health.condition()
     }
 
     fn start(&self, job: Job) -> Result<Generation, StartError> {

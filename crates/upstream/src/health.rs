@@ -1,6 +1,7 @@
 //! Whether the upstream answers, by its last answer.
 
 use crate::connection::Http;
+use gristmill_engine::Condition;
 use std::time::Duration;
 use tokio::sync::watch;
 
@@ -18,8 +19,17 @@ impl Health {
         Self(watch::Sender::new(None))
     }
 
-    pub(crate) fn is_well(&self) -> bool {
+    fn is_well(&self) -> bool {
         self.0.borrow().is_none()
+    }
+
+    /// One that is not looked for must be asked, or it could never be well again.
+    pub(crate) fn condition(&self) -> Condition {
+        match *self.0.borrow() {
+            None => Condition::Well,
+            Some(UNREACHABLE) => Condition::Down,
+            Some(_) => Condition::Failing,
+        }
     }
 
     pub(crate) fn watch(&self) -> watch::Receiver<Option<&'static str>> {

@@ -10,7 +10,7 @@ use anyhow::Result;
 use clap::Args;
 use futures::{Stream, StreamExt as _};
 use gristmill_net::{
-    openai::{ApiError, Chunk, Extension, FinishReason, Usage},
+    openai::{ApiError, Chunk, Extension, FinishReason, LimitedBy, Usage},
     sse,
 };
 use reqwest::StatusCode;
@@ -75,6 +75,7 @@ impl Ask {
             "usage": usage,
             "receipt": receipt,
             "finish_reason": heard.finish,
+            "limited_by": heard.extension.limited_by,
         });
         output.show(&value, || {
             let unit = usage.unit.plural();
@@ -86,8 +87,16 @@ impl Ask {
                 receipt.to_string().chars().take(8).collect::<String>(),
             );
             let cut = if heard.finish == Some(FinishReason::Length) {
-                let why = "cut off at the limit of output tokens: see --max-tokens, and docs/payments.md";
-                format!("{}\n", dim(why))
+                let why = match heard.extension.limited_by {
+                    None => "cut off at the limit of output tokens: see --max-tokens, and docs/payments.md",
+                    Some(LimitedBy::Request) => "cut off: the gateway pays no more for one request",
+                    Some(LimitedBy::Key) => "cut off: the API key's budget pays for no more",
+                    Some(LimitedBy::Account) => {
+                        "cut off: without --max-tokens an answer takes a part of what account or spending key have left, \
+                         and that is little: see gristmill status"
+                    }
+                };
+                format!("{}\n", dim(&output.commands(why)))
             } else {
                 String::new()
             };

@@ -31,7 +31,8 @@ pub(crate) enum Key {
     /// Let a key spend from a wallet on channels, up to a limit; or change its limit
     Create {
         /// The key's name among the wallets, made if there is none. `gateway-vouchers` is the running
-        /// exchange's own: from its next start it spends with that key, and no more than the limit
+        /// exchange's own: from its next start it spends with that key, and no more than the limit; where it
+        /// does so already, a changed limit holds at once
         name: String,
         /// The most that it may ever spend, fees included, in credits
         #[arg(long)]
@@ -166,7 +167,12 @@ async fn list(home: &Home, output: Output, owner: &str) -> Result<()> {
                 ]
             })
             .collect();
-        table(&["key", "limit", "spent", "left", "address"], &rows)
+        format!(
+            "{}\nof what is left a gateway keeps the fees of some contests, should a processor claim too much; what is in \
+             channels counts as spent: see {}",
+            table(&["key", "limit", "spent", "left", "address"], &rows),
+            output.commands("gristmill channel list")
+        )
     })
 }
 

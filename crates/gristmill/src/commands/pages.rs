@@ -27,22 +27,22 @@ async fn all<T>(
 }
 
 /// The model versions, and how many there are.
-pub(super) async fn models(ledger: &Client) -> Result<(Vec<ModelInfo>, usize), ClientError> {
+pub(crate) async fn models(ledger: &Client) -> Result<(Vec<ModelInfo>, usize), ClientError> {
     all(async |skip| ledger.models(skip, PAGE).await.map(|page| (page.models, page.total))).await
 }
 
 /// The offers, and how many there are.
-pub(super) async fn offers(ledger: &Client) -> Result<(Vec<Offer>, usize), ClientError> {
+pub(crate) async fn offers(ledger: &Client) -> Result<(Vec<Offer>, usize), ClientError> {
     let of = |page: Offers| (page.offers, page.total);
     all(async |skip| ledger.offers(None, skip, PAGE).await.map(of)).await
 }
 
 /// The processors, and how many there are.
-pub(super) async fn processors(ledger: &Client) -> Result<(Vec<Processor>, usize), ClientError> {
+pub(crate) async fn processors(ledger: &Client) -> Result<(Vec<Processor>, usize), ClientError> {
     all(async |skip| ledger.processors(skip, PAGE).await.map(|page| (page.processors, page.total))).await
 }
 
 /// What to say where not all was read.
-pub(super) fn cut(shown: usize, total: usize) -> String {
+pub(crate) fn cut(shown: usize, total: usize) -> String {
     if shown < total { format!("\nthe first {shown} of {total}") } else { String::new() }
 }

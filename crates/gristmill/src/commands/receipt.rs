@@ -31,11 +31,14 @@ const MAX_FILE_BYTES: u64 = 64 << 20;
 /// Subcommands of `receipt`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Receipt {
-    /// List the newest receipts
+    /// List the newest receipts, of all API keys
     List {
         /// How many
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
         limit: u32,
+        /// How many of the newest to leave out
+        #[arg(long, default_value_t = 0)]
+        skip: u32,
     },
     /// Show one receipt with request and answer; with --json the whole file for `verify`
     Show {
@@ -60,7 +63,7 @@ pub(crate) enum Receipt {
 impl Receipt {
     pub(crate) async fn run(self, home: &Home, output: Output) -> Result<()> {
         match self {
-            Self::List { limit } => list(home, output, limit).await,
+            Self::List { limit, skip } => list(home, output, skip, limit).await,
             Self::Show { id } => show(home, output, &id).await,
             Self::Trace { id } => trace::run(home, output, &find(home, &id).await?).await,
             Self::Verify { file, model } => check(output, &file, model).await,
@@ -68,8 +71,29 @@ impl Receipt {
     }
 }
 
-async fn list(home: &Home, output: Output, limit: u32) -> Result<()> {
-    let value: Value = Endpoint::new(&home.running()?)?.get(&format!("/receipts?limit={limit}")).await?;
+/// Receipts of a page.
+const PAGE: u32 = 1_000;
+
+/// Reads page after page.
+async fn pages(home: &Home, skip: u32, limit: u32) -> Result<Value> {
+    let endpoint = Endpoint::new(&home.running()?)?;
+    let (mut receipts, mut left) = (Vec::new(), limit);
+    loop {
+        let from = skip.saturating_add(limit - left);
+        let wanted = left.min(PAGE);
+        let page: Value = endpoint.get(&format!("/receipts?skip={from}&limit={wanted}")).await?;
+        let items = page["receipts"].as_array().cloned().unwrap_or_default();
+        left -= u32::try_from(items.len()).unwrap_or(u32::MAX).min(left);
+        let last = items.len() < usize::try_from(wanted).unwrap_or(usize::MAX);
+        receipts.extend(items);
+        if last || left == 0 {
+            return Ok(json!({"receipts": receipts, "total": page["total"]}));
+        }
+    }
+}
+
+async fn list(home: &Home, output: Output, skip: u32, limit: u32) -> Result<()> {
+    let value = pages(home, skip, limit).await?;
     let now_ms = super::now_ms();
     output.show(&value, || {
         let Some(receipts) = value["receipts"].as_array().filter(|receipts| !receipts.is_empty()) else {
@@ -83,7 +107,7 @@ async fn list(home: &Home, output: Output, limit: u32) -> Result<()> {
                 let tokens = |key: &str| receipt[key].as_u64().unwrap_or_default().to_string();
                 vec![
                     text("id").chars().take(8).collect(),
-                    age(now_ms.saturating_sub(receipt["created_ms"].as_u64().unwrap_or_default())),
+                    super::age(now_ms.saturating_sub(receipt["created_ms"].as_u64().unwrap_or_default())),
                     text("model").to_owned(),
                     text("processor").chars().take(10).collect(),
                     tokens("prompt_tokens"),
@@ -98,21 +122,12 @@ async fn list(home: &Home, output: Output, limit: u32) -> Result<()> {
             table(&["receipt", "age", "model", "processor", "in", "out", "unit", "credits", ""], &rows);
         match value["total"].as_u64() {
             Some(total) if total > rows.len() as u64 => {
-                format!("{listed}\nthe newest {} of {total}; more: --limit {}", rows.len(), total.min(1_000))
+                let left = if skip == 0 { String::new() } else { format!(" without {skip}") };
+                format!("{listed}\nthe newest {}{left}, of {total}; more: --limit {total}", rows.len())
             }
             _ => listed,
         }
     })
-}
-
-/// How long ago something was, in its largest unit.
-fn age(ms: u64) -> String {
-    match ms / 1_000 {
-        seconds @ ..60 => format!("{seconds} s"),
-        seconds @ 60..3_600 => format!("{} min", seconds / 60),
-        seconds @ 3_600..86_400 => format!("{} h", seconds / 3_600),
-        seconds => format!("{} d", seconds / 86_400),
-    }
 }
 
 /// The receipt of which the id begins so.
@@ -300,13 +315,6 @@ async fn recompute(entry: &ReceiptEntry, checked: &Checked, folder: PathBuf) -> 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ages() {
-        for (seconds, text) in [(0, "0 s"), (59, "59 s"), (60, "1 min"), (7_199, "1 h"), (200_000, "2 d")] {
-            assert_eq!(age(seconds * 1_000 + 999), text);
-        }
-    }
 
     #[test]
     fn answers_that_were_rounded_otherwise_accuse_nobody() {

@@ -2,6 +2,7 @@
 //! an upstream.
 
 use crate::{
+    commands::pages,
     connection::Connection,
     failure::Failure,
     home::{Home, is_locked},
@@ -10,7 +11,7 @@ use crate::{
     wallet,
 };
 use anyhow::{Context as _, Result};
-use gristmill_client::{ClientError, Sender};
+use gristmill_client::{Client, ClientError, Sender};
 use gristmill_engine::Engine as _;
 use gristmill_ledger::{
     keys,
@@ -90,7 +91,10 @@ pub(crate) fn known(home: &Home) -> Vec<Known> {
 pub(super) struct Seller {
     pub(super) processor: Handle,
     pub(super) account: AccountId,
-    pub(super) model: ModelId,
+    key: SecretKey,
+    ledger: Client,
+    issuer: AccountId,
+    wallet: String,
     /// Held while it runs.
     _lock: File,
 }
@@ -107,24 +111,15 @@ pub(super) fn manifest(name: &str, tokenizer: Digest) -> Manifest {
 }
 
 impl Seller {
-    /// Starts it: funded, registered, offered.
+    /// Starts it: funded, with its books, and nothing on offer yet.
     pub(super) async fn start(
         home: &Home,
         connection: &Connection,
         wallet: &str,
         port: u16,
-        engine: Upstream,
-        offer: &Offer<'_>,
         output: Output,
     ) -> Result<Self> {
         let place = format!("{SELLERS}/{wallet}");
-        // The name is checked before a folder is made of it.
-        wallet::file(home, wallet)?;
-        if OF_EXCHANGE.contains(&wallet) {
-            return Err(Failure::new(format!("the wallet `{wallet}` is the exchange's own"))
-                .next("sell with another, which is made if it is missing: --wallet NAME")
-                .into());
-        }
         let folder = home.folder(&place)?;
         let lock = lock(&folder, wallet)?;
         let known = folder.join("processor.db").exists();
@@ -132,38 +127,113 @@ impl Seller {
             // Once there are books, a key that is missing was lost.
             if known { wallet::load_of_exchange(home, name) } else { wallet::load_or_create(home, name) }
         };
-        let (account, receipts) = (key(wallet)?, key(&format!("{wallet}-receipts"))?);
+        let (key, receipts) = (key(wallet)?, key(&format!("{wallet}-receipts"))?);
+        let account = key.account();
         if !known {
-            check_new(connection, &account.account(), &folder, wallet).await?;
+            check_new(connection, &account, &folder, wallet).await?;
         }
         let issuer = connection.issuer()?;
-        fund(home, connection, &account, issuer, output).await?;
+        fund(home, connection, &key, issuer, output).await?;
         let port_file = format!("{place}/port");
         let port = choose_port(port, home, &port_file);
         let listen = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let config = Config::new(listen, folder, account.clone(), receipts, issuer);
+        let config = Config::new(listen, folder, key.clone(), receipts, issuer);
         let (ledger, genesis) = (connection.ledger.clone(), connection.genesis.clone());
-        let processor =
-            gristmill_processor::start(config, ledger, genesis).await.map_err(|error| match error {
+        let processor = gristmill_processor::start(config, ledger.clone(), genesis).await.map_err(
+            |error| match error {
                 StartError::Listen { address, source } => {
                     Failure::new(format!("cannot listen on {address}: {source}"))
                         .next("choose another port: --port PORT")
                         .into()
                 }
                 error => failure(home, wallet, &error),
-            })?;
+            },
+        )?;
         home.write_secret(&port_file, processor.address().port().to_string().as_bytes())?;
+        Ok(Self { processor, account, key, ledger, issuer, wallet: wallet.to_owned(), _lock: lock })
+    }
+
+    /// Puts the one model on offer that it sells from now on. What an earlier run left on offer is withdrawn.
+    pub(super) async fn offer(&self, home: &Home, engine: Upstream, offer: &Offer<'_>) -> Result<ModelId> {
         let tokenizer = Arc::clone(engine.tokenizer());
         let manifest = manifest(offer.name, tokenizer.digest());
         let model = manifest.id();
-        register(connection, &account, &manifest, offer).await?;
+        self.register(&manifest, offer).await?;
+        let announced = Announced {
+            processor: format!("http://{}", self.processor.address()),
+            model: offer.name.to_owned(),
+        };
+        let announced = serde_json::to_vec(&announced)?;
         let (compute, name) = (Compute::Answers(Arc::new(engine)), offer.name.to_owned());
-        processor.serve(ServedModel { id: model, name, compute, tokenizer, prices: offer.prices }).await?;
-        let announced =
-            Announced { processor: format!("http://{}", processor.address()), model: offer.name.to_owned() };
-        home.write_secret(&format!("{place}/{ANNOUNCED}"), &serde_json::to_vec(&announced)?)?;
-        Ok(Self { processor, account: account.account(), model, _lock: lock })
+        self.processor
+            .serve(ServedModel { id: model, name, compute, tokenizer, prices: offer.prices })
+            .await?;
+        home.write_secret(&format!("{SELLERS}/{}/{ANNOUNCED}", self.wallet), &announced)?;
+        self.withdraw(Some(&model)).await?;
+        Ok(model)
     }
+
+    /// Withdraws all that the account has on offer, but this; gives how many offers that were.
+    pub(super) async fn withdraw(&self, but: Option<&ModelId>) -> Result<usize, ClientError> {
+        let (offers, _) = pages::offers(&self.ledger).await?;
+        let own = offers
+            .iter()
+            .filter(|offer| offer.processor == self.account && but.is_none_or(|but| *but != offer.model));
+        let mut withdrawn = 0;
+        for offer in own {
+            self.processor.withdraw(&offer.model).await?;
+            withdrawn += 1;
+        }
+        Ok(withdrawn)
+    }
+
+    /// Registers the model as foreign, unless the ledger knows it.
+    async fn register(&self, manifest: &Manifest, offer: &Offer<'_>) -> Result<()> {
+        let (ledger, id) = (&self.ledger, manifest.id());
+        if find(ledger, &id).await?.is_some() {
+            return Ok(());
+        }
+        let line = ledger.state(&[keys::line(&keys::line_id(offer.name))]).await?.value;
+        let taken = || {
+            Failure::new(format!("the name {} belongs to another model on this ledger", offer.name))
+                .next("sell it under another name: --name NAME")
+        };
+        if line.iter().flatten().any(|record| Line::of(record).is_some()) {
+            return Err(taken().into());
+        }
+        let body = |salt| RegisterForeign {
+            model: id,
+            name: offer.name.to_owned(),
+            licence: offer.licence.to_owned(),
+            tokenizer: manifest.tokenizer(),
+            engine: ENGINE.to_owned(),
+            size_bytes: manifest.bytes(),
+            salt,
+        };
+        let sender = Sender::new(ledger.clone(), self.key.clone(), self.issuer);
+        match sender.publish(body).await {
+            Ok(_) => Ok(()),
+            // Another seller may have registered the same in this moment.
+            Err(ClientError::Rejected { .. }) if find(ledger, &id).await?.is_some() => Ok(()),
+            Err(error) => Err(error).with_context(|| format!("registering the model as {}", offer.name)),
+        }
+    }
+}
+
+/// Whether the wallet may be a seller's. The name is checked before a folder is made of it.
+pub(super) fn check_wallet(home: &Home, wallet: &str) -> Result<()> {
+    wallet::file(home, wallet)?;
+    if OF_EXCHANGE.contains(&wallet) {
+        return Err(Failure::new(format!("the wallet `{wallet}` is the exchange's own"))
+            .next("sell with another, which is made if it is missing: --wallet NAME")
+            .into());
+    }
+    Ok(())
+}
+
+/// Whether the wallet has sold before.
+pub(super) fn has_sold(home: &Home, wallet: &str) -> bool {
+    home.path(&format!("{SELLERS}/{wallet}")).join("processor.db").exists()
 }
 
 /// Takes the announcement back: its offer is withdrawn.
@@ -262,41 +332,4 @@ async fn fund(
     }
     output.say(&format!("funded     {gift} credits from the exchange's treasury, for the ledger's fees"));
     Ok(())
-}
-
-/// Registers the model as foreign, unless the ledger knows it.
-async fn register(
-    connection: &Connection,
-    account: &SecretKey,
-    manifest: &Manifest,
-    offer: &Offer<'_>,
-) -> Result<()> {
-    let (ledger, id) = (&connection.ledger, manifest.id());
-    if find(ledger, &id).await?.is_some() {
-        return Ok(());
-    }
-    let line = ledger.state(&[keys::line(&keys::line_id(offer.name))]).await?.value;
-    let taken = || {
-        Failure::new(format!("the name {} belongs to another model on this ledger", offer.name))
-            .next("sell it under another name: --name NAME")
-    };
-    if line.iter().flatten().any(|record| Line::of(record).is_some()) {
-        return Err(taken().into());
-    }
-    let body = |salt| RegisterForeign {
-        model: id,
-        name: offer.name.to_owned(),
-        licence: offer.licence.to_owned(),
-        tokenizer: manifest.tokenizer(),
-        engine: ENGINE.to_owned(),
-        size_bytes: manifest.bytes(),
-        salt,
-    };
-    let sender = Sender::new(ledger.clone(), account.clone(), connection.issuer()?);
-    match sender.publish(body).await {
-        Ok(_) => Ok(()),
-        // Another seller may have registered the same in this moment.
-        Err(ClientError::Rejected { .. }) if find(ledger, &id).await?.is_some() => Ok(()),
-        Err(error) => Err(error).with_context(|| format!("registering the model as {}", offer.name)),
-    }
 }

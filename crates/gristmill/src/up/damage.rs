@@ -103,7 +103,7 @@ pub(super) fn check_records(home: &Home, vouchers: &SecretKey) -> Result<()> {
     if ![PORTS, API_KEY].iter().any(|file| home.path(file).exists()) {
         return Ok(());
     }
-    let key = stored_api_key(home)?;
+    let key = stored_key(home, API_KEY)?;
     let known = gristmill_gateway::check(&home.path("gateway"), vouchers, key.as_deref())
         .map_err(|error| gateway_failure(home, &error))?;
     if !known {
@@ -138,8 +138,9 @@ pub(super) fn check_whole(home: &Home) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn stored_api_key(home: &Home) -> Result<Option<String>> {
-    let path = home.path(API_KEY);
+/// A key of the gateway as the home keeps it.
+pub(super) fn stored_key(home: &Home, file: &str) -> Result<Option<String>> {
+    let path = home.path(file);
     match std::fs::read(&path) {
         Ok(text) => Ok(Some(String::from_utf8_lossy(&text).trim().to_owned())),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
@@ -151,6 +152,6 @@ pub(super) fn stored_api_key(home: &Home) -> Result<Option<String>> {
 pub(super) fn unknown_api_key(home: &Home) -> anyhow::Error {
     let path = home.path(API_KEY);
     Failure::new(format!("{} holds no API key of this gateway: the file was changed", path.display()))
-        .next("restore the file from a backup, or remove it: the next start makes a new key")
+        .next("restore the file from a backup, or remove it: the next start makes a new key, and the one before it ends")
         .into()
 }

@@ -2,7 +2,7 @@
 
 use super::damage::{
     check_records, check_whole, gateway_failure, ledger_failed_first, ledger_failure, processor_failure,
-    stored_api_key, unknown_api_key,
+    stored_key, unknown_api_key,
 };
 use crate::{
     failure::Failure,
@@ -38,6 +38,8 @@ const WATCH: Duration = Duration::from_secs(1);
 pub(super) const CONSUMER_CREDITS: u64 = 1_000;
 const OTHER_CREDITS: u64 = 10;
 /// What the local API key may spend in all; the account's balance is the nearer bound.
+/// What the API key is called that a start makes.
+const KEY_NAME: &str = "up";
 const KEY_BUDGET: Amount = Amount::from_credits(1_000_000);
 
 /// Which ports to take; 0 is the one of the last run where it is free, or any free one.
@@ -58,6 +60,7 @@ pub(crate) const LIMITED: &str = "gateway-limited";
 pub(super) const GENESIS: &str = "genesis.json";
 /// Where the local API key is.
 pub(super) const API_KEY: &str = "api-key";
+const OPERATOR_KEY: &str = "operator-key";
 
 impl Ports {
     fn or_last(self, home: &Home) -> Self {
@@ -233,6 +236,8 @@ impl Exchange {
             issuer,
         );
         config.guard = keys.consumer;
+        let operator_key = operator_key(home)?;
+        config.operator = Some(gristmill_gateway::key_id(&operator_key));
         let started = gristmill_gateway::start(config, ledger.clone(), genesis).await;
         let gateway = started.map_err(|error| gateway_failure(home, &error))?;
         let gateway_events = gateway.events();
@@ -249,6 +254,7 @@ impl Exchange {
             pid: std::process::id(),
             base_url: format!("http://{}/v1", gateway.address()),
             api_key,
+            operator_key,
             ledger: node.url(),
             processor: format!("http://{}", processor.address()),
             model: starter::NAME.to_owned(),
@@ -502,13 +508,24 @@ async fn serve(
 
 /// The local API key: made once, kept in the home.
 async fn api_key(home: &Home, gateway: &gristmill_gateway::Handle) -> Result<String> {
-    match stored_api_key(home)? {
-        Some(key) if gateway.knows_key(&key) => Ok(key),
-        Some(_) => Err(unknown_api_key(home)),
-        None => {
-            let key = gateway.create_key(KEY_BUDGET).await?;
+    match stored_key(home, API_KEY)? {
+        Some(key) if gateway.takes_key(&key) => Ok(key),
+        Some(key) if !gateway.knows_key(&key) => Err(unknown_api_key(home)),
+        // Removed or revoked: the one before it ends.
+        _ => {
+            let key = gateway.create_key(KEY_NAME, KEY_BUDGET).await?;
             home.write_secret(API_KEY, format!("{key}\n").as_bytes())?;
             Ok(key)
         }
     }
+}
+
+/// The key that manages the gateway's API keys, made once.
+fn operator_key(home: &Home) -> Result<String> {
+    if let Some(key) = stored_key(home, OPERATOR_KEY)? {
+        return Ok(key);
+    }
+    let key = gristmill_gateway::generate_key()?;
+    home.write_secret(OPERATOR_KEY, format!("{key}\n").as_bytes())?;
+    Ok(key)
 }

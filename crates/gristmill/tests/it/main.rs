@@ -1,5 +1,6 @@
 //! The real binary, started and used as a person or a program would.
 
+mod api_keys;
 mod bad_input;
 mod clients;
 mod corruption;

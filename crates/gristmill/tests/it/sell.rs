@@ -6,7 +6,14 @@ use crate::{
     peer::{Asked, DONE, Peer, Step, end, events, json, text},
 };
 use serde_json::{Value, json as value};
-use std::{os::unix::fs::PermissionsExt as _, time::Duration};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 const NAME: &str = "upstream/tiny";
 const CHAT: &str = "/chat/completions";
@@ -196,8 +203,28 @@ async fn upstreams_that_fail_cost_what_they_delivered() {
         ("refuse", 0, "too long for me"),
         ("a secret of mine", 0, "too secret"),
     ] {
-        let (status, text) = post(&exchange, CHAT, chat(NAME, question)).await;
-        assert!(status >= 500 && text.contains(words), "{question}: {status} {text}");
+        let http = gristmill_net::http::client().unwrap();
+        let url = format!("{}{CHAT}", exchange.base_url());
+        let asked = http.post(url).bearer_auth(exchange.api_key()).json(&chat(NAME, question));
+        let answer = asked.send().await.unwrap();
+        assert_eq!(answer.status(), 502, "{question}");
+        let retry = answer.headers().get("x-should-retry").map(|of| of.to_str().unwrap().to_owned());
+        let text = answer.text().await.unwrap();
+        assert!(text.contains(words), "{question}: {text}");
+        // What is paid for is there, and stock clients do not pay again by themselves.
+        let error: Value = serde_json::from_str(&text).unwrap();
+        let (partial, code) = (&error["partial"], &error["error"]["code"]);
+        if delivered == 0 {
+            assert_eq!((retry, partial, code), (None, &Value::Null, &value!("processor_failed")), "{text}");
+        } else {
+            assert_eq!((retry.as_deref(), code), (Some("false"), &value!("answer_cut")), "{text}");
+            assert_eq!(partial["usage"]["completion_tokens"], delivered, "{text}");
+            let said = &partial["choices"][0];
+            assert_eq!(said["message"]["content"].as_str().unwrap().len(), delivered, "{text}");
+            assert_eq!(said["finish_reason"], "error");
+            let id = partial["gristmill"]["receipt"].as_str().unwrap();
+            assert_eq!(exchange.json(&["receipt", "show", id])["kept"], "whole");
+        }
         // The prompt is paid for with the first delivery.
         let prompt = format!("user: {question}\n").len();
         cost += if delivered == 0 { 0 } else { (prompt * 2_500 + delivered * 5_000) as u128 };
@@ -264,6 +291,96 @@ async fn a_seller_that_does_not_come_back() {
     }
     assert_eq!(unwell(&exchange.status()), []);
     seller.stop();
+    exchange.stop();
+}
+
+/// Where the cheapest seller's server fails before its first word, the next one answers; what could be paid was not.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seller_whose_server_fails_is_left_for_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    let breaks = Arc::new(AtomicBool::new(false));
+    let of = Arc::clone(&breaks);
+    let cheap = server(move |asked| match of.load(Ordering::SeqCst) && !probes(asked) {
+        true => vec![json("500 Internal Server Error", r#"{"error":{"message":"CUDA error"}}"#)],
+        false => good(asked),
+    })
+    .await;
+    let dear = server(good).await;
+    let exchange = Exchange::start(folder.path());
+    let first = Exchange::sell(folder.path(), &["--upstream", &cheap.url, "--output-price", "1"]);
+    let second = Exchange::sell(folder.path(), &["--upstream", &dear.url, "--wallet", "second"]);
+    let ask = || exchange.json(&["ask", "--model", NAME, "Salem"]);
+    let receipts = || exchange.json(&["receipt", "list"])["receipts"].clone();
+    assert_eq!(ask()["processor"], first.ready["processor"], "the cheaper one is asked");
+
+    breaks.store(true, Ordering::SeqCst);
+    let answer = ask();
+    assert_eq!((&answer["answer"], &answer["processor"]), (&value!(ANSWER), &second.ready["processor"]));
+    // The attempt is on record, and was free.
+    let listed = receipts();
+    assert_eq!(
+        (&listed[0]["processor"], &listed[1]["processor"]),
+        (&answer["processor"], &first.ready["processor"])
+    );
+    assert_eq!(grains(&listed[1]["cost"]), 0);
+    // It is avoided now.
+    let asked = cheap.asked().len();
+    assert_eq!(ask()["processor"], second.ready["processor"]);
+    assert_eq!(cheap.asked().len(), asked);
+
+    // Whole answers, several of them, and a server that cannot be reached: as soon as it is asked again.
+    cheap.end().await;
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let mut body = chat(NAME, "Salem");
+    body["n"] = value!(2);
+    let (status, text) = post(&exchange, CHAT, body).await;
+    let answer: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((status, &answer["choices"][1]["message"]["content"]), (200, &value!(ANSWER)), "{text}");
+    assert_eq!(answer["gristmill"]["processor"], second.ready["processor"]);
+    // From then on it takes no orders: whoever comes is told before a channel is opened.
+    let http = gristmill_net::http::client().unwrap();
+    let url = format!("{}/v1{CHAT}", first.ready["endpoint"].as_str().unwrap());
+    let body = chat(first.ready["model"].as_str().unwrap(), "Salem").to_string();
+    assert_eq!(http.post(url).body(body).send().await.unwrap().status(), 503);
+    settled(&exchange, &second.ready["processor"]).await;
+    let channels = exchange.json(&["channel", "list"])["channels"].clone();
+    assert!(channels.as_array().unwrap().iter().all(|channel| channel["in_doubt"] == 0), "{channels}");
+    // Nobody else sells it: the client is told what happened.
+    second.stop();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let (status, text) = post(&exchange, CHAT, chat(NAME, "Salem")).await;
+    assert_eq!(status, 503, "{text}");
+    first.stop();
+    exchange.stop();
+}
+
+/// What a killed run left on offer is withdrawn by the next one with its wallet, whatever that sells, and by command.
+#[tokio::test(flavor = "multi_thread")]
+async fn offers_that_nobody_serves_are_withdrawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let peer = server(good).await;
+    let exchange = Exchange::start(folder.path());
+    let offered = || -> Vec<Value> {
+        let offers = exchange.json(&["market"])["offers"].clone();
+        let names = offers.as_array().unwrap().iter().map(|offer| offer["model"].clone());
+        names.filter(|name| *name != MODEL).collect()
+    };
+    let never = exchange.run(&["sell", "--withdraw"]);
+    assert!(!never.status.success() && String::from_utf8_lossy(&never.stderr).contains("has sold nothing"));
+    Exchange::sell(folder.path(), &["--upstream", &peer.url]).kill();
+    assert_eq!(offered(), [NAME]);
+    let other = Exchange::sell(folder.path(), &["--upstream", &peer.url, "--name", "upstream/other"]);
+    assert_eq!(offered(), ["upstream/other"]);
+    exchange.json(&["ask", "--model", "upstream/other", "Salem"]);
+    other.kill();
+    let status = exchange.status();
+    assert_eq!(unwell(&status), [("seller".to_owned(), "down".to_owned())], "{status}");
+    assert!(status.to_string().contains("sell --withdraw --wallet seller"), "{status}");
+    let output = exchange.run(&["--json", "sell", "--withdraw"]);
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success() && text.contains(r#"{"event":"withdrawn","offers":1}"#), "{text}");
+    assert_eq!(offered(), Vec::<Value>::new());
+    assert_eq!(unwell(&exchange.status()), []);
     exchange.stop();
 }
 

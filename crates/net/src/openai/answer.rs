@@ -125,9 +125,25 @@ pub struct Extension {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub processor: Option<AccountId>,
+    /// What cut the answer, where that was not a limit that the request set, nor the model's context.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited_by: Option<LimitedBy>,
     /// Why a choice among several ended with `error`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<ChoiceError>,
+}
+
+/// What an answer's limit of tokens comes from, where the request sets none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitedBy {
+    /// The most that the gateway pays for one request.
+    Request,
+    /// What is left of the API key's budget.
+    Key,
+    /// What the paying account has left for channels, or its spending key; or a part of that, if it is enough for a
+    /// window.
+    Account,
 }
 
 /// A choice that failed where others did not.

@@ -3,6 +3,7 @@
 //! Stock clients choose what to do by status and `code`; a person reads `message`, which says what
 //! happened, what was expected and what to do.
 
+use super::{Choice, Extension, Usage};
 use axum::{
     Json,
     response::{IntoResponse, Response},
@@ -11,6 +12,10 @@ use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+/// The code of a failure of whoever answers.
+pub const INTERNAL_ERROR: &str = "internal_error";
+/// The code of an answer that failed when some of it had come.
+pub const ANSWER_CUT: &str = "answer_cut";
 /// The code of an answer that ends because its payer closes the channel.
 pub const CHANNEL_CLOSING: &str = "channel_closing";
 const INVALID_REQUEST: &str = "invalid_request_error";
@@ -18,7 +23,7 @@ const INVALID_REQUEST: &str = "invalid_request_error";
 const MAX_TEXT: usize = 2_000;
 
 /// An error as the caller of an OpenAI route sees it.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct ApiError {
     /// The HTTP status.
@@ -33,6 +38,21 @@ pub struct ApiError {
     pub code: Option<String>,
     /// When trying again makes sense, in seconds.
     pub retry_after_s: Option<u32>,
+    /// What came of the answer before it failed, and is paid for. Whoever asks again pays again, so stock clients
+    /// are told not to do it by themselves.
+    pub partial: Option<Box<Partial>>,
+}
+
+/// What came of an answer that failed, and is paid for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct Partial {
+    /// What was said. A stream has sent it before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub choices: Vec<Choice>,
+    /// What was used, and what it cost.
+    pub usage: Usage,
+    /// The receipts.
+    pub gristmill: Extension,
 }
 
 /// An error as it is sent.
@@ -40,6 +60,14 @@ pub struct ApiError {
 #[schema(as = Error)]
 pub struct ErrorBody {
     error: ErrorMember,
+    /// What came before it failed, and is paid for.
+    #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "not_read")]
+    partial: Option<Box<Partial>>,
+}
+
+/// What another server says there is none of ours.
+fn not_read<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Box<Partial>>, D::Error> {
+    serde::de::IgnoredAny::deserialize(deserializer).map(|_| None)
 }
 
 /// What failed.
@@ -67,6 +95,7 @@ impl ApiError {
             param: None,
             code: code.map(str::to_owned),
             retry_after_s: None,
+            partial: None,
         }
     }
 
@@ -169,7 +198,7 @@ impl ApiError {
 
     /// 500: our own fault.
     pub fn internal(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", Some("internal_error"), message)
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", Some(INTERNAL_ERROR), message)
     }
 
     /// 502: the processor failed after it had taken the request.
@@ -197,14 +226,14 @@ impl ApiError {
             param: self.param.clone(),
             code: self.code.clone().map(serde_json::Value::String),
         };
-        serde_json::to_string(&ErrorBody { error: member }).unwrap_or_default()
+        serde_json::to_string(&ErrorBody { error: member, partial: self.partial.clone() }).unwrap_or_default()
     }
 
     /// Reads the answer of another server. A body in another shape is shown as it is, shortened.
     pub fn from_answer(status: StatusCode, body: &[u8]) -> Self {
         let short = |text: &str| text.chars().take(MAX_TEXT).collect::<String>();
         match serde_json::from_slice::<ErrorBody>(body) {
-            Ok(ErrorBody { error }) => Self {
+            Ok(ErrorBody { error, .. }) => Self {
                 status,
                 message: short(&error.message),
                 kind: short(error.kind.as_deref().unwrap_or("unknown")),
@@ -214,6 +243,7 @@ impl ApiError {
                     other => short(&other.to_string()),
                 }),
                 retry_after_s: None,
+                partial: None,
             },
             Err(_) => Self::new(status, "unknown", None, short(&String::from_utf8_lossy(body))),
         }
@@ -226,7 +256,9 @@ impl IntoResponse for ApiError {
         let mut response = (self.status, body).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some(seconds) = self.retry_after_s {
+        if self.partial.is_some() {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        } else if let Some(seconds) = self.retry_after_s {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if self.status == StatusCode::UNAUTHORIZED {

@@ -2,7 +2,7 @@
 
 use crate::peer::{Asked, DONE, Peer, Step, end, events, json, more, text};
 use gristmill_audit::Seed;
-use gristmill_engine::{Done, Engine as _, Event, Job, Prompt, Replay, Source, StartError};
+use gristmill_engine::{Condition, Done, Engine as _, Event, Job, Prompt, Replay, Source, StartError};
 use gristmill_tokenizer::ChatMessage;
 use gristmill_types::{Finish, Sampling};
 use gristmill_upstream::{ApiKey, Limit, Options, Patience, Upstream};
@@ -238,10 +238,10 @@ async fn a_server_that_fails_is_known_until_it_answers() {
     let mut health = engine.health();
     assert_eq!((ask(2).await, *health.borrow()), (Finish::Error, None), "it may be right to refuse");
     assert_eq!((ask(1).await, *health.borrow_and_update()), (Finish::Error, Some("broke off")));
-    assert!(!engine.is_up());
+    assert_eq!(engine.condition(), Condition::Failing, "only the next request can tell");
     assert_eq!((ask(2).await, *health.borrow()), (Finish::Error, Some("broke off")));
     assert_eq!((ask(3).await, *health.borrow()), (Finish::Stop, None));
-    assert!(engine.is_up());
+    assert_eq!(engine.condition(), Condition::Well);
 
     // One that is killed in the middle of an answer.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -257,9 +257,14 @@ async fn a_server_that_fails_is_known_until_it_answers() {
         answer(&gone, job(&gone, sampling(100, &[]))).await;
         assert_eq!(*health.borrow_and_update(), Some(kind));
     }
+    assert_eq!(gone.condition(), Condition::Down, "it is looked for");
     let back = Peer::on(port, |_| vec![json("200 OK", "{}")]).await;
     tokio::time::timeout(Duration::from_secs(60), health.changed()).await.unwrap().unwrap();
     assert_eq!((*health.borrow(), back.asked()[0].line.as_str()), (None, "GET /v1/models"));
+    assert_eq!(gone.condition(), Condition::Well);
+    back.end().await;
+    answer(&gone, job(&gone, sampling(100, &[]))).await;
+    assert_eq!(gone.condition(), Condition::Down);
 }
 
 #[tokio::test]

@@ -39,6 +39,7 @@ pub(crate) struct Peer {
     pub(crate) url: String,
     asked: Arc<Mutex<Vec<Asked>>>,
     closed: tokio::sync::Mutex<mpsc::UnboundedReceiver<()>>,
+    task: tokio::task::JoinHandle<()>,
 }
 
 impl Peer {
@@ -54,7 +55,7 @@ impl Peer {
         let asked = Arc::new(Mutex::new(Vec::new()));
         let (close, closed) = mpsc::unbounded_channel();
         let log = Arc::clone(&asked);
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (script, log, close) = (Arc::clone(&script), Arc::clone(&log), close.clone());
                 tokio::spawn(async move {
@@ -63,12 +64,18 @@ impl Peer {
                 });
             }
         });
-        Self { url, asked, closed: closed.into() }
+        Self { url, asked, closed: closed.into(), task }
     }
 
     /// Always answers with these steps.
     pub(crate) async fn always(steps: Vec<Step>) -> Self {
         Self::start(move |_| steps.clone()).await
+    }
+
+    /// Listens no more: whoever connects is refused.
+    pub(crate) async fn end(self) {
+        self.task.abort();
+        drop(self.task.await);
     }
 
     /// What was asked so far.

@@ -261,7 +261,8 @@ fn seller(known: &Known, reading: Result<&Reading, &String>) -> Check {
     if !known.runs {
         let reason =
             format!("`{wallet}` ended without withdrawing its offer of {model}: requests for it fail");
-        let next = format!("start it as before, with --wallet {wallet}: gristmill sell --upstream URL");
+        let next =
+            format!("start it as before, or withdraw the offer: gristmill sell --withdraw --wallet {wallet}");
         return Check::down(NAME, reason, next);
     }
     let again = format!("stop `gristmill sell --wallet {wallet}`, and start it again");
@@ -399,16 +400,22 @@ fn channels(parts: &Parts) -> Check {
         Ok(channels) => channels,
         Err(reason) => return Check::down(NAME, format!("not known: {reason}"), "see the gateway's line"),
     };
-    let in_doubt: u64 = list(channels).filter_map(|channel| channel["in_doubt"].as_u64()).sum();
-    if in_doubt > 0 {
+    let in_doubt = |channel: &Value| channel["in_doubt"].as_u64().unwrap_or_default();
+    if let Some(first) = list(channels).find(|channel| in_doubt(channel) > 0) {
+        let all: u64 = list(channels).map(in_doubt).sum();
+        let digits = |of: &Value| of.as_str().unwrap_or_default().chars().take(8).collect::<String>();
+        let (channel, processor) = (digits(&first["id"]), digits(&first["processor"]));
+        let lanes = if all == 1 { "1 lane waits".to_owned() } else { format!("{all} lanes wait") };
         let reason = format!(
-            "{in_doubt} lanes wait to be compared with the processor's copy; what is reserved on them stays so"
+            "{lanes} to be compared with the processor's copy, first on channel {channel} with processor {processor}; \
+             what is held there stays so ({} on this channel)",
+            credits(grains(&first["held"]))
         );
-        return Check::warn(
-            NAME,
-            reason,
-            "it goes on by itself once the processor answers; look again in a minute",
+        let next = format!(
+            "it goes on by itself once that processor answers; where it does not come back: gristmill channel close \
+             {channel}"
         );
+        return Check::warn(NAME, reason, next);
     }
     let open: Vec<&Value> = list(channels).filter(|channel| channel["state"] == "open").collect();
     let closing = list(channels).filter(|channel| channel["state"] == "closing").count();

@@ -20,6 +20,7 @@ fn running() -> Running {
         pid: 7,
         base_url: "http://127.0.0.1:1/v1".into(),
         api_key: "sk-secret".into(),
+        operator_key: "sk-other".into(),
         ledger: "http://127.0.0.1:2".into(),
         processor: "http://127.0.0.1:3".into(),
         model: "a/b".into(),

@@ -135,6 +135,7 @@ impl Parts {
         let endpoint = Endpoint::new(&running);
         let get = async |path: &str| -> anyhow::Result<Value> {
             match &endpoint {
+                Ok(endpoint) if path == "/key" => endpoint.key().await,
                 Ok(endpoint) => endpoint.get(path).await,
                 Err(error) => Err(anyhow::anyhow!("{error:#}")),
             }

@@ -265,6 +265,7 @@ impl Books {
     /// a window at most.
     async fn match_requests(&mut self, exchange: &Exchange, new: &[Value]) -> Result<Found, String> {
         let http = gristmill_net::http::client().unwrap();
+        let operator = std::fs::read_to_string(exchange.home.join("operator-key")).unwrap();
         let mut requests: BTreeMap<&str, Vec<&Request>> = BTreeMap::new();
         for request in &self.open {
             requests.entry(&request.prompt).or_default().push(request);
@@ -285,7 +286,7 @@ impl Books {
                 continue;
             }
             let url = format!("{}/receipts/{}", exchange.base_url(), of["id"].as_str().unwrap());
-            let entry = http.get(url).bearer_auth(&self.keys[0]).send().await.unwrap();
+            let entry = http.get(url).bearer_auth(operator.trim()).send().await.unwrap();
             let entry: Value = entry.json().await.unwrap();
             let body: Value = serde_json::from_str(entry["request"].as_str().unwrap()).unwrap();
             let prompt = body["messages"][0]["content"].as_str().unwrap();
