@@ -179,6 +179,8 @@ pub struct Done {
     pub output_tokens: u32,
     /// What went wrong, where `finish` is `Error`.
     pub error: Option<String>,
+    /// Whether it is the request that is wrong: another engine would refuse it, too.
+    pub refused: bool,
 }
 
 /// An answer under way. Dropping it cancels the job and frees its place.
@@ -236,6 +238,7 @@ impl Generation {
                 prompt_tokens: self.tokens.prompt,
                 output_tokens: self.tokens.output,
                 error: Some("the engine stopped before the answer ended".into()),
+                refused: false,
             })
         });
         match &event {

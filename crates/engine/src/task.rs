@@ -55,7 +55,7 @@ impl Task {
                     Ending::Failed(reason) => (Finish::Error, Some(reason)),
                 };
                 let (prompt_tokens, output_tokens) = (answer.prompt_tokens, answer.drawn);
-                let done = Done { finish, prompt_tokens, output_tokens, error };
+                let done = Done { finish, prompt_tokens, output_tokens, error, refused: false };
                 // There is always room for it; if the reader is gone, nobody misses it.
                 let _ = answer.events.try_send(Event::Done(done));
             }

@@ -8,7 +8,7 @@ use crate::{
 };
 use gristmill_audit::{Seed, ids_digest, salted_digest, salted_ids_digest, verify_nonce};
 use gristmill_channel::KeyId;
-use gristmill_net::trace::Trace;
+use gristmill_net::{openai::FinishReason, trace::Trace};
 use gristmill_store::{
     Migration, Store, StoreError,
     rusqlite::{self, OptionalExtension as _, params, types::Value},
@@ -172,6 +172,7 @@ impl Entry {
             completion_tokens: self.completion_tokens,
             unit: self.unit(),
             cost: self.cost,
+            finish: self.receipt.body.audit.as_ref().map_or(FinishReason::Error, |audit| audit.finish.into()),
         }
     }
 }
@@ -201,6 +202,8 @@ pub(crate) struct Summary {
     /// What the request cost, in grains.
     #[schema(value_type = String)]
     cost: Amount,
+    /// Why the answer ended, by the receipt: `error` for one that broke off, or never began.
+    finish: FinishReason,
 }
 
 /// The newest receipts but so many, newest first, of all keys or only of one. An entry may have megabytes: one is in

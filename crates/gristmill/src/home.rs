@@ -113,7 +113,15 @@ impl Home {
             }
         };
         let root = std::path::absolute(&root).with_context(|| format!("reading {}", root.display()))?;
-        Ok(Self { root })
+        // A home that cannot be looked into would look like none.
+        match std::fs::read_dir(&root) {
+            Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+                Err(Failure::new(format!("the home {} cannot be read: {error}", root.display()))
+                    .next("run as the user that it belongs to, or name another: --home DIR")
+                    .into())
+            }
+            _ => Ok(Self { root }),
+        }
     }
 
     /// The folder.

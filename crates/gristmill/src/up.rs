@@ -60,7 +60,8 @@ impl Up {
         home.create()?;
         let _lock = home.lock()?;
         home.retract();
-        let first = !home.path(exchange::GENESIS).exists();
+        // Until one start came to its end, nobody was told what this is.
+        let first = !home.path(exchange::PORTS).exists();
         let mut interrupted = signal(SignalKind::interrupt())?;
         let mut terminated = signal(SignalKind::terminate())?;
         let prices = Prices {
@@ -215,7 +216,7 @@ fn line(occurrence: &Occurrence) -> String {
             receipt,
         }) => {
             format!(
-                "paid      {cost} credits to processor {} for {model}: {prompt_tokens} + {completion_tokens} {} {}",
+                "paid      {cost} credits to processor {} for {model}: {prompt_tokens} + {completion_tokens} {} · {}",
                 processor.short(),
                 unit.plural(),
                 dim(&format!("receipt {}", receipt.to_string().chars().take(8).collect::<String>())),
@@ -250,7 +251,7 @@ pub(crate) fn processor_line(event: &ProcessorEvent) -> String {
                 if amount.is_zero() { String::new() } else { format!(" ({amount} of it {what})") }
             };
             format!(
-                "settled   processor earned {earned}{}{}, modeler's royalty {royalty}, ledger fee {fee} credits {}",
+                "settled   processor earned {earned}{}{}, modeler's royalty {royalty}, ledger fee {fee} credits · {}",
                 part("for fees that it owed", owed),
                 part("into its bond", bonded),
                 dim(&format!("transaction {transaction}")),

@@ -85,4 +85,5 @@ pub use params::{Fees, Params};
 pub use record::Record;
 pub use rejection::Rejection;
 pub use royalty::due;
+pub use text::{licence as check_licence, name as check_name};
 pub use tx::{Body, CheckedTx, SignedTx, Transaction, decode_tx, tx_hash};

@@ -3,7 +3,7 @@
 use crate::{invalid::Malformed, params};
 
 /// A model line's name: lower-case segments between slashes.
-pub(crate) fn name(text: &str) -> Result<(), Malformed> {
+pub fn name(text: &str) -> Result<(), Malformed> {
     let segment = |part: &str| {
         part.bytes().next().is_some_and(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
             && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"._-".contains(&b))
@@ -14,7 +14,7 @@ pub(crate) fn name(text: &str) -> Result<(), Malformed> {
 }
 
 /// A licence: an SPDX expression by its characters.
-pub(crate) fn licence(text: &str) -> Result<(), Malformed> {
+pub fn licence(text: &str) -> Result<(), Malformed> {
     let good = (1..=params::MAX_NAME_BYTES).contains(&text.len())
         && text.bytes().all(|b| b.is_ascii_alphanumeric() || b" .+-()".contains(&b));
     let rule = "an SPDX expression of 1 to 64 characters, for example `MIT OR Apache-2.0`";

@@ -5,7 +5,8 @@
 //! with what was delivered.
 
 use crate::{
-    app::App, books::Book, config::ServedModel, error::Refused, event::Event, progress::Progress, traces,
+    app::App, books::Book, config::ServedModel, error::Refused, event::Event, progress::Progress,
+    serve::param_of, traces,
 };
 use bytes::Bytes;
 use gristmill_audit::{SaltedHasher, salted_ids_digest};
@@ -196,6 +197,9 @@ impl Delivery {
                 }
                 Some(Generated::Done(done)) => {
                     return match done.error {
+                        Some(error) if done.refused => {
+                            Err(Ended::Failed(ApiError::invalid(param_of(self.shape), error)))
+                        }
                         Some(error) => Err(Ended::Failed(ApiError::internal(error))),
                         None => Ok(done.finish),
                     };

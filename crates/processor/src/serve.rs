@@ -185,7 +185,7 @@ fn prepare(
 }
 
 /// The parameter that holds the prompt.
-const fn param_of(shape: Shape) -> &'static str {
+pub(crate) const fn param_of(shape: Shape) -> &'static str {
     match shape {
         Shape::Chat => "messages",
         Shape::Text => "prompt",

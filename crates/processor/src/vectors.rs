@@ -27,7 +27,7 @@ pub(crate) fn answer(embedding: Embedding, prompt_tokens: u32) -> Generation {
             }
         }
         let finish = if error.is_some() { Finish::Error } else { Finish::Stop };
-        let done = Done { finish, prompt_tokens, output_tokens: 0, error };
+        let done = Done { finish, prompt_tokens, output_tokens: 0, error, refused: false };
         drop(events.send(Event::Done(done)).await);
     });
     Generation::new(receiver, prompt_tokens, || {})

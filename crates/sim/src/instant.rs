@@ -310,7 +310,7 @@ impl Answer {
     fn end(self, finish: Finish, error: Option<String>) {
         let Self { events, prompt_tokens, drawn, place, .. } = self;
         drop(place);
-        let done = Done { finish, prompt_tokens, output_tokens: drawn, error };
+        let done = Done { finish, prompt_tokens, output_tokens: drawn, error, refused: false };
         // One slot is kept for it.
         let _ = events.try_send(Event::Done(done));
     }

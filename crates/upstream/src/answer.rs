@@ -47,13 +47,17 @@ impl Failed {
         Self { kind, status: None, words: words.into() }
     }
 
+    /// Whether the server refuses what this request asks.
+    fn is_of_request(&self) -> bool {
+        let refused =
+            [StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::UNPROCESSABLE_ENTITY];
+        self.status.is_some_and(|status| refused.contains(&status))
+    }
+
     /// Whether another request would have failed, too. A request may be one that the server rightly refuses, and
     /// its reader may have gone away.
     fn is_of_server(&self) -> bool {
-        let refused =
-            [StatusCode::BAD_REQUEST, StatusCode::PAYLOAD_TOO_LARGE, StatusCode::UNPROCESSABLE_ENTITY];
-        !matches!(self.kind, UNREAD | UNCOUNTABLE)
-            && self.status.is_none_or(|status| !refused.contains(&status))
+        !matches!(self.kind, UNREAD | UNCOUNTABLE) && !self.is_of_request()
     }
 
     /// What the server did not do in time.
@@ -90,27 +94,29 @@ impl Answer {
             () = reader.closed() => return,
             ended = self.answer(&mut events) => ended,
         };
-        let (finish, error) = match ended {
+        let (finish, error, refused) = match ended {
             Ok(finish) => {
                 self.health.answered();
-                (finish, None)
+                (finish, None, false)
             }
             Err(failed) => {
                 if failed.is_of_server() {
                     self.health.failed(failed.kind, &self.http);
                 }
+                let refused = failed.is_of_request();
                 let Failed { kind, status, words } = failed;
                 let (upstream, status) = (&self.http.address, status.map(|status| status.as_u16()));
                 tracing::warn!(path = self.path, %upstream, kind, status, "an answer failed");
                 events = None;
                 let words = self.http.words(&words);
-                (Finish::Error, Some(format!("the upstream server failed: {words}")))
+                let what = if refused { "refuses the request" } else { "failed" };
+                (Finish::Error, Some(format!("the upstream server {what}: {words}")), refused)
             }
         };
         let Self { prompt_tokens, place, pieces, .. } = self;
         // Its place is free before its reader hears of the end.
         drop(place);
-        let done = Done { finish, prompt_tokens, output_tokens: pieces.taken(), error };
+        let done = Done { finish, prompt_tokens, output_tokens: pieces.taken(), error, refused };
         if reader.send(Event::Done(done)).await.is_ok()
             && let Some(mut rest) = events.take()
         {

@@ -11,6 +11,7 @@ use crate::{
 use anyhow::Result;
 use clap::Subcommand;
 use gristmill_client::{Closing, Sender};
+use gristmill_ledger::record::ChannelState;
 use gristmill_types::{AccountId, Amount, ChannelId};
 use serde_json::{Value, json};
 
@@ -98,6 +99,21 @@ async fn close(home: &Home, output: Output, id: &str, wallet: &str) -> Result<()
         return Err(Failure::new(format!("channel {} was not paid into by `{wallet}`", channel.short()))
             .next("name the wallet that did: --wallet NAME")
             .into());
+    }
+    let fees = &connection.genesis.params.fees;
+    // To wait costs nothing.
+    let fee = match records.channel.state {
+        ChannelState::Open => fees.request_close,
+        ChannelState::Closing { deadline_ms } if deadline_ms <= found.clock_ms => fees.close_channel,
+        _ => Amount::ZERO,
+    };
+    let has = connection.ledger.balance(&terms.payer, &terms.issuer).await?.value;
+    if has < fee {
+        return Err(Failure::new(format!(
+            "`{wallet}` holds {has} credits, and closing takes a fee of {fee}"
+        ))
+        .next(format!("send it some from another: gristmill wallet send {fee} {wallet} --from WALLET"))
+        .into());
     }
     let sender = Sender::new(connection.ledger.clone(), key, terms.issuer);
     let Closing { closed, left_ms, inclusion } = sender.close_channel(&found.map(|_| records)).await?;

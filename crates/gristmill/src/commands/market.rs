@@ -43,6 +43,7 @@ impl Market {
             list.push(json!({
                 "model": info.model.name,
                 "version": info.model.model,
+                "number": info.model.version,
                 "royalty_bps": info.model.royalty_bps,
                 "licence": info.model.licence,
                 "processor": offer.processor,
@@ -86,6 +87,7 @@ fn text(list: &[Value]) -> String {
             let royalty = offer["royalty_bps"].as_u64().unwrap_or_default();
             vec![
                 offer["model"].as_str().unwrap_or_default().to_owned(),
+                offer["number"].to_string(),
                 credits(offer, "input_per_mtok"),
                 credits(offer, "output_per_mtok"),
                 offer["unit"].as_str().unwrap_or_default().to_owned(),
@@ -96,7 +98,16 @@ fn text(list: &[Value]) -> String {
             ]
         })
         .collect();
-    let headings =
-        ["model", "credits/M in", "credits/M out", "unit", "trust", "royalty", "processor", "licence"];
+    let headings = [
+        "model",
+        "version",
+        "credits/M in",
+        "credits/M out",
+        "unit",
+        "trust",
+        "royalty",
+        "processor",
+        "licence",
+    ];
     table(&headings, &rows)
 }

@@ -15,7 +15,7 @@ use clap::Subcommand;
 use gristmill_client::Sender;
 use gristmill_engine::Purpose;
 use gristmill_ledger::{
-    keys,
+    check_licence, check_name, keys,
     record::{self, Line, Shares, Stored},
 };
 use gristmill_tokenizer::unit;
@@ -210,6 +210,12 @@ async fn check_publication(
     publisher: &AccountId,
     publication: &Publication<'_>,
 ) -> Result<()> {
+    for (checked, option) in [
+        (check_name(publication.name), "--name acme/speller"),
+        (check_licence(publication.licence), "--licence Apache-2.0"),
+    ] {
+        checked.map_err(|error| Failure::new(error.to_string()).next(format!("for example {option}")))?;
+    }
     let own = keys::line_id(publication.name);
     let mut names = vec![keys::line(&own)];
     names.extend(publication.parents.iter().map(keys::model));

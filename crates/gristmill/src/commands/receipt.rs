@@ -114,7 +114,8 @@ async fn list(home: &Home, output: Output, skip: u32, limit: u32) -> Result<()> 
                     tokens("completion_tokens"),
                     text("unit").to_owned(),
                     Amount::from_grains(text("cost").parse().unwrap_or_default()).to_string(),
-                    if receipt["kept"] == "whole" { "" } else { "broke off" }.to_owned(),
+                    if receipt["kept"] == "whole" && receipt["finish"] != "error" { "" } else { "broke off" }
+                        .to_owned(),
                 ]
             })
             .collect();

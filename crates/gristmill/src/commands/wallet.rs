@@ -13,7 +13,7 @@ use gristmill_client::Sender;
 use gristmill_ledger::tx::Transfer;
 use gristmill_types::{AccountId, Amount};
 use serde_json::{Value, json};
-use std::io::Read as _;
+use std::io::{BufRead as _, IsTerminal as _, Read as _};
 
 /// Subcommands of `wallet`.
 #[derive(Debug, Subcommand)]
@@ -65,7 +65,14 @@ impl Wallet {
 fn create(home: &Home, output: Output, name: &str, restore: bool) -> Result<()> {
     let key = if restore {
         let mut words = zeroize::Zeroizing::new(String::new());
-        std::io::stdin().lock().take(4096).read_to_string(&mut words)?;
+        let mut stdin = std::io::stdin().lock().take(4096);
+        if std::io::stdin().is_terminal() {
+            eprintln!("the 24 words of the recovery phrase, in one line:");
+            stdin.read_line(&mut words)?;
+        } else {
+            stdin.read_to_string(&mut words)?;
+        }
+        words.make_ascii_lowercase();
         wallet::from_phrase(&words)?
     } else {
         wallet::generate()?

@@ -74,14 +74,18 @@ impl Ports {
             }
             Self::default()
         });
-        let choose = |wanted: u16, last: u16| match wanted {
+        let choose = |what: &str, wanted: u16, last: u16| match wanted {
             0 if std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, last)).is_ok() => last,
+            0 => {
+                eprintln!("warning: port {last}, which the {what} had, is taken: it gets another");
+                0
+            }
             wanted => wanted,
         };
         Self {
-            gateway: choose(self.gateway, last.gateway),
-            ledger: choose(self.ledger, last.ledger),
-            processor: choose(self.processor, last.processor),
+            gateway: choose("gateway", self.gateway, last.gateway),
+            ledger: choose("ledger", self.ledger, last.ledger),
+            processor: choose("processor", self.processor, last.processor),
         }
     }
 }

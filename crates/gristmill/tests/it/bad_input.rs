@@ -1,6 +1,6 @@
 //! What is wrong is refused with a clear error, and costs nothing.
 
-use crate::exchange::{Exchange, MODEL, run};
+use crate::exchange::{Exchange, MODEL, program, run};
 use serde_json::{Value, json};
 use std::os::unix::fs::PermissionsExt as _;
 
@@ -87,6 +87,23 @@ fn homes_and_ports() {
     for part in [&port, "another port", "--port", "gateway"] {
         assert!(error.contains(part), "{part}: {error}");
     }
+    // That was no start: the next one tells all that the first has to.
+    let second = Exchange::start(&other);
+    assert_eq!(second.ready["first"], true);
+    second.stop();
+    let second = Exchange::start(&other);
+    assert_eq!(second.ready["first"], false);
+    second.stop();
+    // What does not reach its reader is no success.
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let unread = program().arg("--home").arg(&home).args(["wallet", "show"]).stdout(full).output().unwrap();
+    assert!(error_of(&unread).contains("cannot be written"));
+    // A name that the ledger would refuse is refused before the work, and nothing is copied.
+    let starter = concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/numbers");
+    let copies = || std::fs::read_dir(home.join("models")).unwrap().count();
+    let before = copies();
+    let error = error_of(&exchange.run(&["model", "publish", starter, "--name", "Not A Name"]));
+    assert!(error.contains("acme/speller") && copies() == before, "{error}");
     // Commands with bad arguments.
     for (arguments, about) in [
         (&["wallet", "send", "1e3", "gm1qqqq"][..], "1e3"),

@@ -200,22 +200,24 @@ async fn upstreams_that_fail_cost_what_they_delivered() {
     for (question, delivered, words) in [
         ("die", 10, "broke off"),
         ("fail", 5, "CUDA error"),
-        ("refuse", 0, "too long for me"),
+        ("refuse", 0, "refuses the request: 400 Bad Request: too long for me"),
         ("a secret of mine", 0, "too secret"),
     ] {
         let http = gristmill_net::http::client().unwrap();
         let url = format!("{}{CHAT}", exchange.base_url());
         let asked = http.post(url).bearer_auth(exchange.api_key()).json(&chat(NAME, question));
         let answer = asked.send().await.unwrap();
-        assert_eq!(answer.status(), 502, "{question}");
+        // What the server refuses is the client's to mend.
+        let refused = delivered == 0;
+        assert_eq!(answer.status(), if refused { 400 } else { 502 }, "{question}");
         let retry = answer.headers().get("x-should-retry").map(|of| of.to_str().unwrap().to_owned());
         let text = answer.text().await.unwrap();
         assert!(text.contains(words), "{question}: {text}");
         // What is paid for is there, and stock clients do not pay again by themselves.
         let error: Value = serde_json::from_str(&text).unwrap();
         let (partial, code) = (&error["partial"], &error["error"]["code"]);
-        if delivered == 0 {
-            assert_eq!((retry, partial, code), (None, &Value::Null, &value!("processor_failed")), "{text}");
+        if refused {
+            assert_eq!((retry, partial, code), (None, &Value::Null, &value!("invalid_value")), "{text}");
         } else {
             assert_eq!((retry.as_deref(), code), (Some("false"), &value!("answer_cut")), "{text}");
             assert_eq!(partial["usage"]["completion_tokens"], delivered, "{text}");
@@ -302,6 +304,9 @@ async fn a_seller_whose_server_fails_is_left_for_the_next() {
     let of = Arc::clone(&breaks);
     let cheap = server(move |asked| match of.load(Ordering::SeqCst) && !probes(asked) {
         true => vec![json("500 Internal Server Error", r#"{"error":{"message":"CUDA error"}}"#)],
+        false if asked.body["messages"][0]["content"] == "no" => {
+            vec![json("422 Unprocessable Entity", r#"{"error":{"message":"not that"}}"#)]
+        }
         false => good(asked),
     })
     .await;
@@ -312,6 +317,10 @@ async fn a_seller_whose_server_fails_is_left_for_the_next() {
     let ask = || exchange.json(&["ask", "--model", NAME, "Salem"]);
     let receipts = || exchange.json(&["receipt", "list"])["receipts"].clone();
     assert_eq!(ask()["processor"], first.ready["processor"], "the cheaper one is asked");
+    // A request that its server refuses goes to no other, and says nothing of the seller.
+    let (status, text) = post(&exchange, CHAT, chat(NAME, "no")).await;
+    assert!(status == 400 && text.contains("not that"), "{status} {text}");
+    assert_eq!(ask()["processor"], first.ready["processor"]);
 
     breaks.store(true, Ordering::SeqCst);
     let answer = ask();

@@ -3,7 +3,7 @@
 use crate::exchange::{Exchange, program, run};
 use serde_json::Value;
 use std::{
-    io::{BufRead as _, BufReader, Read as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     path::Path,
     process::{Child, Command, Stdio},
 };
@@ -130,4 +130,36 @@ fn programs_learn_of_every_step() {
     let exchange = Exchange::start(folder.path());
     assert_eq!(exchange.ready["first"], false);
     exchange.stop();
+}
+
+/// The words are what is left of a key when its machine is gone: as they were shown, or as somebody typed them.
+#[test]
+fn a_wallet_comes_back_from_its_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = run(folder.path(), &["--json", "wallet", "create", "first"]);
+    let made: Value = serde_json::from_slice(&made.stdout).unwrap();
+    let words = made["recovery_phrase"].as_str().unwrap();
+    let restore = |name: &str, words: &str| {
+        let mut child = program()
+            .args(["--json", "--home"])
+            .arg(folder.path())
+            .args(["wallet", "create", name, "--restore"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(words.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    for (name, words) in [("second", words.to_owned()), ("third", format!("  {}\n", words.to_uppercase()))] {
+        let output = restore(name, &words);
+        let restored: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(restored["address"], made["address"], "{name}");
+    }
+    let rest = words.rsplit_once(' ').unwrap().0;
+    for words in [rest.to_owned(), format!("{rest} notaword"), String::new()] {
+        let output = restore("fourth", &words);
+        assert!(!output.status.success() && String::from_utf8_lossy(&output.stderr).contains("24 words"));
+    }
 }

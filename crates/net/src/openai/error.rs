@@ -229,6 +229,15 @@ impl ApiError {
         serde_json::to_string(&ErrorBody { error: member, partial: self.partial.clone() }).unwrap_or_default()
     }
 
+    /// Reads the event with which the stream of another server fails. Whether the request is at fault shows in its kind.
+    pub fn from_event(data: &str) -> Self {
+        let error = Self::from_answer(StatusCode::BAD_GATEWAY, data.as_bytes());
+        match error.kind.as_str() {
+            INVALID_REQUEST => Self { status: StatusCode::BAD_REQUEST, ..error },
+            _ => error,
+        }
+    }
+
     /// Reads the answer of another server. A body in another shape is shown as it is, shortened.
     pub fn from_answer(status: StatusCode, body: &[u8]) -> Self {
         let short = |text: &str| text.chars().take(MAX_TEXT).collect::<String>();

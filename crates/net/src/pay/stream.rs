@@ -20,7 +20,6 @@ use crate::{
 };
 use bytes::Bytes;
 use gristmill_types::{Amount, ChannelId, ProcessorNonce};
-use http::StatusCode;
 use mpp::server::sse::NeedVoucherEvent;
 use serde::{Deserialize, Serialize};
 
@@ -156,7 +155,7 @@ fn read_message(data: &str) -> Result<Item, String> {
             if value.get("error").is_none() {
                 return Err(error.to_string());
             }
-            Ok(Item::Failed(ApiError::from_answer(StatusCode::BAD_GATEWAY, data.as_bytes())))
+            Ok(Item::Failed(ApiError::from_event(data)))
         }
     }
 }

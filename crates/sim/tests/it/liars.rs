@@ -54,7 +54,8 @@ impl Engine for Liar {
         let events = (self.says)(self.tokenizer());
         let (sender, receiver) = mpsc::channel(events.len() + 1);
         let mut output_tokens = 0;
-        let mut last = Done { finish: Finish::Stop, prompt_tokens, output_tokens, error: None };
+        let mut last =
+            Done { finish: Finish::Stop, prompt_tokens, output_tokens, error: None, refused: false };
         for event in events {
             match event {
                 Event::Done(done) => last = done,
@@ -87,7 +88,7 @@ fn rated(tokenizer: &Tokenizer, count: usize, top: usize) -> Event {
 
 fn broken(error: &str) -> Event {
     let error = Some(error.to_owned());
-    Event::Done(Done { finish: Finish::Error, prompt_tokens: 0, output_tokens: 0, error })
+    Event::Done(Done { finish: Finish::Error, prompt_tokens: 0, output_tokens: 0, error, refused: false })
 }
 
 async fn exchange(says: Says) -> Result<Exchange> {

@@ -275,10 +275,12 @@ fn seller(known: &Known, reading: Result<&Reading, &String>) -> Check {
     }
     let of = |metric: &str| reading.value(&format!("gristmill_processor_{metric}"), &[]).unwrap_or_default();
     if of("engine_up") == 0.0 {
-        let reason = format!("`{wallet}`: the server that sells as {model} fails, and requests with it");
+        let reason = format!(
+            "`{wallet}`: the server that sells as {model} fails; requests for it go to others, if there are"
+        );
         return Check::down(NAME, reason, "see that server and its log; start it again");
     }
-    Check::ok(NAME, format!("`{wallet}` sells {model}; {} served", of("requests_total")))
+    Check::ok(NAME, format!("`{wallet}` sells {model}; {} requests so far", of("requests_total")))
 }
 
 fn gateway(reading: Result<&Reading, &String>) -> Check {
