@@ -126,7 +126,7 @@ impl Sum {
             receipts: if self.choices > 1 { receipts } else { Vec::new() },
             processor: Some(processor),
             limited_by: self.bought.iter().find_map(|of| of.limited_by),
-            errors: self.errors.clone(),
+            errors: if self.choices > 1 { self.errors.clone() } else { Vec::new() },
             ..Extension::default()
         }
     }

@@ -10,6 +10,7 @@ use gristmill_net::{
 use gristmill_store::StoreError;
 use gristmill_tokenizer::TextError;
 use gristmill_types::{AccountId, Amount};
+use http::StatusCode;
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -166,12 +167,19 @@ impl From<ApiError> for BuyError {
 
 impl From<BuyError> for ApiError {
     fn from(error: BuyError) -> Self {
-        let message = format!("{error}.");
+        let message = format!("{}.", error.to_string().trim_end_matches('.'));
         let error = match error {
             BuyError::Cut { error, bought } => {
-                let of = Self::from(*error);
-                let code = if of.status.is_server_error() { Some(ANSWER_CUT.to_owned()) } else { of.code };
-                return Self { message, code, partial: Some(Box::new(bought.partial())), ..of };
+                let of = match Self::from(*error) {
+                    // What is missing is the client's to mend.
+                    of if of.status == StatusCode::PAYMENT_REQUIRED => of,
+                    of => {
+                        let cut = Self::processor_failed("");
+                        let status = if of.status.is_server_error() { of.status } else { cut.status };
+                        Self { status, code: Some(ANSWER_CUT.to_owned()), ..cut }
+                    }
+                };
+                return Self { message, partial: Some(Box::new(bought.partial())), ..of };
             }
             error => error,
         };
@@ -224,5 +232,45 @@ impl From<BuyError> for ApiError {
             | BuyError::Refused { .. }
             | BuyError::Misbehaved { .. } => Self::processor_failed(message),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gristmill_net::openai::FinishReason;
+    use gristmill_types::{Digest, Unit};
+
+    /// Whatever broke an answer off, a client that did nothing wrong is not told that it did, nor to try again.
+    #[test]
+    fn what_broke_off_is_told_with_what_was_paid() {
+        let processor = AccountId::new([7; 32]);
+        let bought = Bought {
+            receipt: Digest::new([1; 32]),
+            finish: FinishReason::Error,
+            prompt_tokens: 3,
+            completion_tokens: 2,
+            unit: Unit::Token,
+            cost: Amount::from_grains(5),
+            limited_by: None,
+        };
+        for (error, status, code) in [
+            (ApiError::invalid("messages", "No.").into(), 502, ANSWER_CUT),
+            (ApiError::internal("Ouch.").into(), 502, ANSWER_CUT),
+            (PayerError::Closed.into(), 503, ANSWER_CUT),
+            (BuyError::Misbehaved { processor, what: "it lied".to_owned() }, 502, ANSWER_CUT),
+            (ApiError::no_credit("All is spent.").into(), 402, "insufficient_credits"),
+        ] {
+            let error = ApiError::from(BuyError::cut(error, bought.clone()));
+            assert_eq!((error.status.as_u16(), error.code.as_deref()), (status, Some(code)), "{error}");
+            assert!(
+                error.message.contains("0.000000005 credits") && !error.message.contains(".."),
+                "{error}"
+            );
+            assert_eq!(error.partial.map(|of| of.usage.total_tokens), Some(5));
+        }
+        let free = BuyError::cut(ApiError::internal("Ouch.").into(), Bought { cost: Amount::ZERO, ..bought });
+        let free = ApiError::from(free);
+        assert_eq!((free.status.as_u16(), free.partial), (502, None));
     }
 }

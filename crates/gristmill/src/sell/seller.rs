@@ -159,6 +159,7 @@ impl Seller {
         let manifest = manifest(offer.name, tokenizer.digest());
         let model = manifest.id();
         self.register(&manifest, offer).await?;
+        self.withdraw(Some(&model)).await?;
         let announced = Announced {
             processor: format!("http://{}", self.processor.address()),
             model: offer.name.to_owned(),
@@ -169,7 +170,6 @@ impl Seller {
             .serve(ServedModel { id: model, name, compute, tokenizer, prices: offer.prices })
             .await?;
         home.write_secret(&format!("{SELLERS}/{}/{ANNOUNCED}", self.wallet), &announced)?;
-        self.withdraw(Some(&model)).await?;
         Ok(model)
     }
 
