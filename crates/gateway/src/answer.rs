@@ -68,20 +68,32 @@ struct Sum {
     /// All that was paid for, that of choices that broke off too.
     bought: Vec<Bought>,
     errors: Vec<ChoiceError>,
+    /// What came of one that broke off without a receipt.
+    unsettled: Option<Box<Partial>>,
     /// The first failure.
     error: Option<BuyError>,
 }
 
 impl Sum {
     const fn of(choices: u32) -> Self {
-        Self { choices, ended: 0, whole: 0, bought: Vec::new(), errors: Vec::new(), error: None }
+        Self {
+            choices,
+            ended: 0,
+            whole: 0,
+            bought: Vec::new(),
+            errors: Vec::new(),
+            unsettled: None,
+            error: None,
+        }
     }
 
     fn fail(&mut self, index: u32, error: BuyError) {
         self.ended += 1;
         self.errors.push(ChoiceError { index, message: error.to_string() });
-        if let BuyError::Cut { bought, .. } = &error {
-            self.bought.push((**bought).clone());
+        match &error {
+            BuyError::Cut { bought, .. } => self.bought.push((**bought).clone()),
+            BuyError::Unsettled { partial, .. } => self.unsettled = Some(partial.clone()),
+            _ => {}
         }
         self.error.get_or_insert(error);
     }
@@ -112,10 +124,12 @@ impl Sum {
 
     /// The error of a request that failed, with what was paid for all the same.
     fn error(&self, error: BuyError, heading: &Heading, choices: Vec<Choice>) -> ApiError {
-        let partial = (!self.bought.is_empty()).then(|| {
-            let (usage, gristmill) = (self.usage(), self.extension(heading.processor));
-            Box::new(Partial { choices, usage, gristmill })
-        });
+        let gristmill = self.extension(heading.processor);
+        let partial = match (self.bought.as_slice(), &self.unsettled) {
+            ([], None) => None,
+            ([], Some(of)) => Some(Box::new(Partial { choices, usage: of.usage, gristmill })),
+            _ => Some(Box::new(Partial { choices, usage: self.usage(), gristmill })),
+        };
         ApiError { partial, ..ApiError::from(error) }
     }
 

@@ -51,6 +51,8 @@ pub(crate) struct App {
     /// Vouchers and approvals on their way.
     pub(crate) tasks: TaskTracker,
     pub(crate) stopping: CancellationToken,
+    /// Some time after that: answers end.
+    pub(crate) ending: CancellationToken,
     pub(crate) events: broadcast::Sender<Event>,
 }
 

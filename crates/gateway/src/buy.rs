@@ -67,7 +67,12 @@ pub(crate) async fn buy(
                 (None, error)
             }
         };
-        let Some(processor) = at_fault(&error, asked) else { break Err(error) };
+        let next = match &error {
+            // The channel to another may hold enough.
+            BuyError::Empty { processor, .. } => Some(*processor),
+            error => at_fault(error, asked),
+        };
+        let Some(processor) = next else { break Err(error) };
         tried.push(processor);
         if tried.len() >= SELLERS {
             break Err(error);
@@ -95,7 +100,7 @@ async fn begin(
 /// Whose fault an error is, where another seller may do better. `seller` is who answered.
 pub(crate) fn at_fault(error: &BuyError, seller: Option<AccountId>) -> Option<AccountId> {
     match error {
-        BuyError::Cut { error, .. } => at_fault(error, seller),
+        BuyError::Cut { error, .. } | BuyError::Unsettled { error, .. } => at_fault(error, seller),
         BuyError::Unreachable { processor, .. }
         | BuyError::Challenge { processor, .. }
         | BuyError::Refused { processor, .. }

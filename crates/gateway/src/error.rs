@@ -4,13 +4,12 @@ use crate::{fund::Holds, purchase::Bought};
 use gristmill_channel::{BudgetError, Code, PayerError, ReplayError};
 use gristmill_client::ClientError;
 use gristmill_net::{
-    openai::{ANSWER_CUT, ApiError, INTERNAL_ERROR},
+    openai::{ApiError, INTERNAL_ERROR, Partial},
     pay::{ChallengeError, Problem},
 };
 use gristmill_store::StoreError;
 use gristmill_tokenizer::TextError;
 use gristmill_types::{AccountId, Amount};
-use http::StatusCode;
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -97,6 +96,20 @@ pub enum BuyError {
         /// Why.
         reason: String,
     },
+    /// It broke off after words came, and without a receipt: what came is paid as far as the processor proves it.
+    #[error(
+        "{}; what had come is paid for as far as the processor proves it: see the receipts later",
+        error.to_string().trim_end_matches('.')
+    )]
+    Unsettled {
+        /// Why it broke off.
+        error: Box<BuyError>,
+        /// What had come.
+        partial: Box<Partial>,
+    },
+    /// The gateway stops.
+    #[error("the gateway stops; the answer ends here")]
+    Stopping,
     /// The client went away.
     #[error("the client went away")]
     Gone,
@@ -169,18 +182,8 @@ impl From<BuyError> for ApiError {
     fn from(error: BuyError) -> Self {
         let message = format!("{}.", error.to_string().trim_end_matches('.'));
         let error = match error {
-            BuyError::Cut { error, bought } => {
-                let of = match Self::from(*error) {
-                    // What is missing is the client's to mend.
-                    of if of.status == StatusCode::PAYMENT_REQUIRED => of,
-                    of => {
-                        let cut = Self::processor_failed("");
-                        let status = if of.status.is_server_error() { of.status } else { cut.status };
-                        Self { status, code: Some(ANSWER_CUT.to_owned()), ..cut }
-                    }
-                };
-                return Self { message, partial: Some(Box::new(bought.partial())), ..of };
-            }
+            BuyError::Cut { error, bought } => return Self::from(*error).cut(message, bought.partial()),
+            BuyError::Unsettled { error, partial } => return Self::from(*error).cut(message, *partial),
             error => error,
         };
         match &error {
@@ -222,9 +225,10 @@ impl From<BuyError> for ApiError {
                 tracing::error!(%error, "a request failed here");
                 Self::internal(message)
             }
-            BuyError::Unreachable { .. } => Self::unavailable(message, 5),
+            BuyError::Unreachable { .. } | BuyError::Stopping => Self::unavailable(message, 5),
             BuyError::Ledger(_) => Self::unavailable(message, 5),
             BuyError::Cut { .. }
+            | BuyError::Unsettled { .. }
             | BuyError::Gone
             | BuyError::Replay(_)
             | BuyError::NoChannel
@@ -238,7 +242,7 @@ impl From<BuyError> for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gristmill_net::openai::FinishReason;
+    use gristmill_net::openai::{ANSWER_CUT, FinishReason};
     use gristmill_types::{Digest, Unit};
 
     /// Whatever broke an answer off, a client that did nothing wrong is not told that it did, nor to try again.

@@ -248,7 +248,7 @@ fn short(key: &KeyId) -> String {
 /// What kind of failure of the processor an error is, if it is one.
 fn upstream_kind(error: &BuyError) -> Option<&'static str> {
     Some(match error {
-        BuyError::Cut { error, .. } => return upstream_kind(error),
+        BuyError::Cut { error, .. } | BuyError::Unsettled { error, .. } => return upstream_kind(error),
         BuyError::Unreachable { .. } => "unreachable",
         BuyError::Refused { .. } => "refused",
         BuyError::Challenge { .. } => "bad_challenge",

@@ -75,8 +75,9 @@ impl Outcome {
 
     pub(crate) fn of(error: &BuyError) -> Self {
         match error {
-            BuyError::Cut { error, .. } => Self::of(error),
+            BuyError::Cut { error, .. } | BuyError::Unsettled { error, .. } => Self::of(error),
             BuyError::Gone => Self::Gone,
+            BuyError::Stopping => Self::Busy,
             BuyError::Budget(_) => Self::Budget,
             BuyError::Payer(payer) => match payer.code() {
                 Code::BudgetExceeded => Self::Budget,
@@ -113,7 +114,7 @@ fn unquoting(error: &BuyError) -> String {
             format!("answered with status {} {code}", error.status.as_u16())
         }
         BuyError::Refused { problem, .. } => format!("the processor refused the payment: {}", problem.code),
-        BuyError::Cut { error, .. } => unquoting(error),
+        BuyError::Cut { error, .. } | BuyError::Unsettled { error, .. } => unquoting(error),
         BuyError::Text(_) => "the messages cannot be made into a prompt".to_owned(),
         other => other.to_string(),
     }

@@ -141,7 +141,7 @@ impl Purchase {
     /// Run it to its end: what is written down half way must be confirmed. A client that goes away is
     /// told through `gone`, which is heeded only where nothing is under way.
     pub(crate) async fn next(&mut self, gone: impl Future<Output = ()>) -> Result<Step, BuyError> {
-        let step = self.step(gone).await;
+        let step = self.step(gone).await.map_err(|error| self.unsettled(error));
         match &step {
             Ok(Step::Text(..)) => self.progress.text(),
             Ok(Step::End(of)) => {
@@ -156,8 +156,23 @@ impl Purchase {
         step
     }
 
+    /// What has come and was not receipted: the client has paid for it, or will.
+    fn unsettled(&self, error: BuyError) -> BuyError {
+        if !self.begun || self.of.settled || matches!(error, BuyError::Gone | BuyError::Cut { .. }) {
+            return error;
+        }
+        let (prompt, came) = (self.of.traffic.prompt_ids.len(), self.of.traffic.ids.len());
+        let usage = Usage::new(prompt as u64, came as u64, unit(&self.tokenizer.digest()), None);
+        let gristmill = Extension { processor: Some(self.of.peer.processor()), ..Extension::default() };
+        BuyError::Unsettled {
+            error: Box::new(error),
+            partial: Box::new(Partial { choices: Vec::new(), usage, gristmill }),
+        }
+    }
+
     async fn step(&mut self, gone: impl Future<Output = ()>) -> Result<Step, BuyError> {
         let mut gone = std::pin::pin!(gone);
+        let ending = self.of.app.ending.clone();
         // The client's time is not the processor's: it runs from here. Only what is bought is life; comments,
         // and events that are not known, could go on for ever, and the lane and its budget with them.
         let mut patience = self.patience();
@@ -166,6 +181,7 @@ impl Purchase {
             let event = tokio::select! {
                 event = tokio::time::timeout_at(deadline, self.events.next()) => event,
                 () = &mut gone => return Err(BuyError::Gone),
+                () = ending.cancelled() => return Err(BuyError::Stopping),
             };
             let event = match event {
                 Ok(Some(Ok(event))) => event,

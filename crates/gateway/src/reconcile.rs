@@ -9,6 +9,7 @@ use crate::{
     error::BuyError,
     peer::Peer,
     receipts::Entry,
+    start::SEND_PATIENCE,
     traffic::{Said, Traffic},
 };
 use gristmill_channel::{ChannelCopy, Payer, PayerError, Phase, Received, Reconciled, Reconciliation};
@@ -78,7 +79,7 @@ impl App {
             }
             btree_map::Entry::Vacant(place) => drop(place.insert(Arc::clone(&more))),
         }
-        tokio::spawn(async move {
+        app.tasks.clone().spawn(async move {
             let (mut pause, mut tries) = (FIRST_PAUSE, 0_u32);
             loop {
                 tries = tries.saturating_add(1);
@@ -110,7 +111,7 @@ impl App {
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     () = more.notified() => (pause, tries) = (FIRST_PAUSE, 0),
-                    () = app.stopping.cancelled() => break,
+                    () = app.stopped(&channel) => break,
                 }
             }
             app.tidying.lock().unwrap_or_else(PoisonError::into_inner).remove(&channel);
@@ -119,6 +120,15 @@ impl App {
                 app.tidy(channel, payee, None, challenge);
             }
         });
+    }
+
+    /// Resolves when a stop need not wait for the channel any more: for the receipts of what it cut off, it waits a
+    /// little.
+    async fn stopped(&self, channel: &ChannelId) {
+        self.stopping.cancelled().await;
+        if !self.orphaned(channel).is_empty() {
+            tokio::time::sleep(SEND_PATIENCE).await;
+        }
     }
 
     /// A processor, where the ledger says that it answers now.

@@ -29,9 +29,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 /// Events that wait for a slow listener at most.
 const EVENTS: usize = 1024;
 /// How long approvals that are on their way may take when the gateway stops.
-const SEND_PATIENCE: Duration = Duration::from_secs(3);
+pub(crate) const SEND_PATIENCE: Duration = Duration::from_secs(3);
 /// Requests that wait for a lane at most.
 const MAX_WAITING: usize = 256;
+/// How long answers may go on when the gateway stops: less than the server gives their connections.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 /// The file with all records.
 const RECORDS: &str = "gateway.db";
 /// A running gateway.
@@ -103,6 +105,7 @@ pub async fn start(config: Config, ledger: Client, genesis: Genesis) -> Result<H
         tidying: std::sync::Mutex::default(),
         tasks: TaskTracker::new(),
         stopping: CancellationToken::new(),
+        ending: CancellationToken::new(),
         events: broadcast::Sender::new(EVENTS),
     });
     let stopping = app.stopping.clone();
@@ -156,7 +159,12 @@ impl Handle {
     /// Takes no more requests, lets those that run end, and releases what is reserved.
     pub async fn stop(self) -> Result<(), BuyError> {
         self.app.stopping.cancel();
-        drop(self.server.await);
+        let (mut server, ending) = (self.server, &self.app.ending);
+        // Clients of answers that are cut off then hear of it before the server closes their connections.
+        if tokio::time::timeout(LAST_WORDS, &mut server).await.is_err() {
+            ending.cancel();
+            drop(server.await);
+        }
         drop(tokio::time::timeout(SEND_PATIENCE, self.watch).await);
         self.app.tasks.close();
         drop(tokio::time::timeout(SEND_PATIENCE, self.app.tasks.wait()).await);

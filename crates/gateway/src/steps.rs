@@ -101,7 +101,7 @@ impl Steps {
             };
             let Some(step) = step else { return Ok(()) };
             let nothing = match &step.1 {
-                Ok(_) | Err(BuyError::Cut { .. }) => false,
+                Ok(_) | Err(BuyError::Cut { .. } | BuyError::Unsettled { .. }) => false,
                 Err(error) => at_fault(error, Some(processor)).is_some(),
             };
             self.ahead.push_back(step);

@@ -93,7 +93,9 @@ async fn create(
     let key = wallet::load_or_create(home, name)?.account();
     let sender = Sender::new(connection.ledger, owner_key, issuer);
     let inclusion = sender.send(AuthoriseKey { key, issuer, limit }).await?;
-    if name == VOUCHERS && owner == wallet::CONSUMER {
+    let of_gateway = name == VOUCHERS && owner == wallet::CONSUMER;
+    let limited = home.path(LIMITED).exists();
+    if of_gateway {
         home.write_secret(LIMITED, b"")?;
     }
     let of_key = keys::spending_key(&sender.account(), &key);
@@ -107,7 +109,9 @@ async fn create(
     });
     output.show(&value, || {
         let made = if made { format!("made the wallet `{name}`\n") } else { String::new() };
-        let next = if name == VOUCHERS {
+        let next = if of_gateway && limited {
+            "\nthe gateway spends with it; what open channels hold is spent beside it"
+        } else if of_gateway {
             "\nthe gateway opens channels with it, and with no more than that, from its next start; what open channels hold is spent beside it"
         } else {
             "\na gateway that holds this key may spend with it; the one of this home holds `gateway-vouchers`"

@@ -363,6 +363,100 @@ async fn a_seller_whose_server_fails_is_left_for_the_next() {
     exchange.stop();
 }
 
+/// An account that cannot open a channel to the cheapest buys where it has one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_channel_to_another_is_used_where_nothing_is_left_for_one_to_the_cheapest() {
+    let folder = tempfile::tempdir().unwrap();
+    let peer = server(good).await;
+    let exchange = Exchange::start(folder.path());
+    let first = Exchange::sell(folder.path(), &["--upstream", &peer.url]);
+    let ask = || exchange.json(&["ask", "--model", NAME, "Salem"]);
+    assert_eq!(ask()["processor"], first.ready["processor"]);
+    let rest = gristmill_types::Amount::from_grains(exchange.balance("consumer") - 10_000);
+    exchange.json(&["wallet", "send", &rest.to_string(), "modeler"]);
+    let cheaper = Exchange::sell(
+        folder.path(),
+        &["--upstream", &peer.url, "--wallet", "second", "--output-price", "1"],
+    );
+    assert_eq!(exchange.json(&["market", NAME])["offers"].as_array().unwrap().len(), 2);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(ask()["processor"], first.ready["processor"]);
+    assert_eq!(exchange.json(&["channel", "list"])["channels"].as_array().unwrap().len(), 1);
+    // Nobody is blamed for that: with credits the cheapest is asked.
+    exchange.json(&["wallet", "send", "10", "consumer", "--from", "modeler"]);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(ask()["processor"], cheaper.ready["processor"]);
+    cheaper.stop();
+    first.stop();
+    exchange.stop();
+}
+
+/// Whoever ends in mid-answer, the client gets what had come, and is not made to pay for it again by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_had_come_is_given_when_a_side_ends() {
+    let folder = tempfile::tempdir().unwrap();
+    let peer = server(|asked| {
+        if probes(asked) {
+            return good(asked);
+        }
+        vec![events(&[]), Step::Repeat(text("on and on ").into_bytes(), Duration::from_millis(50))]
+    })
+    .await;
+    let mut exchange = Exchange::start(folder.path());
+    let mut seller = Exchange::sell(folder.path(), &["--upstream", &peer.url]);
+    let account = seller.ready["processor"].clone();
+    for (stops_exchange, stream) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut body = chat(NAME, "on");
+        body["stream"] = value!(stream);
+        let url = format!("{}{CHAT}", exchange.base_url());
+        let http = gristmill_net::http::client().unwrap();
+        let request = http.post(url).bearer_auth(exchange.api_key()).json(&body);
+        let answer = tokio::spawn(async move {
+            let answer = request.send().await.unwrap();
+            let retry = answer.headers().get("x-should-retry").cloned();
+            (answer.status().as_u16(), retry, answer.text().await.unwrap())
+        });
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        if stops_exchange {
+            exchange.stop();
+            exchange = Exchange::start(folder.path());
+        } else {
+            seller.signal("-KILL");
+            seller.ended(Duration::from_secs(10));
+        }
+        let (status, retry, text) = answer.await.unwrap();
+        let error = match stream {
+            true => text
+                .lines()
+                .rev()
+                .find_map(|line| line.strip_prefix("data: {"))
+                .map(|rest| format!("{{{rest}")),
+            false => Some(text.clone()),
+        };
+        let error: Value = serde_json::from_str(&error.unwrap()).unwrap();
+        assert_eq!(error["error"]["code"], "answer_cut", "{text}");
+        let partial = &error["partial"];
+        assert!(partial["usage"]["completion_tokens"].as_u64().unwrap() > 20, "{text}");
+        assert_eq!(partial["gristmill"]["processor"], account);
+        if stream {
+            assert!(status == 200 && text.contains("on and on"), "{text}");
+        } else {
+            assert_eq!((status, retry.unwrap().to_str().unwrap()), (503, "false"), "{text}");
+            assert!(partial["choices"][0]["message"]["content"].as_str().unwrap().starts_with("on and on"));
+        }
+        if stops_exchange {
+            // Its receipt came before the end, with the words.
+            let newest = exchange.json(&["receipt", "list"])["receipts"][0].clone();
+            assert!(newest["kept"] != "nothing" && newest["model"] == NAME, "{newest}");
+        } else {
+            seller = Exchange::sell(folder.path(), &["--upstream", &peer.url]);
+        }
+        settled(&exchange, &account).await;
+    }
+    seller.stop();
+    exchange.stop();
+}
+
 /// What a killed run left on offer is withdrawn by the next one with its wallet, whatever that sells, and by command.
 #[tokio::test(flavor = "multi_thread")]
 async fn offers_that_nobody_serves_are_withdrawn() {

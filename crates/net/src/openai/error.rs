@@ -218,6 +218,21 @@ impl ApiError {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "server_error", Some(CHANNEL_CLOSING), message)
     }
 
+    /// The same, of an answer of which something had come by then.
+    #[must_use]
+    pub fn cut(self, message: impl Into<String>, partial: Partial) -> Self {
+        let cut = match self.status {
+            // What is missing is the client's to mend.
+            StatusCode::PAYMENT_REQUIRED => self,
+            status => {
+                let cut = Self::processor_failed("");
+                let status = if status.is_server_error() { status } else { cut.status };
+                Self { status, code: Some(ANSWER_CUT.to_owned()), ..cut }
+            }
+        };
+        Self { message: message.into(), partial: Some(Box::new(partial)), ..cut }
+    }
+
     /// The JSON body, also used as the data of an event when a stream fails after it began.
     pub fn body(&self) -> String {
         let member = ErrorMember {

@@ -276,9 +276,10 @@ fn seller(known: &Known, reading: Result<&Reading, &String>) -> Check {
     let of = |metric: &str| reading.value(&format!("gristmill_processor_{metric}"), &[]).unwrap_or_default();
     if of("engine_up") == 0.0 {
         let reason = format!(
-            "`{wallet}`: the server that sells as {model} fails; requests for it go to others, if there are"
+            "`{wallet}`: the server that sells as {model} failed last; requests for it go to others, if there are"
         );
-        return Check::down(NAME, reason, "see that server and its log; start it again");
+        let next = "see that server and its log, and start it again if it is down; the next answer from it ends this line";
+        return Check::down(NAME, reason, next);
     }
     Check::ok(NAME, format!("`{wallet}` sells {model}; {} requests so far", of("requests_total")))
 }
@@ -487,7 +488,9 @@ fn key(key: Result<&Value, &String>) -> Check {
     let key = match key {
         Ok(key) => key,
         Err(reason) => {
-            return Check::down(NAME, format!("its budget is not known: {reason}"), "see the gateway's line");
+            let next =
+                "see the gateway's line; if the key was revoked, start the exchange again: gristmill up";
+            return Check::down(NAME, format!("its budget is not known: {reason}"), next);
         }
     };
     let (limit, spent, remaining) = (grains(&key["limit"]), grains(&key["spent"]), grains(&key["remaining"]));
