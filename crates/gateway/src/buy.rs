@@ -13,6 +13,7 @@ use crate::{
     traffic::{Draw, Traffic},
 };
 use bytes::Bytes;
+use futures::FutureExt as _;
 use gristmill_audit::user_seed_nonce;
 use gristmill_channel::{KeyId, PayerError};
 use gristmill_net::{
@@ -48,9 +49,17 @@ pub(crate) async fn buy(
 ) -> Result<(Seller, Steps), BuyError> {
     let mut failed: Option<BuyError> = None;
     let mut tried: Vec<AccountId> = Vec::new();
+    // Nothing is left for a channel: others are asked only where one is open.
+    let mut poor = false;
     loop {
+        if !tried.is_empty() && gone.as_mut().now_or_never().is_some() {
+            break Err(BuyError::Gone);
+        }
         let seller = app.market.seller(&request.model, &app.config.issuer, &tried).await;
         let (asked, error) = match (seller, failed.take()) {
+            (Ok(seller), Some(before)) if poor && !app.has_channel(&seller.processor) => {
+                (Some(seller.processor), before)
+            }
             (Ok(seller), before) => {
                 if let Some(error) = before {
                     progress.retried(&error);
@@ -69,7 +78,10 @@ pub(crate) async fn buy(
         };
         let next = match &error {
             // The channel to another may hold enough.
-            BuyError::Empty { processor, .. } => Some(*processor),
+            BuyError::Empty { .. } => {
+                poor = true;
+                asked
+            }
             error => at_fault(error, asked),
         };
         let Some(processor) = next else { break Err(error) };

@@ -200,8 +200,7 @@ impl App {
         adding: Adding,
         free: Amount,
     ) -> Result<(), BuyError> {
-        let fee = self.genesis.params.fees.top_up;
-        let available = self.means().await?.spendable().saturating_sub(fee);
+        let (fee, available) = (self.genesis.params.fees.top_up, self.addable().await?);
         let amount = match adding {
             Adding::Part => Some(portion(available, self.config.deposit, fee)).filter(|part| *part > free),
             Adding::All => Some(available),
@@ -211,6 +210,16 @@ impl App {
             Some(amount) => self.send_top_up(turn, terms, amount).await,
             None => Ok(()),
         }
+    }
+
+    /// What a top-up could bring at most.
+    pub(crate) async fn addable(&self) -> Result<Amount, BuyError> {
+        Ok(self.means().await?.spendable().saturating_sub(self.genesis.params.fees.top_up))
+    }
+
+    /// Whether a channel to the processor is open.
+    pub(crate) fn has_channel(&self, processor: &AccountId) -> bool {
+        self.accounts.lock().payers_to(processor).any(|payer| payer.view().phase == Phase::Open)
     }
 
     async fn send_top_up(

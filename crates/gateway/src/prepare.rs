@@ -237,6 +237,7 @@ async fn start_funded(
     // What to add where not all that the answer could cost is there.
     let mut adds = [Adding::Part, Adding::All].into_iter();
     let window = u64::from(prepared.challenge.quote().body.limits.window_tokens);
+    let window = window.min(prepared.ask.max_output_tokens);
     loop {
         let (needed, room) = match start(app, key, prepared, channel).await {
             Err(BuyError::Payer(PayerError::DepositTooSmall { needed, room })) if tries < TOP_UPS => {
@@ -244,6 +245,11 @@ async fn start_funded(
             }
             other => return other,
         };
+        // Nothing is brought into a channel for a key that could not pay for a token of it.
+        let of_key = app.accounts.lock().key(&key).map_or(Amount::ZERO, |of| of.room());
+        if prepared.fits(of_key).is_none() {
+            return Err(PayerError::BudgetTooSmall { needed, room: of_key }.into());
+        }
         match app.top_up(&turn, channel, needed).await {
             // Lanes that are idle hold some ahead of their next requests.
             Err(BuyError::Empty { .. }) if !trimmed => {
@@ -254,6 +260,10 @@ async fn start_funded(
             Err(error @ BuyError::Empty { .. }) => {
                 // The account has not that much: the answer is cut to what is in the channel, be that only a part of
                 // what the account has. All of it is brought there where an answer would have no window otherwise.
+                let all = room.checked_add(app.addable().await?).unwrap_or(room);
+                if prepared.fits(all).is_none() {
+                    return Err(error);
+                }
                 match (prepared.fits(room), adds.next()) {
                     (Some(ask), None | Some(Adding::All)) if ask.max_output_tokens >= window => {
                         prepared.cut(ask)
@@ -276,6 +286,10 @@ async fn start(
     channel: &ChannelId,
 ) -> Result<Started, BuyError> {
     let started = app.accounts.change(|state| {
+        // It may have been revoked since the request came.
+        if !state.names().is_active(&key) {
+            return Err(ApiError::wrong_key().into());
+        }
         let room = state.key(&key).map_or(Amount::ZERO, |of| of.room());
         let plan = Plan {
             quote: prepared.challenge.quote(),

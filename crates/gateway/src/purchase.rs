@@ -158,7 +158,7 @@ impl Purchase {
 
     /// What has come and was not receipted: the client has paid for it, or will.
     fn unsettled(&self, error: BuyError) -> BuyError {
-        if !self.begun || self.of.settled || matches!(error, BuyError::Gone | BuyError::Cut { .. }) {
+        if !self.begun || matches!(error, BuyError::Gone | BuyError::Cut { .. }) {
             return error;
         }
         let (prompt, came) = (self.of.traffic.prompt_ids.len(), self.of.traffic.ids.len());

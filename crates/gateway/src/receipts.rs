@@ -33,7 +33,8 @@ pub(crate) const SCHEMA: Migration = Migration {
 /// A checksum beside each entry. Those of earlier versions have none.
 pub(crate) const SUMS: Migration = Migration { sql: "ALTER TABLE receipts ADD COLUMN sum BLOB;" };
 
-/// The id of the API key that paid. Receipts without one are the operator's alone: their lane was over when they came.
+/// The id of the API key that paid. Receipts without one are the operator's alone:
+/// their lane was over when they came, or they are of earlier versions.
 pub(crate) const PAYERS: Migration = Migration {
     sql: "ALTER TABLE receipts ADD COLUMN api_key TEXT;
     CREATE INDEX receipts_by_key ON receipts (api_key, created_ms);",

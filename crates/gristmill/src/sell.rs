@@ -214,7 +214,7 @@ impl Sell {
             ..Prices::default()
         };
         let offer = Offer { name: &name, licence: &self.licence, prices };
-        let seller = start.await?;
+        let mut seller = start.await?;
         let model = seller.offer(home, engine, &offer).await?;
         let ready = json!({
             "event": "ready", "name": name, "model": model, "processor": seller.account,

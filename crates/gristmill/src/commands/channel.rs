@@ -104,8 +104,17 @@ async fn close(home: &Home, output: Output, id: &str, wallet: &str) -> Result<()
     // To wait costs nothing.
     let fee = match records.channel.state {
         ChannelState::Open => fees.request_close,
-        ChannelState::Closing { deadline_ms } if deadline_ms <= found.clock_ms => fees.close_channel,
-        _ => Amount::ZERO,
+        ChannelState::Closing { deadline_ms } => {
+            let pending = records.lanes.iter().filter_map(|lane| lane.pending.as_ref());
+            let last_ms = pending.map(|pending| pending.deadline_ms).max();
+            let claims = if last_ms.is_some() { fees.withdraw } else { Amount::ZERO };
+            if deadline_ms.max(last_ms.unwrap_or_default()) > found.clock_ms {
+                Amount::ZERO
+            } else {
+                fees.close_channel.checked_add(claims).unwrap_or(fees.close_channel)
+            }
+        }
+        ChannelState::Closed => Amount::ZERO,
     };
     let has = connection.ledger.balance(&terms.payer, &terms.issuer).await?.value;
     if has < fee {

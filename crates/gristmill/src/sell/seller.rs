@@ -95,6 +95,8 @@ pub(super) struct Seller {
     ledger: Client,
     issuer: AccountId,
     wallet: String,
+    /// What it sells.
+    offered: Option<ModelId>,
     /// Held while it runs.
     _lock: File,
 }
@@ -150,11 +152,25 @@ impl Seller {
             },
         )?;
         home.write_secret(&port_file, processor.address().port().to_string().as_bytes())?;
-        Ok(Self { processor, account, key, ledger, issuer, wallet: wallet.to_owned(), _lock: lock })
+        Ok(Self {
+            processor,
+            account,
+            key,
+            ledger,
+            issuer,
+            wallet: wallet.to_owned(),
+            offered: None,
+            _lock: lock,
+        })
     }
 
     /// Puts the one model on offer that it sells from now on. What an earlier run left on offer is withdrawn.
-    pub(super) async fn offer(&self, home: &Home, engine: Upstream, offer: &Offer<'_>) -> Result<ModelId> {
+    pub(super) async fn offer(
+        &mut self,
+        home: &Home,
+        engine: Upstream,
+        offer: &Offer<'_>,
+    ) -> Result<ModelId> {
         let tokenizer = Arc::clone(engine.tokenizer());
         let manifest = manifest(offer.name, tokenizer.digest());
         let model = manifest.id();
@@ -165,6 +181,7 @@ impl Seller {
             model: offer.name.to_owned(),
         };
         let announced = serde_json::to_vec(&announced)?;
+        self.offered = Some(model);
         let (compute, name) = (Compute::Answers(Arc::new(engine)), offer.name.to_owned());
         self.processor
             .serve(ServedModel { id: model, name, compute, tokenizer, prices: offer.prices })
@@ -180,7 +197,12 @@ impl Seller {
             .iter()
             .filter(|offer| offer.processor == self.account && but.is_none_or(|but| *but != offer.model));
         let mut withdrawn = 0;
-        for offer in own {
+        // The list is the node's word; of this one it is known.
+        for model in self.offered.iter().filter(|_| but.is_none()) {
+            self.processor.withdraw(model).await?;
+            withdrawn += 1;
+        }
+        for offer in own.filter(|offer| self.offered != Some(offer.model)) {
             self.processor.withdraw(&offer.model).await?;
             withdrawn += 1;
         }

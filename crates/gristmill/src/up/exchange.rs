@@ -37,9 +37,9 @@ const WATCH: Duration = Duration::from_secs(1);
 /// What the members of a new local exchange begin with.
 pub(super) const CONSUMER_CREDITS: u64 = 1_000;
 const OTHER_CREDITS: u64 = 10;
-/// What the local API key may spend in all; the account's balance is the nearer bound.
 /// What the API key is called that a start makes.
 const KEY_NAME: &str = "up";
+/// What it may spend in all; the account's balance is the nearer bound.
 const KEY_BUDGET: Amount = Amount::from_credits(1_000_000);
 
 /// Which ports to take; 0 is the one of the last run where it is free, or any free one.

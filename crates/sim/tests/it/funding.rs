@@ -105,6 +105,16 @@ async fn a_top_up_is_of_what_is_missing() -> Result<()> {
     let channels = consumer.get("/channels").await?;
     assert_eq!(channels["channels"][0]["free"], "0", "{channels}");
     assert!(deposit(&consumer).await? < 550 * TOKEN);
+    // What can never be bought, prompt included, brings nothing into the channel, whoever asks for it without a limit.
+    let (held, left) = (deposit(&consumer).await?, balance(&exchange).await?);
+    let poor = exchange.create_key(Amount::from_grains(TOKEN)).await?;
+    for (key, words) in [(exchange.api_key(), 600), (poor.as_str(), 1)] {
+        let other = Consumer::new(&exchange.base_url(), key, "sim/instant")?;
+        let request = other.request(&"Spell 42 ".repeat(words));
+        let error = other.chat(&request).await.err().context("it is refused")?;
+        ensure!(error.to_string().contains("credits"), "{error}");
+        assert_eq!((deposit(&consumer).await?, balance(&exchange).await?), (held, left), "{error}");
+    }
     // More than both together hold.
     let error = buy(&consumer, 500).await.err().context("it is refused")?;
     assert!(error.to_string().contains("are needed"), "{error}");
