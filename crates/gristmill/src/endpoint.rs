@@ -56,7 +56,7 @@ impl Endpoint {
         Ok(serde_json::from_slice(&Self::read(self.ask(request, &self.api_key).await?).await?)?)
     }
 
-    /// The same; none where the gateway has nothing of that name.
+    /// `GET` as the operator; none where the gateway has nothing of that name.
     pub(crate) async fn find<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>> {
         let request = self.http.get(format!("{}{path}", self.base_url));
         let answer = self.ask(request, &self.operator_key).await?;

@@ -7,6 +7,7 @@ mod corruption;
 mod crash;
 mod embeddings;
 mod exchange;
+mod failover;
 mod full_disk;
 mod http_surface;
 mod members;
