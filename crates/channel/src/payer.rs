@@ -78,6 +78,8 @@ struct Request {
     cap: Amount,
     /// The number of the first voucher that was signed for it.
     first_seq: Option<u64>,
+    /// Nothing more is signed for it.
+    given_up: bool,
 }
 
 impl Request {
@@ -200,6 +202,7 @@ impl Payer {
             PayerRecord::Opened { .. }
             | PayerRecord::Ledger(_)
             | PayerRecord::Trimmed { .. }
+            | PayerRecord::GivenUp { .. }
             | PayerRecord::Checkpoint(_) => {}
         }
     }

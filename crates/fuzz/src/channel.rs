@@ -35,7 +35,7 @@ fn payer(log: &[&[u8]]) {
         let _ = (payer.approve(of.lane), payer.due(of.lane), payer.owed(of.lane));
     }
     let mut log: Vec<Vec<u8>> = log.iter().map(|bytes| bytes.to_vec()).collect();
-    log.extend(payer.trim_idle().iter().map(|pending| pending.bytes()));
+    log.extend(payer.trim().iter().map(|pending| pending.bytes()));
     follows(&log, &payer);
 }
 

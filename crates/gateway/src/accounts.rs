@@ -130,7 +130,7 @@ impl Accounts {
             let trim = |state: &mut State| {
                 // One that was closed meanwhile holds nothing.
                 let Ok(payer) = state.payer(&channel) else { return Ok(()) };
-                let trimmed = payer.trim_idle();
+                let trimmed = payer.trim();
                 let lanes: Vec<u32> = payer.lane_uses().iter().map(|of| of.lane).collect();
                 for pending in trimmed {
                     state.record_whole(&channel, pending);

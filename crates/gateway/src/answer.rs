@@ -62,50 +62,51 @@ impl Heading {
 /// What became of all choices together.
 struct Sum {
     choices: u32,
-    ended: u32,
+    /// Choices that did not end yet.
+    open: Vec<u32>,
     /// Choices that came to their end.
     whole: u32,
     /// All that was paid for, that of choices that broke off too.
     bought: Vec<Bought>,
     errors: Vec<ChoiceError>,
-    /// What came of one that broke off without a receipt.
-    unsettled: Option<Box<Partial>>,
+    /// What came of those that broke off without a receipt.
+    unsettled: Vec<Usage>,
     /// The first failure.
     error: Option<BuyError>,
 }
 
 impl Sum {
-    const fn of(choices: u32) -> Self {
+    fn of(choices: u32) -> Self {
         Self {
             choices,
-            ended: 0,
+            open: (0..choices).collect(),
             whole: 0,
             bought: Vec::new(),
             errors: Vec::new(),
-            unsettled: None,
+            unsettled: Vec::new(),
             error: None,
         }
     }
 
     fn fail(&mut self, index: u32, error: BuyError) {
-        self.ended += 1;
+        self.open.retain(|of| *of != index);
         self.errors.push(ChoiceError { index, message: error.to_string() });
         match &error {
             BuyError::Cut { bought, .. } => self.bought.push((**bought).clone()),
-            BuyError::Unsettled { partial, .. } => self.unsettled = Some(partial.clone()),
+            BuyError::Unsettled { partial, .. } => self.unsettled.push(partial.usage),
             _ => {}
         }
         self.error.get_or_insert(error);
     }
 
-    fn end(&mut self, bought: Bought) {
-        self.ended += 1;
+    fn end(&mut self, index: u32, bought: Bought) {
+        self.open.retain(|of| *of != index);
         self.whole += 1;
         self.bought.push(bought);
     }
 
     fn is_over(&self) -> bool {
-        self.ended >= self.choices
+        self.open.is_empty()
     }
 
     /// The error of a request of which no choice came to its end.
@@ -122,15 +123,31 @@ impl Sum {
         Usage::new(sum(|of| of.prompt_tokens), sum(|of| of.completion_tokens), unit, cost)
     }
 
-    /// The error of a request that failed, with what was paid for all the same.
+    /// The error of a request that failed, with what came all the same.
     fn error(&self, error: BuyError, heading: &Heading, choices: Vec<Choice>) -> ApiError {
-        let gristmill = self.extension(heading.processor);
-        let partial = match (self.bought.as_slice(), &self.unsettled) {
-            ([], None) => None,
-            ([], Some(of)) => Some(Box::new(Partial { choices, usage: of.usage, gristmill })),
-            _ => Some(Box::new(Partial { choices, usage: self.usage(), gristmill })),
+        let error = ApiError::from(error);
+        let came = |of: fn(&Usage) -> u64| self.unsettled.iter().map(of).fold(0, u64::saturating_add);
+        let (prompt, completion) = (came(|of| of.prompt_tokens), came(|of| of.completion_tokens));
+        let usage = match (self.bought.as_slice(), self.unsettled.as_slice()) {
+            ([], []) => return error,
+            ([], [first, ..]) => Usage::new(prompt, completion, first.unit, None),
+            _ => {
+                let of = self.usage();
+                let (prompt, completion) = (
+                    prompt.saturating_add(of.prompt_tokens),
+                    completion.saturating_add(of.completion_tokens),
+                );
+                Usage { cost: of.cost, ..Usage::new(prompt, completion, of.unit, None) }
+            }
         };
-        ApiError { partial, ..ApiError::from(error) }
+        let (message, gristmill) = (error.message.clone(), self.extension(heading.processor));
+        error.cut(message, Partial { choices, usage, gristmill })
+    }
+
+    /// What stands in for the step of a choice that neither ended nor failed: whatever ran it is gone.
+    fn lost(&self) -> (u32, Result<Step, BuyError>) {
+        let index = self.open.first().copied().unwrap_or_default();
+        (index, Err(ApiError::internal("The gateway lost the answer.").into()))
     }
 
     fn extension(&self, processor: AccountId) -> Extension {
@@ -161,7 +178,7 @@ pub(crate) async fn whole(
             step = steps.next() => step,
             () = &mut gone => return Err(BuyError::Gone.into()),
         };
-        let Some((index, step)) = step else { break };
+        let (index, step) = step.unwrap_or_else(|| sum.lost());
         let Some(of) = usize::try_from(index).ok().and_then(|index| said.get_mut(index)) else { continue };
         match step {
             Ok(Step::Text(text, tokens)) => {
@@ -170,7 +187,7 @@ pub(crate) async fn whole(
             }
             Ok(Step::End(bought)) => {
                 of.2 = bought.finish;
-                sum.end(bought);
+                sum.end(index, bought);
             }
             Err(error) => sum.fail(index, error),
         }
@@ -222,10 +239,11 @@ async fn pump(mut steps: Steps, heading: Heading, reader: Reader) -> Option<()> 
         }
     }
     while !sum.is_over() {
-        let (index, step) = tokio::select! {
-            step = steps.next() => step?,
+        let step = tokio::select! {
+            step = steps.next() => step,
             () = reader.events.closed() => return None,
         };
+        let (index, step) = step.unwrap_or_else(|| sum.lost());
         let finish = match step {
             Ok(Step::Text(text, tokens)) => {
                 let mut chunk = heading.chunk(index, Delta { content: Some(text), role: None }, None);
@@ -237,7 +255,7 @@ async fn pump(mut steps: Steps, heading: Heading, reader: Reader) -> Option<()> 
             }
             Ok(Step::End(bought)) => {
                 let finish = bought.finish;
-                sum.end(bought);
+                sum.end(index, bought);
                 finish
             }
             Err(error) => {

@@ -13,7 +13,6 @@ use crate::{
     traffic::{Draw, Traffic},
 };
 use bytes::Bytes;
-use futures::FutureExt as _;
 use gristmill_audit::user_seed_nonce;
 use gristmill_channel::{KeyId, PayerError};
 use gristmill_net::{
@@ -22,7 +21,9 @@ use gristmill_net::{
 };
 use gristmill_tokenizer::Transcript;
 use gristmill_types::{AccountId, ChannelId, sha256};
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 /// How often a request is placed anew when the processor refuses it before its first token, and the
@@ -39,50 +40,46 @@ const SELLERS: usize = 3;
 /// Places a request with the cheapest seller that takes it, and waits for its first words: where none come by the
 /// seller's fault, the next one is asked. Run it in a task of its own: see [`Purchase::next`].
 ///
-/// Fails where nobody began an answer. `gone` resolves when the client goes away.
+/// Fails where nobody began an answer. `gone` is cancelled when the client goes away.
 pub(crate) async fn buy(
     app: &Arc<App>,
     key: KeyId,
     request: &PromptRequest,
     progress: &Arc<Progress>,
-    mut gone: Pin<&mut (impl Future<Output = ()> + Send)>,
+    gone: &CancellationToken,
 ) -> Result<(Seller, Steps), BuyError> {
+    let silent_until = request.stream.then(|| Instant::now() + SILENCE);
     let mut failed: Option<BuyError> = None;
     let mut tried: Vec<AccountId> = Vec::new();
     // Nothing is left for a channel: others are asked only where one is open.
     let mut poor = false;
     loop {
-        if !tried.is_empty() && gone.as_mut().now_or_never().is_some() {
-            break Err(BuyError::Gone);
-        }
         let seller = app.market.seller(&request.model, &app.config.issuer, &tried).await;
-        let (asked, error) = match (seller, failed.take()) {
+        let (next, error) = match (seller, failed.take()) {
             (Ok(seller), Some(before)) if poor && !app.has_channel(&seller.processor) => {
                 (Some(seller.processor), before)
             }
             (Ok(seller), before) => {
-                if let Some(error) = before {
-                    progress.retried(&error);
+                if let Some(error) = &before {
+                    progress.retried(error);
                 }
-                match begin(app, key, request, &seller, progress, gone.as_mut()).await {
+                let error = match begin(app, key, request, &seller, progress, silent_until, gone).await {
                     Ok(steps) => break Ok((seller, steps)),
-                    Err(error) => (Some(seller.processor), error),
-                }
+                    Err(error) => error,
+                };
+                let empty = matches!(error, BuyError::Empty { .. });
+                poor |= empty;
+                // The channel to another may hold enough.
+                let next = at_fault(&error, Some(seller.processor)).or(empty.then_some(seller.processor));
+                // That this one cannot be paid too is not why the request failed.
+                (next, before.filter(|_| error.is_of_money()).unwrap_or(error))
             }
             // There is no other: what the one before said counts.
             (Err(_), Some(error)) => break Err(error),
             (Err(error), None) => {
                 app.blame(&error, None);
-                (None, error)
+                (at_fault(&error, None), error)
             }
-        };
-        let next = match &error {
-            // The channel to another may hold enough.
-            BuyError::Empty { .. } => {
-                poor = true;
-                asked
-            }
-            error => at_fault(error, asked),
         };
         let Some(processor) = next else { break Err(error) };
         tried.push(processor);
@@ -101,11 +98,12 @@ async fn begin(
     request: &PromptRequest,
     seller: &Seller,
     progress: &Arc<Progress>,
-    mut gone: Pin<&mut (impl Future<Output = ()> + Send)>,
+    silent_until: Option<Instant>,
+    gone: &CancellationToken,
 ) -> Result<Steps, BuyError> {
-    let placed = buy_from(app, key, request, seller, progress, gone.as_mut()).await;
+    let placed = buy_from(app, key, request, seller, progress, gone).await;
     let mut steps = Steps::run(placed.inspect_err(|error| app.blame(error, Some(seller.processor)))?);
-    steps.begun(seller.processor, request.stream.then_some(SILENCE), gone).await?;
+    steps.begun(seller.processor, silent_until, gone).await?;
     Ok(steps)
 }
 
@@ -132,13 +130,13 @@ async fn buy_from(
     request: &PromptRequest,
     seller: &Seller,
     progress: &Arc<Progress>,
-    mut gone: Pin<&mut (impl Future<Output = ()> + Send)>,
+    gone: &CancellationToken,
 ) -> Result<Placed, BuyError> {
     let peer = app.peer(seller);
     progress.ask(seller.processor);
     let mut tries = 0;
     let reserved = loop {
-        match reserve_all(app, key, request, (seller, &peer), gone.as_mut()).await {
+        match reserve_all(app, key, request, (seller, &peer), gone).await {
             Err(error) if may_pass(&error, tries) => {
                 progress.retried(&error);
                 app.pass(seller, &mut tries).await;
@@ -152,19 +150,20 @@ async fn buy_from(
     let orders = reserved
         .into_iter()
         .zip(&counts)
-        .map(|(reserved, progress)| place(app, key, reserved, (seller, &peer), Arc::clone(progress)));
+        .map(|(reserved, progress)| place(app, key, reserved, (seller, &peer), Arc::clone(progress), gone));
     let mut placed = futures::future::join_all(orders).await;
-    let none = placed.iter().all(Result::is_err);
-    // Where none is placed, the first goes on with another seller, or fails as the request does.
-    for (progress, placed) in counts.iter().zip(&placed).skip(usize::from(none)) {
-        if let Err(error) = placed {
-            progress.failed(error);
+    if !placed.iter().all(Result::is_err) {
+        return Ok(counts.into_iter().zip(placed).collect());
+    }
+    // None is placed: the first goes on with another seller, or fails as the request does.
+    let mut first = Err(BuyError::NoChannel);
+    for (index, (progress, placed)) in counts.iter().zip(placed.drain(..)).enumerate() {
+        match placed {
+            Err(error) if index > 0 => progress.failed(&error),
+            placed => first = placed,
         }
     }
-    match placed.pop() {
-        Some(Err(error)) if none => Err(error),
-        last => Ok(counts.into_iter().zip(placed.into_iter().chain(last)).collect()),
-    }
+    first.map(|_| Vec::new())
 }
 
 /// Whether a refusal may be over when the request is placed anew. Nothing was delivered: the challenge may
@@ -198,17 +197,17 @@ async fn reserve_all(
     key: KeyId,
     request: &PromptRequest,
     (seller, peer): (&Seller, &Peer),
-    gone: Pin<&mut (impl Future<Output = ()> + Send)>,
+    gone: &CancellationToken,
 ) -> Result<Vec<Reserved>, BuyError> {
     let mut prepared = prepare(app, request, seller, peer).await?;
     share(app, &key, &mut prepared, request.n)?;
     if request.n == 1 {
-        return Ok(vec![reserve(app, key, prepared).await?]);
+        return Ok(vec![reserve(app, key, prepared, gone).await?]);
     }
-    let several = reserve_several(app, key, prepared, request.n, seller);
+    let several = reserve_several(app, key, prepared, request.n, seller, gone);
     tokio::select! {
         all = tokio::time::timeout(SEVERAL_PATIENCE, several) => all.unwrap_or(Err(PayerError::NoLane.into())),
-        () = gone => Err(BuyError::Gone),
+        () = gone.cancelled() => Err(BuyError::Gone),
     }
 }
 
@@ -219,14 +218,21 @@ async fn reserve_several(
     mut prepared: Prepared,
     n: u32,
     seller: &Seller,
+    gone: &CancellationToken,
 ) -> Result<Vec<Reserved>, BuyError> {
     let _turn = app.several.take(&seller.processor, &app.queueing).await.ok_or(PayerError::NoLane)?;
     let mut all: Vec<Reserved> = Vec::new();
     for index in 0..n {
-        let (of, choice) = (Arc::clone(app), prepared.choice(index));
+        let (of, choice, gone) = (Arc::clone(app), prepared.choice(index), gone.clone());
         // In a task of its own: what is written down half way must be confirmed.
-        let task = tokio::spawn(async move { reserve(&of, key, choice).await }.in_current_span());
-        let reserved = task.await.map_err(|error| ApiError::internal(error.to_string()))??;
+        let task = tokio::spawn(async move { reserve(&of, key, choice, &gone).await }.in_current_span());
+        let reserved = match task.await.map_err(|error| ApiError::internal(error.to_string()))? {
+            // What holds it are the answers before it.
+            Err(BuyError::Held { needed, room, .. }) if index > 0 => {
+                return Err(PayerError::BudgetTooSmall { needed, room }.into());
+            }
+            other => other?,
+        };
         if let (0, Some(first)) = (index, reserved.prepared()) {
             // The others are no longer than the first could be.
             prepared = first.clone().settled();
@@ -243,9 +249,11 @@ async fn place(
     reserved: Reserved,
     (seller, peer): (&Seller, &Peer),
     progress: Arc<Progress>,
+    gone: &CancellationToken,
 ) -> Result<Purchase, BuyError> {
-    let before = reserved.prepared().map(|prepared| prepared.request.clone()).ok_or(BuyError::NoChannel)?;
-    let mut outcome = order(app, reserved, seller, peer, &progress).await;
+    let before = reserved.prepared().map(|of| (of.request.clone(), of.limited_by));
+    let (request, limited_by) = before.ok_or(BuyError::NoChannel)?;
+    let mut outcome = order(app, reserved, seller, peer, &progress, gone).await;
     let mut tries = 0;
     while let Err(error) = &outcome
         && may_pass(error, tries)
@@ -253,9 +261,10 @@ async fn place(
         progress.retried(error);
         app.pass(seller, &mut tries).await;
         let again = async {
-            let mut prepared = prepare(app, &before, seller, peer).await?;
+            let mut prepared = prepare(app, &request, seller, peer).await?;
             share(app, &key, &mut prepared, 1)?;
-            order(app, reserve(app, key, prepared).await?, seller, peer, &progress).await
+            prepared.again(limited_by);
+            order(app, reserve(app, key, prepared, gone).await?, seller, peer, &progress, gone).await
         };
         outcome = again.await;
     }
@@ -269,6 +278,7 @@ async fn order(
     seller: &Seller,
     peer: &Peer,
     progress: &Arc<Progress>,
+    gone: &CancellationToken,
 ) -> Result<Purchase, BuyError> {
     let (salt, nonce) = (random_digest()?, random_digest()?);
     let (prepared, Place { channel, lane, before }) = reserved.take().ok_or(BuyError::NoChannel)?;
@@ -321,7 +331,10 @@ async fn order(
         processor: peer.processor(),
         reason: "it does not begin its answer".to_owned(),
     };
-    let answer = tokio::time::timeout(app.config.first_patience, answer).await.map_err(late)??;
+    let answer = tokio::select! {
+        answer = tokio::time::timeout(app.config.first_patience, answer) => answer.map_err(late)??,
+        () = gone.cancelled() => return Err(BuyError::Gone),
+    };
     progress.reach("accepted", None);
     let transcript = Transcript::new(Arc::clone(&tokenizer), &sampling.stop)?;
     Ok(Purchase::new(ordered, &request, tokenizer, transcript, Arc::clone(progress), limited_by, answer))

@@ -66,6 +66,18 @@ pub enum BuyError {
     /// Refused by the key's budget.
     #[error(transparent)]
     Budget(#[from] BudgetError),
+    /// The key's budget would suffice, but for what its other requests hold of it.
+    #[error(
+        "the API key has {room} credits left besides {held} that are held for its other requests, and up to {needed} are needed"
+    )]
+    Held {
+        /// What the request may cost.
+        needed: Amount,
+        /// What is left.
+        room: Amount,
+        /// What is held.
+        held: Amount,
+    },
     /// Not written down.
     #[error("the gateway cannot write its records: {0}")]
     Store(#[from] StoreError),
@@ -163,6 +175,15 @@ pub enum BuyError {
 }
 
 impl BuyError {
+    /// Whether it is for want of credits of ours, or of the key's.
+    pub(crate) fn is_of_money(&self) -> bool {
+        match self {
+            Self::Empty { .. } | Self::Budget(_) | Self::Held { .. } => true,
+            Self::Payer(error) => error.code() == Code::BudgetExceeded,
+            _ => false,
+        }
+    }
+
     /// The same, where something was bought before.
     pub(crate) fn cut(self, bought: Bought) -> Self {
         if bought.cost.is_zero() {
@@ -207,6 +228,10 @@ impl From<BuyError> for ApiError {
                 Self::no_credit(format!("{message} {next}"))
             }
             BuyError::Budget(_) => Self::no_credit(message),
+            BuyError::Held { .. } => Self::rate_limited(
+                format!("{message} Try again when they have ended, or ask for fewer tokens with max_tokens."),
+                1,
+            ),
             BuyError::Payer(PayerError::Closed) => {
                 Self::unavailable(format!("{message} Ask again: another channel is opened."), 1)
             }

@@ -12,6 +12,8 @@ use std::collections::BTreeMap;
 const PREFIX: &str = "sk-gristmill-";
 /// No key is longer.
 const MAX_KEY_BYTES: usize = 256;
+/// The name of the key that `gristmill up` makes for itself, and replaces when its file is gone.
+pub const OWN_NAME: &str = "up";
 /// Characters of a name.
 const MAX_NAME: usize = 64;
 
@@ -104,8 +106,13 @@ impl Named {
     }
 }
 
-/// A name that people can read and type.
+/// A name that people can read and type, for a key that is somebody's.
 pub(crate) fn check_name(name: &str) -> Result<(), ApiError> {
+    if name == OWN_NAME {
+        let message =
+            format!("'{OWN_NAME}' is the name of the key of `gristmill up` itself; choose another.");
+        return Err(ApiError::invalid("name", message));
+    }
     let plain = |c: char| c.is_alphanumeric() || " -_./@".contains(c);
     if name.trim() == name && (1..=MAX_NAME).contains(&name.chars().count()) && name.chars().all(plain) {
         return Ok(());
@@ -144,6 +151,7 @@ mod tests {
             ("Физика / lab-2", true),
             ("a@b.example", true),
             ("", false),
+            (OWN_NAME, false),
             (" padded", false),
             ("two\nlines", false),
             ("\u{1b}[2J", false),

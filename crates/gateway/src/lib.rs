@@ -42,6 +42,6 @@ mod watch;
 pub use config::Config;
 pub use error::StartError;
 pub use event::Event;
-pub use keys::{generate as generate_key, id as key_id};
+pub use keys::{OWN_NAME as OWN_KEY_NAME, generate as generate_key, id as key_id};
 pub use receipts::{Checked, Entry as ReceiptEntry, Kept, VerifyError, verify};
 pub use start::{Handle, check, start};

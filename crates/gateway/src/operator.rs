@@ -155,7 +155,13 @@ pub(crate) async fn change(
     authorise(&app, &headers)?;
     let id = known(&app, &id)?;
     let Change { limit } = read(body).await?;
-    app.accounts.set_limit(id, limit).await.map_err(|error| match error {
+    let mut set = app.accounts.set_limit(id, limit).await;
+    if let Err(BuyError::Budget(BudgetError::LimitTooLow { .. })) = &set {
+        // Idle lanes hold some for the requests that follow.
+        app.accounts.trim().await?;
+        set = app.accounts.set_limit(id, limit).await;
+    }
+    set.map_err(|error| match error {
         BuyError::Budget(BudgetError::LimitTooLow { least }) => {
             let message =
                 format!("The key has spent or holds {least} credits already; its limit cannot be lower.");

@@ -12,6 +12,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio_util::sync::CancellationToken;
 
 /// How long a request waits for a lane where all are taken, and how often it looks.
 const LANE_PATIENCE: Duration = Duration::from_secs(15);
@@ -30,7 +31,7 @@ pub(crate) struct Prepared {
     ask: Ask,
     /// What to reserve beyond it, for requests that follow.
     ahead: Amount,
-    /// Whether the client set a limit of output tokens, or we did.
+    /// Whether the client set a limit of output tokens: then it is not cut.
     limited: bool,
     /// For want of what we did.
     pub(crate) limited_by: Option<LimitedBy>,
@@ -176,11 +177,15 @@ pub(crate) async fn reserve(
     app: &Arc<App>,
     key: KeyId,
     mut prepared: Prepared,
+    gone: &CancellationToken,
 ) -> Result<Reserved, BuyError> {
-    let mut trimmed = false;
+    let (mut trimmed, mut cut) = (false, false);
     let until = Instant::now() + LANE_PATIENCE;
     let mut place = None;
     loop {
+        if gone.is_cancelled() {
+            return Err(BuyError::Gone);
+        }
         let channel = app.channel_for(&prepared.challenge).await?;
         let started = match start(app, key, &prepared, &channel).await {
             Err(BuyError::Payer(PayerError::DepositTooSmall { .. })) => {
@@ -211,9 +216,10 @@ pub(crate) async fn reserve(
                 trimmed = true;
                 app.accounts.trim().await?;
             }
-            Err(BuyError::Payer(PayerError::BudgetTooSmall { needed, room })) if !prepared.limited => {
-                prepared.limited = true;
-                let ask = prepared.fits(room).ok_or(PayerError::BudgetTooSmall { needed, room })?;
+            Err(BuyError::Payer(PayerError::BudgetTooSmall { needed, room })) => {
+                let ask = prepared.fits(room).filter(|_| !cut && !prepared.limited);
+                let Some(ask) = ask else { return Err(prepared.too_dear(app, &key, needed, room)) };
+                cut = true;
                 prepared.limit_to(ask, LimitedBy::Key);
             }
             Err(error) => return Err(error),
@@ -233,7 +239,7 @@ async fn start_funded(
     channel: &ChannelId,
 ) -> Result<Started, BuyError> {
     let turn = app.funding_turn().await?;
-    let (mut tries, mut trimmed) = (0, false);
+    let (mut tries, mut trimmed, mut cut) = (0, false, prepared.limited);
     // What to add where not all that the answer could cost is there.
     let mut adds = [Adding::Part, Adding::All].into_iter();
     let window = u64::from(prepared.challenge.quote().body.limits.window_tokens);
@@ -256,7 +262,7 @@ async fn start_funded(
                 trimmed = true;
                 app.accounts.trim().await?;
             }
-            Err(error @ BuyError::Empty { .. }) if prepared.limited => return Err(error),
+            Err(error @ BuyError::Empty { .. }) if cut => return Err(error),
             Err(error @ BuyError::Empty { .. }) => {
                 // The account has not that much: the answer is cut to what is in the channel, be that only a part of
                 // what the account has. All of it is brought there where an answer would have no window otherwise.
@@ -264,14 +270,18 @@ async fn start_funded(
                 if prepared.fits(all).is_none() {
                     return Err(error);
                 }
-                match (prepared.fits(room), adds.next()) {
-                    (Some(ask), None | Some(Adding::All)) if ask.max_output_tokens >= window => {
-                        prepared.cut(ask)
+                let enough = |ask: &Ask| ask.max_output_tokens >= window;
+                let ask = match (prepared.fits(room), adds.next()) {
+                    (Some(ask), None | Some(Adding::All)) if enough(&ask) => ask,
+                    (_, Some(adding)) => {
+                        app.add(&turn, channel, adding, room).await?;
+                        continue;
                     }
-                    (_, Some(adding)) => app.add(&turn, channel, adding, room).await?,
-                    (Some(ask), None) => prepared.cut(ask),
+                    (Some(ask), None) => ask,
                     (None, None) => return Err(error),
-                }
+                };
+                cut = true;
+                prepared.limit_to(ask, LimitedBy::Account);
             }
             Ok(()) => tries += 1,
             Err(error) => return Err(error),
@@ -316,12 +326,6 @@ impl Prepared {
         self.ask.affordable(&self.challenge.quote().body.prices, &Usage::default(), room)
     }
 
-    /// For want of credits.
-    fn cut(&mut self, ask: Ask) {
-        self.limit_to(ask, LimitedBy::Account);
-        self.limited = true;
-    }
-
     fn limit_to(&mut self, ask: Ask, by: LimitedBy) {
         self.limited_by = Some(by);
         let tokens = u32::try_from(ask.max_output_tokens).unwrap_or(u32::MAX);
@@ -335,6 +339,23 @@ impl Prepared {
         let seed = self.request.seed.map(|seed| seed.wrapping_add(i64::from(index)));
         let request = PromptRequest { seed, ..self.request.clone() };
         Self { request, ..self.clone() }
+    }
+
+    /// Places what was cut before anew: it may be cut again.
+    pub(crate) fn again(&mut self, limited_by: Option<LimitedBy>) {
+        self.limited &= limited_by.is_none();
+        self.limited_by = limited_by;
+    }
+
+    /// Why the key's budget does not suffice.
+    fn too_dear(&self, app: &App, key: &KeyId, needed: Amount, room: Amount) -> BuyError {
+        let of = app.accounts.lock().key(key);
+        let later = of.map_or(room, |of| of.limit.saturating_sub(of.spent));
+        let fits = if self.limited { needed <= later } else { self.fits(later).is_some() };
+        match of {
+            Some(of) if fits && !of.held.is_zero() => BuyError::Held { needed, room, held: of.held },
+            _ => PayerError::BudgetTooSmall { needed, room }.into(),
+        }
     }
 
     /// Holds it to the limit that it has by now.

@@ -78,7 +78,7 @@ impl Outcome {
             BuyError::Cut { error, .. } | BuyError::Unsettled { error, .. } => Self::of(error),
             BuyError::Gone => Self::Gone,
             BuyError::Stopping => Self::Busy,
-            BuyError::Budget(_) => Self::Budget,
+            BuyError::Budget(_) | BuyError::Held { .. } => Self::Budget,
             BuyError::Payer(payer) => match payer.code() {
                 Code::BudgetExceeded => Self::Budget,
                 Code::LaneBusy => Self::Busy,

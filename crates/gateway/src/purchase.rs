@@ -178,6 +178,10 @@ impl Purchase {
         let mut patience = self.patience();
         let mut deadline = tokio::time::Instant::now() + patience;
         loop {
+            // Events that come without a pause are no life either.
+            if tokio::time::Instant::now() >= deadline {
+                return Err(self.silent(patience));
+            }
             let event = tokio::select! {
                 event = tokio::time::timeout_at(deadline, self.events.next()) => event,
                 () = &mut gone => return Err(BuyError::Gone),
@@ -191,10 +195,7 @@ impl Purchase {
                     return Err(self.cut_off(&error.to_string()));
                 }
                 Ok(None) => return Err(self.cut_off("the stream ended without a receipt")),
-                Err(_) => {
-                    let reason = format!("nothing of it came within {} s", patience.as_secs_f64());
-                    return Err(self.cut_off(&reason));
-                }
+                Err(_) => return Err(self.silent(patience)),
             };
             let item = Item::read(&event)
                 // Without the reason: that may repeat what was asked, and is logged.
@@ -225,6 +226,8 @@ impl Purchase {
                         deadline = tokio::time::Instant::now() + patience;
                     }
                 }
+                // The first one counts.
+                Item::Failed(_) if self.failure.is_some() => {}
                 Item::Failed(error) => {
                     let (app, channel) = (Arc::clone(&self.of.app), self.of.channel);
                     self.failure = Some(failed(&app, &channel, error).await);
@@ -244,6 +247,10 @@ impl Purchase {
 
     fn misbehaved(&self, what: impl std::fmt::Display) -> BuyError {
         BuyError::Misbehaved { processor: self.of.peer.processor(), what: what.to_string() }
+    }
+
+    fn silent(&mut self, patience: Duration) -> BuyError {
+        self.cut_off(&format!("nothing of it came within {} s", patience.as_secs_f64()))
     }
 
     fn cut_off(&mut self, reason: &str) -> BuyError {

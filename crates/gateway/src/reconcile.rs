@@ -46,6 +46,12 @@ impl App {
         traffic: Traffic,
     ) {
         self.orphans.lock().unwrap_or_else(PoisonError::into_inner).insert((channel, lane), traffic);
+        // Nothing more is signed for it: what it holds beyond that can be freed.
+        if let Ok(payer) = self.accounts.lock().payer(&channel)
+            && let Err(error) = payer.give_up(lane)
+        {
+            tracing::debug!(%error, %channel, lane, "it was over, or nothing was signed");
+        }
         self.tidy(channel, peer.processor(), Some(peer), Some(challenge));
     }
 

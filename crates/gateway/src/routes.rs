@@ -39,7 +39,7 @@ use gristmill_net::{
 use gristmill_types::{Amount, Digest, ModelId};
 use serde::Deserialize;
 use std::{collections::BTreeMap, sync::Arc};
-use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use utoipa::IntoParams;
 
@@ -175,22 +175,22 @@ async fn answer(
     let body = read_body(body.into_data_stream(), MAX_REQUEST_BYTES).await?;
     let request = PromptRequest::parse(&body, shape)?;
     // Buying goes on when the client goes away and this handler is dropped: what is written down
-    // half way must be confirmed. `alive` tells it, and it stops at the next safe point.
-    let (alive, gone) = oneshot::channel::<()>();
+    // half way must be confirmed. `gone` tells it, and it stops at the next safe point.
+    let gone = CancellationToken::new();
+    let alive = gone.clone().drop_guard();
     let progress = Progress::begin(&app.metrics, &id);
     let span = progress.span();
     let bought = async move {
-        let mut gone = std::pin::pin!(async move { drop(gone.await) });
-        let (seller, steps) = buy(&app, key, &request, &progress, gone.as_mut()).await?;
+        let (seller, steps) = buy(&app, key, &request, &progress, &gone).await?;
         let heading = Heading::new(&app, id, &request, seller.processor);
         if request.stream {
             return Ok::<_, ApiError>(stream(steps, heading, app.config.reader_patience));
         }
         if let Prompt::Inputs(_) = &request.prompt {
-            let list = vectors(steps, heading, request.encoding, gone).await?;
+            let list = vectors(steps, heading, request.encoding, gone.cancelled()).await?;
             return Ok(list.into_response());
         }
-        Ok(Json(whole(steps, heading, gone).await?).into_response())
+        Ok(Json(whole(steps, heading, gone.cancelled()).await?).into_response())
     };
     let answer =
         tokio::spawn(bought.instrument(span)).await.map_err(|error| ApiError::internal(error.to_string()))?;

@@ -8,7 +8,8 @@ use crate::{
 };
 use gristmill_types::AccountId;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::Instant};
+use tokio_util::sync::CancellationToken;
 
 /// A stream begins after so long though no word came: proxies on its way wait for its head.
 pub(crate) const SILENCE: Duration = Duration::from_secs(15);
@@ -77,19 +78,18 @@ impl Steps {
         progress.inspect(|progress| progress.failed(error));
     }
 
-    /// Waits for the first words of any choice, for so long at most. Fails where all came to nothing that is
+    /// Waits for the first words of any choice, until then at most. Fails where all came to nothing that is
     /// paid for, by the fault of this processor: another may do better. The first choice is not counted as failed
     /// then.
     pub(crate) async fn begun(
         &mut self,
         processor: AccountId,
-        patience: Option<Duration>,
-        gone: impl Future<Output = ()>,
+        until: Option<Instant>,
+        gone: &CancellationToken,
     ) -> Result<(), BuyError> {
-        let mut gone = std::pin::pin!(gone);
         let mut silence = std::pin::pin!(async {
-            match patience {
-                Some(patience) => tokio::time::sleep(patience).await,
+            match until {
+                Some(until) => tokio::time::sleep_until(until).await,
                 None => std::future::pending().await,
             }
         });
@@ -97,7 +97,7 @@ impl Steps {
             let step = tokio::select! {
                 step = self.receiver.recv() => step,
                 () = &mut silence => return Ok(()),
-                () = &mut gone => return Err(BuyError::Gone),
+                () = gone.cancelled() => return Err(BuyError::Gone),
             };
             let Some(step) = step else { return Ok(()) };
             let nothing = match &step.1 {

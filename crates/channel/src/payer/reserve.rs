@@ -94,23 +94,37 @@ impl Payer {
         }
     }
 
-    /// Shrinks the reservations of all idle lanes to what was signed: to free deposit and budget,
-    /// and before a clean stop, so that no lane is in doubt after it.
-    pub fn trim_idle(&mut self) -> Vec<Pending<PayerRecord>> {
-        let idle = self.live.iter().filter(|(lane, live)| {
-            let quiet = self.state.lanes.get(lane).is_none_or(|of| of.quiet);
-            live.known && live.request.is_none() && !quiet
-        });
-        let lanes: Vec<u32> = idle.map(|(lane, _)| *lane).collect();
-        let mut records = Vec::with_capacity(lanes.len());
-        for lane in lanes {
-            let Some(live) = self.live.get_mut(&lane) else { continue };
-            // Before the record is durable already: to sign less is always safe.
-            live.granted = Reserve::default();
-            let voucher = live.recent.back().cloned().map(Box::new);
-            records.extend(self.change(PayerRecord::Trimmed { lane, voucher }));
-        }
-        records
+    /// Signs nothing more for a request whose first voucher was signed: nobody waits for its answer. The lane waits
+    /// for its receipt, and what is reserved beyond its last voucher is freed by [`trim`](Self::trim).
+    pub fn give_up(&mut self, lane: u32) -> Result<(), PayerError> {
+        let live = self.live_mut(lane)?;
+        let signed = live.request.as_mut().filter(|request| request.first_seq.is_some());
+        signed.ok_or(PayerError::NoRequest { lane })?.given_up = true;
+        live.granted = Reserve::default();
+        Ok(())
+    }
+
+    /// Shrinks reservations to what was signed on all lanes on which nothing more is: those that are idle, and those
+    /// whose request was given up. Frees deposit and budget; before a clean stop, no idle lane is in doubt after it.
+    pub fn trim(&mut self) -> Vec<Pending<PayerRecord>> {
+        let lanes: Vec<u32> = self.live.keys().copied().collect();
+        lanes.into_iter().filter_map(|lane| self.trim_lane(lane)).collect()
+    }
+
+    fn trim_lane(&mut self, lane: u32) -> Option<Pending<PayerRecord>> {
+        let (of, live) = (self.state.lanes.get(&lane)?, self.live.get_mut(&lane)?);
+        let voucher = live.recent.back().cloned().map(Box::new);
+        let record = match &live.request {
+            None if live.known && !of.quiet => PayerRecord::Trimmed { lane, voucher },
+            Some(request) if live.known && request.given_up => {
+                let voucher = voucher.filter(|voucher| of.reserved.amount > voucher.body.0.amount)?;
+                PayerRecord::GivenUp { lane, voucher }
+            }
+            _ => return None,
+        };
+        // Before the record is durable already: to sign less is always safe.
+        live.granted = Reserve::default();
+        self.change(record).ok()
     }
 
     fn candidates<'a>(
@@ -158,7 +172,7 @@ impl Payer {
             let record = PayerRecord::Reserved { lane, budget: plan.budget, reserved };
             pending = Some(self.change(record).map_err(|_| PayerError::UnknownLane { lane })?);
         }
-        self.live_mut(lane)?.request = Some(Request { meter, cap, first_seq: None });
+        self.live_mut(lane)?.request = Some(Request { meter, cap, first_seq: None, given_up: false });
         Ok(Started { lane, max_amount, pending })
     }
 
@@ -175,7 +189,7 @@ impl Payer {
             reserved: Reserve { seq: seqs(plan.ask), amount },
         };
         let pending = self.change(record).map_err(|_| PayerError::NoLane)?;
-        let request = Some(Request { meter, cap, first_seq: None });
+        let request = Some(Request { meter, cap, first_seq: None, given_up: false });
         self.live.insert(lane, Live { known: true, request, ..Live::default() });
         Ok(Started { lane, max_amount, pending: Some(pending) })
     }

@@ -94,7 +94,7 @@ impl Payer {
         if !live.known {
             return Err(PayerError::InDoubt { lane });
         }
-        live.request.as_ref().ok_or(PayerError::NoRequest { lane })
+        live.request.as_ref().filter(|request| !request.given_up).ok_or(PayerError::NoRequest { lane })
     }
 
     fn sign_voucher(&mut self, lane: u32) -> Result<Signed<Voucher>, PayerError> {

@@ -112,6 +112,13 @@ pub enum PayerRecord {
     },
     /// All that came before, in one record.
     Checkpoint(Box<State>),
+    /// The request in flight is given up: its reservation shrinks to what was signed, and it waits for its receipt.
+    GivenUp {
+        /// The lane.
+        lane: u32,
+        /// The last voucher that was signed on it.
+        voucher: Box<Signed<Voucher>>,
+    },
 }
 
 /// What is durable of one channel. Opaque outside of this crate.
@@ -229,6 +236,15 @@ impl Lane {
         }
     }
 
+    /// Reserves no more than what was signed, the last of it this voucher.
+    fn shrink(&mut self, voucher: Option<Box<Signed<Voucher>>>) {
+        if let Some(voucher) = voucher {
+            self.voucher = Some(*voucher);
+        }
+        self.used_seq = self.used_seq.max(self.voucher_seq());
+        self.reserved = Reserve { seq: self.used_seq, amount: self.voucher_amount() };
+    }
+
     fn take_receipt(&mut self, receipt: Signed<Receipt>, verified: bool) {
         self.usage = receipt.body.usage;
         self.spent = receipt.body.spent;
@@ -307,12 +323,12 @@ impl State {
             }
             PayerRecord::Trimmed { lane, voucher } => {
                 let lane = self.lane(lane)?;
-                if let Some(voucher) = voucher {
-                    lane.voucher = Some(*voucher);
-                }
-                lane.used_seq = lane.used_seq.max(lane.voucher_seq());
-                lane.reserved = Reserve { seq: lane.used_seq, amount: lane.voucher_amount() };
+                lane.shrink(voucher);
                 lane.quiet = true;
+                Ok(())
+            }
+            PayerRecord::GivenUp { lane, voucher } => {
+                self.lane(lane)?.shrink(Some(voucher));
                 Ok(())
             }
             PayerRecord::Reconciled { lane, voucher, receipt, approved, done } => {

@@ -35,6 +35,8 @@ struct Net {
     ledger: LedgerView,
     /// Lanes that were retired.
     retired: u32,
+    /// Requests that the payer gave up.
+    given_up: u32,
     /// Every voucher that was ever signed.
     signed: BTreeSet<VoucherHash>,
     /// Requests that the payer has placed: lane → first number, tokens received.
@@ -60,6 +62,7 @@ impl Net {
             wire: vec![],
             ledger: LedgerView::opened(grains(8_000)),
             retired: 0,
+            given_up: 0,
             signed: BTreeSet::new(),
             receiving: BTreeMap::new(),
             sending: BTreeMap::new(),
@@ -106,8 +109,14 @@ impl Net {
                 self.observe();
             }
             Op::Retire => self.retire(),
+            Op::GiveUp { pick } => {
+                if let Some(lane) = choose(self.receiving.keys(), pick) {
+                    self.receiving.remove(&lane);
+                    self.given_up += u32::from(self.payer.give_up(lane).is_ok());
+                }
+            }
             Op::Trim => {
-                let records = self.payer.trim_idle();
+                let records = self.payer.trim();
                 self.payer_commit(records, None);
             }
         }
@@ -498,7 +507,7 @@ impl Net {
             assert_eq!(self.payer.latest(of.lane), Some(&of.voucher));
             assert!(self.payer.challenge(&of.receipt_claim()).is_none(), "nothing to contest");
         }
-        let records = self.payer.trim_idle();
+        let records = self.payer.trim();
         self.payer_commit(records, None);
         self.payer_disk(0);
         self.settle(false);
@@ -553,7 +562,8 @@ proptest! {
 fn the_model_reaches_deep_states() {
     use proptest::{strategy::ValueTree as _, test_runner::TestRunner};
     let mut runner = TestRunner::deterministic();
-    let (mut most_tokens, mut most_lanes, mut crashes_in_flight, mut retired) = (0, 0, 0, 0);
+    let (mut most_tokens, mut most_lanes, mut crashes_in_flight) = (0, 0, 0);
+    let (mut retired, mut given_up) = (0, 0);
     for _ in 0..60 {
         let ops = prop::collection::vec(op(), 160).new_tree(&mut runner).unwrap().current();
         let mut net = Net::new();
@@ -568,9 +578,11 @@ fn the_model_reaches_deep_states() {
         }
         most_lanes = most_lanes.max(net.payee.copy().lanes.len());
         retired += net.retired;
+        given_up += net.given_up;
     }
     assert!(
-        most_tokens > 4 * WINDOW && most_lanes > 3 && crashes_in_flight > 10 && retired > 10,
-        "{most_tokens} tokens, {most_lanes} lanes, {retired} retired, {crashes_in_flight} crashes in flight"
+        most_tokens > 4 * WINDOW && most_lanes > 3 && crashes_in_flight > 10 && retired > 10 && given_up > 10,
+        "{most_tokens} tokens, {most_lanes} lanes, {retired} retired, {crashes_in_flight} crashes in flight, \
+         {given_up} given up"
     );
 }

@@ -182,7 +182,7 @@ fn a_large_reservation_serves_many_requests() {
     assert_eq!(world.payer_log.len(), records + 20, "one record per receipt, none to sign");
     let held = world.payer.lane_use(lane).unwrap();
     assert_eq!(held.reserved, cost(&usage(10, 50, 1)).checked_add(grains(50_000)).unwrap());
-    for pending in world.payer.trim_idle() {
+    for pending in world.payer.trim() {
         world.payer_does(pending);
     }
     let trimmed = world.payer.lane_use(lane).unwrap();
@@ -191,6 +191,41 @@ fn a_large_reservation_serves_many_requests() {
     assert_eq!(world.payer.in_doubt(), [] as [u32; 0], "a clean stop leaves no doubt");
     assert_eq!(world.start(10, 50), lane);
     world.place(lane, b"{}", ask(10, 50));
+}
+
+/// What nobody waits for holds no more than what was signed, also after a restart; its receipt still ends it.
+#[test]
+fn a_request_that_is_given_up_frees_what_was_not_signed() {
+    for restarts in [false, true] {
+        let mut world = World::new();
+        let quote = signed_quote();
+        let ahead = Plan { ahead: grains(5_000), ..plan(&quote, ANN, ask(10, 200)) };
+        let lane = start(&mut world, &ahead).unwrap();
+        assert_eq!(world.payer.give_up(lane), Err(PayerError::NoRequest { lane }), "nothing was signed");
+        world.place(lane, b"{}", ask(10, 200));
+        world.stream(lane, 5);
+        let signed = world.payer.latest(lane).unwrap().body.0.amount;
+        assert!(world.payer.trim().is_empty(), "it is under way");
+        world.payer.give_up(lane).unwrap();
+        let records = world.payer.trim();
+        assert_eq!(records.len(), 1);
+        for pending in records {
+            world.payer_does(pending);
+        }
+        let held = world.payer.lane_use(lane).unwrap();
+        assert_eq!((held.reserved, held.spent), (signed, Amount::ZERO));
+        assert!(world.payer.trim().is_empty(), "once");
+        assert_eq!(world.payer.voucher_for(lane, signed).err(), Some(PayerError::NoRequest { lane }));
+        if restarts {
+            world.restart_payer();
+            assert_eq!((world.payer.lane_use(lane).unwrap(), world.payer.in_doubt()), (held, vec![lane]));
+        } else {
+            world.finish(lane);
+            assert_eq!(world.payer.lane_use(lane).unwrap().spent, cost(&usage(10, 5, 1)));
+            assert_eq!(start(&mut world, &ahead), Ok(lane), "it serves the next");
+            world.place(lane, b"{}", ask(10, 200));
+        }
+    }
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn a_stale_backup_of_the_payer_is_noticed() {
 fn a_stale_backup_within_a_lane_is_noticed() {
     let mut world = World::new();
     let lane = world.request(10, 50, 50);
-    for pending in world.payer.trim_idle() {
+    for pending in world.payer.trim() {
         world.payer_does(pending);
     }
     let durable = world.payer_log.len();

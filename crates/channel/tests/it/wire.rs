@@ -12,7 +12,7 @@ fn hash_of(log: &[Vec<u8>]) -> Digest {
 fn run() -> World {
     let mut world = World::new();
     let lane = world.request(10, 100, 40);
-    for pending in world.payer.trim_idle() {
+    for pending in world.payer.trim() {
         world.payer_does(pending);
     }
     world.request(10, 100, 40);

@@ -15,7 +15,7 @@ pub(crate) fn add(seeds: &mut Vec<Seed>) {
     for tokens in [1, 40, 16] {
         world.request(10, 100, tokens);
         logs(seeds, &world);
-        for pending in world.payer.trim_idle() {
+        for pending in world.payer.trim() {
             world.payer_does(pending);
         }
     }

@@ -37,8 +37,6 @@ const WATCH: Duration = Duration::from_secs(1);
 /// What the members of a new local exchange begin with.
 pub(super) const CONSUMER_CREDITS: u64 = 1_000;
 const OTHER_CREDITS: u64 = 10;
-/// What the API key is called that a start makes.
-const KEY_NAME: &str = "up";
 /// What it may spend in all; the account's balance is the nearer bound.
 const KEY_BUDGET: Amount = Amount::from_credits(1_000_000);
 
@@ -517,7 +515,7 @@ async fn api_key(home: &Home, gateway: &gristmill_gateway::Handle) -> Result<Str
         Some(key) if !gateway.knows_key(&key) => Err(unknown_api_key(home)),
         // Removed or revoked: the one before it ends.
         _ => {
-            let key = gateway.create_key(KEY_NAME, KEY_BUDGET).await?;
+            let key = gateway.create_key(gristmill_gateway::OWN_KEY_NAME, KEY_BUDGET).await?;
             home.write_secret(API_KEY, format!("{key}\n").as_bytes())?;
             Ok(key)
         }

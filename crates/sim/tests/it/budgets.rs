@@ -14,7 +14,7 @@ fn grains(value: &Value) -> Result<u128> {
     Ok(value.as_str().context("an amount")?.parse()?)
 }
 
-/// A hundred tokens, and what they cost; none where the budget is said to be too small for them.
+/// A hundred tokens, and what they cost; none where the budget is too small for them, or others hold it.
 async fn buy(consumer: Consumer) -> Result<Option<u128>> {
     let mut request = consumer.request("Spell 42 in English");
     request["max_tokens"] = json!(100);
@@ -26,7 +26,7 @@ async fn buy(consumer: Consumer) -> Result<Option<u128>> {
         }
         Err(error) => {
             let error = error.downcast::<ApiError>()?;
-            assert_eq!(error.status.as_u16(), 402, "{error}");
+            assert!([402, 429].contains(&error.status.as_u16()), "{error}");
             Ok(None)
         }
     }

@@ -9,12 +9,12 @@ use anyhow::{Context as _, Result, ensure};
 use gristmill_net::peer::LaneState;
 use gristmill_processor::Compute;
 use gristmill_sim::{Answers, Consumer, Exchange, InstantEngine, ModelOptions, Options, Script};
-use gristmill_types::ChannelId;
+use gristmill_types::{Amount, ChannelId};
 use serde_json::{Value, json};
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -255,4 +255,96 @@ async fn what_is_not_bought_keeps_no_answer_alive() -> Result<()> {
         exchange.stop().await?;
     }
     Ok(())
+}
+
+/// An error is heard once, and does not keep the answer alive either.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_error_counts() -> Result<()> {
+    const CLOSES: &str = "data: {\"error\":{\"message\":\"It closes.\",\"code\":\"channel_closing\"}}\n\n";
+    let (failing, reads) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+    let (of, count) = (Arc::clone(&failing), Arc::clone(&reads));
+    let before_ledger = Way::open(move |seen| {
+        if of.load(Ordering::SeqCst) && seen.path.starts_with("/v1/state") {
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+        Fate::Pass
+    })
+    .await?;
+    let of = Arc::clone(&failing);
+    let way = Way::open(move |seen| {
+        if !seen.is_order() {
+            return Fate::Pass;
+        }
+        let of = Arc::clone(&of);
+        Fate::Events(Arc::new(move |event| {
+            if !event.contains("\"content\"") {
+                return Fate::Pass;
+            }
+            of.store(true, Ordering::SeqCst);
+            Fate::Drip(CLOSES)
+        }))
+    })
+    .await?;
+    let mut options = endless()?;
+    options.ledger = before_ledger.before_ledger();
+    options.gateway = Box::new(|config| config.first_patience = Duration::from_secs(2));
+    let exchange = Exchange::start(options).await?;
+    way.before_processor(&exchange).await?;
+    let consumer = exchange.consumer()?;
+    let answer = tokio::time::timeout(Duration::from_secs(20), consumer.ask("Go on")).await?;
+    let error = answer.err().context("it comes to no end")?.to_string();
+    assert!(error.contains("It closes"), "{error}");
+    let reads = reads.load(Ordering::SeqCst);
+    assert!((1..40).contains(&reads), "{reads} reads for some hundred errors");
+    exchange.stop().await
+}
+
+/// An order that is not answered holds what was signed for it, and not all that it could have cost.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_not_answered_holds_what_was_signed() -> Result<()> {
+    let silent = Arc::new(AtomicBool::new(true));
+    let of = Arc::clone(&silent);
+    let way = Way::open(move |seen| match of.load(Ordering::SeqCst) && (seen.is_order() || seen.is_copy()) {
+        true => Fate::Silent,
+        false => Fate::Pass,
+    })
+    .await?;
+    let mut options = Options::instant(Script::default())?;
+    options.gateway = Box::new(|config| config.first_patience = Duration::from_millis(500));
+    let exchange = Exchange::start(options).await?;
+    way.before_processor(&exchange).await?;
+    // A thousand tokens cost 0.02 credits: no two such requests fit.
+    let key = exchange.create_key(Amount::from_grains(30_000_000)).await?;
+    let consumer = Consumer::new(&exchange.base_url(), &key, "sim/instant")?;
+    let mut request = consumer.request("Go on");
+    request["max_tokens"] = json!(1_000);
+    let error = consumer.chat(&request).await.err().context("nobody answers")?.to_string();
+    assert!(error.contains("does not begin its answer"), "{error}");
+    silent.store(false, Ordering::SeqCst);
+    let answer = consumer.chat(&request).await?;
+    assert_eq!(answer["usage"]["completion_tokens"], 1_000);
+    exchange.stop().await
+}
+
+/// Who goes away while an order waits for its answer is heard at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_waited_for_who_went_away() -> Result<()> {
+    let way = Way::open(|seen| if seen.is_order() { Fate::Silent } else { Fate::Pass }).await?;
+    let mut options = Options::instant(Script::default())?;
+    options.gateway = Box::new(|config| config.first_patience = LONG);
+    let exchange = Exchange::start(options).await?;
+    way.before_processor(&exchange).await?;
+    let consumer = exchange.consumer()?;
+    let asked = tokio::time::timeout(Duration::from_secs(2), consumer.ask("Go on")).await;
+    assert!(asked.is_err(), "nobody answers");
+    let http = gristmill_net::http::client()?;
+    let url = format!("{}/metrics", exchange.base_url().trim_end_matches("/v1"));
+    eventually(|| async {
+        let metrics = http.get(&url).send().await?.text().await?;
+        let gone = |line: &str| line.contains("requests_total{") && line.contains("\"gone\"} 1");
+        ensure!(metrics.lines().any(gone), "it is still waited for");
+        Ok(())
+    })
+    .await?;
+    exchange.stop().await
 }

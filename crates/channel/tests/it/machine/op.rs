@@ -21,6 +21,7 @@ pub(super) enum Op {
     Settle { at_once: bool },
     TopUp { grains: u8 },
     Retire,
+    GiveUp { pick: u8 },
     Trim,
 }
 
@@ -42,6 +43,7 @@ pub(super) fn op() -> impl Strategy<Value = Op> {
         1 => any::<bool>().prop_map(|at_once| Op::Settle { at_once }),
         1 => any::<u8>().prop_map(|grains| Op::TopUp { grains }),
         2 => Just(Op::Retire),
+        1 => any::<u8>().prop_map(|pick| Op::GiveUp { pick }),
         1 => Just(Op::Trim),
     ]
 }
