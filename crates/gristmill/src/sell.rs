@@ -12,6 +12,7 @@ use crate::{
 };
 use anyhow::Result;
 use clap::Args;
+use gristmill_engine::Engine as _;
 use gristmill_types::{Amount, Prices};
 use gristmill_upstream::{Address, Options, Patience, Report, Upstream, UpstreamError, probe};
 use seller::{Offer, Seller};
@@ -214,6 +215,9 @@ impl Sell {
             ..Prices::default()
         };
         let offer = Offer { name: &name, licence: &self.licence, prices };
+        // Before its wallet is given what registering costs.
+        let manifest = seller::manifest(&name, engine.tokenizer().digest());
+        seller::is_registered(&connection.ledger, &manifest, &name).await?;
         let mut seller = start.await?;
         let model = seller.offer(home, engine, &offer).await?;
         let ready = json!({

@@ -13,6 +13,8 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 /// The wallet that pays for this member's own requests.
 pub(crate) const CONSUMER: &str = "consumer";
+/// The key that signs the running exchange's vouchers; its spending key, where it was given a limit.
+pub(crate) const VOUCHERS: &str = "gateway-vouchers";
 
 #[derive(Serialize, Deserialize)]
 struct KeyFile {

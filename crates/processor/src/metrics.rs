@@ -73,6 +73,7 @@ pub(crate) struct Metrics {
     quotes: Gauge,
     models: Bounded,
     engine_up: Family<ModelLabel, Gauge>,
+    engine_failing: Family<ModelLabel, Gauge>,
     engine_running: Family<ModelLabel, Gauge>,
     engine_queued: Family<ModelLabel, Gauge>,
     engine_places: Family<ModelLabel, Gauge>,
@@ -152,8 +153,11 @@ impl Metrics {
         registry.register("channels", "Channels that are kept", channels.clone());
         registry.register("quotes", "Quotes that requests can be made under", quotes.clone());
         let (engine_up, engine_running) = (Family::default(), Family::default());
-        let help = "1 while the engine of a model takes jobs, and a server that is sold has not failed last (64 models at most, then `other`)";
+        let help = "1 while the engine of a model takes jobs (64 models at most, then `other`)";
         registry.register("engine_up", help, engine_up.clone());
+        let engine_failing = Family::default();
+        let help = "1 where a server that is sold failed at its last request";
+        registry.register("engine_failing", help, engine_failing.clone());
         registry.register("engine_running", "Answers that are computed", engine_running.clone());
         let (engine_queued, engine_places) = (Family::default(), Family::default());
         registry.register("engine_queued", "Jobs that wait for the engine", engine_queued.clone());
@@ -194,6 +198,7 @@ impl Metrics {
             quotes,
             models: Bounded::default(),
             engine_up,
+            engine_failing,
             engine_running,
             engine_queued,
             engine_places,
@@ -281,10 +286,11 @@ impl Metrics {
             let alone = models.iter().filter(|other| other.name == model.name).count() == 1;
             let name = if alone { model.name.clone() } else { model.id.to_string() };
             let label = ModelLabel { model: self.models.admit(name) };
-            let load = model.compute.load();
+            let (load, condition) = (model.compute.load(), model.compute.condition());
             jobs += load.running + load.queued;
             for (family, number) in [
-                (&self.engine_up, usize::from(model.compute.condition() == Condition::Well)),
+                (&self.engine_up, usize::from(condition != Condition::Down)),
+                (&self.engine_failing, usize::from(condition == Condition::Failing)),
                 (&self.engine_running, load.running),
                 (&self.engine_queued, load.queued),
                 (&self.engine_places, model.compute.places()),

@@ -45,7 +45,7 @@ async fn list(home: &Home, output: Output) -> Result<()> {
     let value: Value = Endpoint::new(&home.running()?)?.get("/channels").await?;
     output.show(&value, || {
         let Some(channels) = value["channels"].as_array().filter(|channels| !channels.is_empty()) else {
-            return "no channel is open; the next request opens one".to_owned();
+            return "no channel is open; the next request that is paid opens one".to_owned();
         };
         let rows: Vec<Vec<String>> = channels
             .iter()

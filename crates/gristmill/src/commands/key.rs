@@ -20,8 +20,6 @@ use gristmill_ledger::{
 use gristmill_types::{AccountId, Amount, ChannelTerms};
 use serde_json::{Value, json};
 
-/// The key of the running exchange's gateway.
-const VOUCHERS: &str = "gateway-vouchers";
 /// What a node lists of an account's channels at most.
 const LISTED: usize = 1_000;
 
@@ -57,6 +55,10 @@ pub(crate) enum Key {
         /// The wallet that it spends from
         #[arg(long, default_value = wallet::CONSUMER, value_name = "WALLET")]
         owner: String,
+        /// With `gateway-vouchers`: from its next start the exchange's gateway pays with the wallet itself again,
+        /// without a limit
+        #[arg(long)]
+        unlimited: bool,
     },
 }
 
@@ -67,7 +69,7 @@ impl Key {
                 create(home, output, &name, limit, &owner, issuer).await
             }
             Self::List { owner } => list(home, output, &owner).await,
-            Self::Revoke { key, owner } => revoke(home, output, &key, &owner).await,
+            Self::Revoke { key, owner, unlimited } => revoke(home, output, &key, &owner, unlimited).await,
         }
     }
 }
@@ -87,13 +89,17 @@ async fn create(
             .into());
     }
     let owner_key = wallet::load(home, owner)?;
+    if name == wallet::VOUCHERS && owner != wallet::CONSUMER {
+        let text = format!("the exchange's gateway pays from `{}`, not from `{owner}`", wallet::CONSUMER);
+        return Err(Failure::new(text).next("leave --owner out, or name another key").into());
+    }
     let connection = Connection::open(home)?;
     let issuer = issuer.map_or_else(|| connection.issuer(), Ok)?;
     let made = !wallet::names(home)?.iter().any(|known| known == name);
     let key = wallet::load_or_create(home, name)?.account();
     let sender = Sender::new(connection.ledger, owner_key, issuer);
     let inclusion = sender.send(AuthoriseKey { key, issuer, limit }).await?;
-    let of_gateway = name == VOUCHERS && owner == wallet::CONSUMER;
+    let of_gateway = name == wallet::VOUCHERS;
     let limited = home.path(LIMITED).exists();
     if of_gateway {
         home.write_secret(LIMITED, b"")?;
@@ -186,8 +192,14 @@ fn named(home: &Home) -> Result<Vec<(String, AccountId)>> {
     names.into_iter().map(|name| Ok((name.clone(), wallet::load(home, &name)?.account()))).collect()
 }
 
-async fn revoke(home: &Home, output: Output, key: &str, owner: &str) -> Result<()> {
+async fn revoke(home: &Home, output: Output, key: &str, owner: &str, unlimited: bool) -> Result<()> {
     let _turn = wallet::turn(home)?;
+    let of_gateway = key == wallet::VOUCHERS && owner == wallet::CONSUMER;
+    if unlimited && !of_gateway {
+        return Err(Failure::new("--unlimited is for the key of the exchange's own gateway")
+            .next(format!("gristmill wallet key revoke {} --unlimited", wallet::VOUCHERS))
+            .into());
+    }
     let owner_key = wallet::load(home, owner)?;
     let address = match key.parse::<AccountId>() {
         Ok(address) => address,
@@ -196,7 +208,19 @@ async fn revoke(home: &Home, output: Output, key: &str, owner: &str) -> Result<(
     let connection = Connection::open(home)?;
     let account = owner_key.account();
     let known = keys_of(&connection, &account).await?;
+    let lift = || -> Result<()> {
+        match std::fs::remove_file(home.path(LIMITED)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error.into()),
+            _ => Ok(()),
+        }
+    };
+    const LIFTED: &str = "from its next start the gateway pays with the wallet `consumer` itself";
     let Some(record) = known.iter().find(|of| of.key == address) else {
+        if unlimited && home.path(LIMITED).exists() {
+            lift()?;
+            let value = json!({"key": address, "owner": account, "unlimited": true});
+            return output.show(&value, || format!("`{key}` was revoked before; {LIFTED}"));
+        }
         return Err(Failure::new(format!("`{key}` is not a spending key of `{owner}`"))
             .next(format!("see which there are: gristmill wallet key list --owner {owner}"))
             .into());
@@ -205,9 +229,12 @@ async fn revoke(home: &Home, output: Output, key: &str, owner: &str) -> Result<(
     let (closing, left) = channels.split_at(channels.len().min(MAX_KEY_CHANNELS));
     let sender = Sender::new(connection.ledger.clone(), owner_key, record.issuer);
     let inclusion = sender.send(RevokeKey { key: address, channels: closing.to_vec() }).await?;
+    if unlimited {
+        lift()?;
+    }
     let value = json!({
         "key": address, "owner": account, "spent": record.spent, "closing": closing.iter().map(ChannelTerms::id).collect::<Vec<_>>(),
-        "list_was_cut": cut, "left_open": left.iter().map(ChannelTerms::id).collect::<Vec<_>>(),
+        "unlimited": unlimited, "list_was_cut": cut, "left_open": left.iter().map(ChannelTerms::id).collect::<Vec<_>>(),
         "transaction": inclusion.outcome.hash, "height": inclusion.height, "fee": inclusion.outcome.fee,
     });
     output.show(&value, || {
@@ -225,6 +252,9 @@ async fn revoke(home: &Home, output: Output, key: &str, owner: &str) -> Result<(
             text.push_str(
                 "\nthe node did not list all channels of the wallet; others of this key may be open",
             );
+        }
+        if unlimited {
+            text.push_str(&format!("\n{LIFTED}"));
         }
         if !left.is_empty() {
             text.push_str(&format!("\n{} more stay open; only the owner can close them", left.len()));

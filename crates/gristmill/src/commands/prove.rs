@@ -36,7 +36,7 @@ const PAGE: usize = 50;
 pub(crate) struct Prove {
     /// The receipt's id, or the first digits of it
     receipt: String,
-    /// The file to write. It holds prompt and answer
+    /// The file to write. It holds prompt and answer, where these are kept
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
 }
@@ -143,8 +143,14 @@ impl Prove {
         let found = self.find(&connection, &entry).await?;
         let lane = lane_proof(&connection, &entry.receipt.body, found.inclusion.height).await?;
         let paid = lane.as_ref().map(|(_, paid)| *paid);
-        let text = serde_json::to_string(&file(&connection, &entry, &found, lane.map(|(lane, _)| lane))?)?;
-        self.write(&text)?;
+        let file = file(&connection, &entry, &found, lane.map(|(lane, _)| lane))?;
+        let holds = match &file.exchange {
+            Some(Exchange { answer: Some(_), .. }) => "whoever has it can read prompt and answer",
+            Some(_) => "whoever has it can read the prompt; the answer is not in it",
+            None => "it holds neither prompt nor answer: the receipt commits to none, or they are not kept",
+        };
+        let hint = if paid.is_some() { "" } else { " --claim-only" };
+        self.write(&serde_json::to_string(&file)?)?;
         let (claim, receipt) = (found.claim.proof.claim(), &entry.receipt.body);
         let kind = match found.claim.proof {
             ClaimProof::Approval(_) => "approval",
@@ -163,7 +169,7 @@ impl Prove {
             );
             format!(
                 "receipt    {}\nsettled    by the {kind} at number {} of lane {}, in block {}\nproven     {proven}\n\
-                 written    {}; whoever has it can read prompt and answer\ncheck it   python3 tools/verify_proof.py {} --chain {chain}",
+                 written    {}; {holds}\ncheck it   python3 tools/verify_proof.py {} --chain {chain}{hint}",
                 entry.id,
                 claim.seq,
                 claim.lane,

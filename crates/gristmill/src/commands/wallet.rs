@@ -166,6 +166,11 @@ async fn send(
 ) -> Result<()> {
     let _turn = wallet::turn(home)?;
     let key = wallet::load(home, from)?;
+    if to == key.account() {
+        return Err(Failure::new(format!("`{from}` would send to itself"))
+            .next("name another wallet or address, or the one that sends: --from WALLET")
+            .into());
+    }
     let connection = Connection::open(home)?;
     let issuer = issuer.map_or_else(|| connection.issuer(), Ok)?;
     // A transaction that is rejected costs its fee all the same.

@@ -36,7 +36,7 @@ use std::{
 const SELLERS: &str = "sellers";
 /// Wallets that the exchange on this home uses itself.
 const OF_EXCHANGE: [&str; 7] =
-    ["consumer", "gateway-vouchers", "issuer", "modeler", "processor", "processor-receipts", "validator"];
+    ["consumer", wallet::VOUCHERS, "issuer", "modeler", "processor", "processor-receipts", "validator"];
 const ANNOUNCED: &str = "run.json";
 const LOCK: &str = "lock";
 /// What an engine must be, in the model's record: any server that claims the name.
@@ -212,16 +212,8 @@ impl Seller {
     /// Registers the model as foreign, unless the ledger knows it.
     async fn register(&self, manifest: &Manifest, offer: &Offer<'_>) -> Result<()> {
         let (ledger, id) = (&self.ledger, manifest.id());
-        if find(ledger, &id).await?.is_some() {
+        if is_registered(ledger, manifest, offer.name).await? {
             return Ok(());
-        }
-        let line = ledger.state(&[keys::line(&keys::line_id(offer.name))]).await?.value;
-        let taken = || {
-            Failure::new(format!("the name {} belongs to another model on this ledger", offer.name))
-                .next("sell it under another name: --name NAME")
-        };
-        if line.iter().flatten().any(|record| Line::of(record).is_some()) {
-            return Err(taken().into());
         }
         let body = |salt| RegisterForeign {
             model: id,
@@ -240,6 +232,20 @@ impl Seller {
             Err(error) => Err(error).with_context(|| format!("registering the model as {}", offer.name)),
         }
     }
+}
+
+/// Whether the ledger knows the model. Fails where the name belongs to another.
+pub(super) async fn is_registered(ledger: &Client, manifest: &Manifest, name: &str) -> Result<bool> {
+    if find(ledger, &manifest.id()).await?.is_some() {
+        return Ok(true);
+    }
+    let line = ledger.state(&[keys::line(&keys::line_id(name))]).await?.value;
+    if line.iter().flatten().any(|record| Line::of(record).is_some()) {
+        return Err(Failure::new(format!("the name {name} belongs to another model on this ledger"))
+            .next("sell it under another name: --name NAME")
+            .into());
+    }
+    Ok(false)
 }
 
 /// Whether the wallet may be a seller's. The name is checked before a folder is made of it.
@@ -296,7 +302,7 @@ fn lock(folder: &std::path::Path, wallet: &str) -> Result<File> {
     let file = file.with_context(|| format!("opening {}", path.display()))?;
     file.try_lock().map_err(|_| {
         Failure::new(format!("another `gristmill sell` sells with the wallet `{wallet}`"))
-            .next("stop it, or sell with a wallet of its own: --wallet NAME")
+            .next("stop it with Ctrl-C, which withdraws its offer too; or sell with a wallet of its own: --wallet NAME")
     })?;
     Ok(file)
 }

@@ -150,7 +150,7 @@ impl Keys {
             processor: key("processor")?,
             receipts: key("processor-receipts")?,
             consumer: key(wallet::CONSUMER)?,
-            vouchers: key("gateway-vouchers")?,
+            vouchers: key(wallet::VOUCHERS)?,
         })
     }
 }

@@ -94,6 +94,7 @@ async fn each_department_buys_with_its_own() {
         (&["create", "library", "--budget", "1"][..], "another name"),
         (&["create", "two\nlines", "--budget", "1"], "letters"),
         (&["create", "more", "--budget", "0"], "limit of 0"),
+        (&["create", "up", "--budget", "1"], "choose another"),
         (&["budget", "library", "0"], "cannot be lower"),
         (&["budget", "nobody", "1"], "no API key in use"),
         (&["revoke", "nobody"], "no API key in use"),
@@ -102,7 +103,6 @@ async fn each_department_buys_with_its_own() {
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(!output.status.success() && error.contains(about) && error.contains("next:"), "{error}");
     }
-
     // Revoked: refused at once, and after a start; its name is free.
     let ended = exchange.json(&["api-key", "revoke", "library"]);
     assert!(ended["revoked_ms"].is_u64() && grains(&ended["spent"]) > 0, "{ended}");
@@ -113,6 +113,12 @@ async fn each_department_buys_with_its_own() {
     assert_eq!(buy(&exchange, library).await.0, 401);
     assert_eq!(buy(&exchange, again["key"].as_str().unwrap()).await.0, 200);
     assert_eq!(named(&exchange, "library").len(), 2);
+
+    // What lanes hold for requests to come keeps no budget up.
+    let of = named(&exchange, "library").into_iter().find(|of| of["revoked_ms"].is_null()).unwrap();
+    assert!(grains(&of["held"]) > 0, "{of}");
+    let spent = gristmill_types::Amount::from_grains(grains(&of["spent"])).to_string();
+    assert_eq!(exchange.json(&["api-key", "budget", "library", &spent])["remaining"], "0");
     assert_eq!(receipts(&exchange, physics).await, 1);
     exchange.stop();
 }

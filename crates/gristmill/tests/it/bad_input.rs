@@ -110,6 +110,7 @@ fn homes_and_ports() {
         (&["wallet", "send", "1", "gm1qqqq"], "gm1"),
         (&["wallet", "send", "-1", "modeler"], "'-1'"),
         (&["wallet", "send", "1", "nobody"], "no wallet of this home"),
+        (&["wallet", "send", "1", "consumer"], "to itself"),
         (&["wallet", "send"], "<TO>"),
         (&["walet"], "walet"),
         (&["channel", "close", "00000000"], "channel list"),

@@ -85,6 +85,9 @@ async fn killed_in_the_middle_of_streams() {
         assert_eq!(answer["answer"], "two");
         reconciled(&exchange).await;
     }
+    let listed = exchange.json(&["receipt", "list"])["receipts"].clone();
+    let crashed = listed.as_array().unwrap().iter().filter(|of| of["kept"] == "nothing").count();
+    assert!(crashed > 0 && listed.as_array().unwrap().iter().all(|of| of["model"] == MODEL), "{listed}");
     exchange.stop();
 }
 

@@ -81,6 +81,35 @@ async fn a_seller_whose_server_fails_is_left_for_the_next() {
     exchange.stop();
 }
 
+/// A key that cannot pay the next seller is told why the first one failed, and not that it has too little.
+#[tokio::test(flavor = "multi_thread")]
+async fn want_of_credits_for_the_next_hides_no_failure() {
+    let folder = tempfile::tempdir().unwrap();
+    let cheap = server(|asked| match probes(asked) {
+        true => good(asked),
+        false => vec![json("500 Internal Server Error", r#"{"error":{"message":"CUDA error"}}"#)],
+    })
+    .await;
+    let dear = server(good).await;
+    let exchange = Exchange::start(folder.path());
+    let first = Exchange::sell(folder.path(), &["--upstream", &cheap.url, "--output-price", "1"]);
+    let second = Exchange::sell(
+        folder.path(),
+        &["--upstream", &dear.url, "--wallet", "second", "--output-price", "1000"],
+    );
+    let key = exchange.json(&["api-key", "create", "small", "--budget", "0.01"]);
+    let mut body = chat(NAME, "Salem");
+    body["max_tokens"] = value!(500);
+    let http = gristmill_net::http::client().unwrap();
+    let url = format!("{}{CHAT}", exchange.base_url());
+    let answer = http.post(url).bearer_auth(key["key"].as_str().unwrap()).json(&body).send().await.unwrap();
+    let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
+    assert!(status >= 500 && text.contains("CUDA error"), "{status} {text}");
+    second.stop();
+    first.stop();
+    exchange.stop();
+}
+
 /// An account that cannot open a channel to the cheapest buys where it has one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_channel_to_another_is_used_where_nothing_is_left_for_one_to_the_cheapest() {

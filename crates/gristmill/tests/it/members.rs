@@ -76,6 +76,8 @@ fn a_gateway_with_a_spending_key_spends_no_more_than_its_limit() {
     let none = exchange.json(&["wallet", "key", "list"]);
     assert_eq!(none["keys"], Value::Array(vec![]));
     exchange.json(&["wallet", "key", "create", "gateway-vouchers", "--limit", "2"]);
+    let other = ["wallet", "key", "create", "gateway-vouchers", "--limit", "2", "--owner", "modeler"];
+    assert!(!exchange.run(&other).status.success(), "the gateway pays from no other wallet");
     exchange.stop();
     let exchange = Exchange::start(folder.path());
     let before = exchange.balance("consumer");
@@ -106,7 +108,15 @@ fn a_gateway_with_a_spending_key_spends_no_more_than_its_limit() {
     assert_eq!(exchange.balance("consumer"), before);
     // The account is full, and the screen says why nothing can be bought with it.
     assert_eq!(unwell(&exchange.status()), [("consumer".to_owned(), "down".to_owned())]);
+    // Unless it is told to.
+    assert!(!exchange.run(&["wallet", "key", "revoke", "modeler", "--unlimited"]).status.success());
+    exchange.json(&["wallet", "key", "revoke", "gateway-vouchers", "--unlimited"]);
+    exchange.stop();
+    let exchange = Exchange::start(folder.path());
+    earn(&exchange);
+    assert!(exchange.balance("consumer") < before);
     assert_eq!(exchange.json(&["ledger", "supply"])["adds_up"], true);
+    exchange.stop();
 }
 
 /// Whoever is told that a payment is final was not told of another's.

@@ -276,10 +276,15 @@ fn seller(known: &Known, reading: Result<&Reading, &String>) -> Check {
     let of = |metric: &str| reading.value(&format!("gristmill_processor_{metric}"), &[]).unwrap_or_default();
     if of("engine_up") == 0.0 {
         let reason = format!(
-            "`{wallet}`: the server that sells as {model} failed last; requests for it go to others, if there are"
+            "`{wallet}`: the server that sells as {model} cannot be reached; requests for it go to others, if there are"
         );
-        let next = "see that server and its log, and start it again if it is down; the next answer from it ends this line";
+        let next = "start that server again; it is looked for every few seconds";
         return Check::down(NAME, reason, next);
+    }
+    if of("engine_failing") == 1.0 {
+        let reason = format!("`{wallet}`: the server that sells as {model} failed at its last request");
+        let next = "see that server's log; the next request that it answers ends this line";
+        return Check::warn(NAME, reason, next);
     }
     Check::ok(NAME, format!("`{wallet}` sells {model}; {} requests so far", of("requests_total")))
 }
@@ -317,14 +322,25 @@ fn consumer(parts: &Parts) -> Check {
     let (spendable, next) = spendable(parts, balance);
     let free = free(parts.channels.as_ref());
     let mut holds = format!("holds {}, and {} to spend in channels", credits(balance), credits(free));
-    if spendable < balance {
+    if spendable == 0 && balance > 0 && is_revoked(parts) {
+        holds.push_str("; its spending key is revoked");
+    } else if spendable < balance {
         holds = format!("{holds}; its spending key may use {}", credits(spendable));
     }
-    match (if tops_up(parts, spendable) { spendable } else { 0 }).saturating_add(free) {
+    let tops_up = tops_up(parts, spendable);
+    match (if tops_up { spendable } else { 0 }).saturating_add(free) {
         0 => Check::down(NAME, format!("{holds}: it can pay for nothing"), next),
         1..LITTLE => Check::warn(NAME, format!("{holds}: so little that requests may be refused"), next),
+        _ if !tops_up => {
+            Check::warn(NAME, format!("{holds}: when that is spent, requests are refused"), next)
+        }
         _ => Check::ok(NAME, holds),
     }
+}
+
+/// Whether the gateway's spending key is none that the ledger knows, or not any more.
+fn is_revoked(parts: &Parts) -> bool {
+    matches!(parts.spending_key, Ok(None))
 }
 
 /// What the gateway may put into channels, and how that becomes more: not all of the balance, where it signs
@@ -334,6 +350,11 @@ fn spendable(parts: &Parts, balance: u128) -> (u128, &'static str) {
         |name: &str| parts.gateway.as_ref().ok()?.value(&format!("gristmill_gateway_{name}_grains"), &[]);
     // Both were read at one moment, which is some seconds ago.
     match (gauge("account"), gauge("spendable")) {
+        (Some(account), Some(spendable)) if spendable < account && is_revoked(parts) => {
+            let next =
+                "let its key spend again: gristmill wallet key create gateway-vouchers --limit CREDITS";
+            (balance.min(spendable as u128), next)
+        }
         (Some(account), Some(spendable)) if spendable < account => {
             let next = "raise its key's limit: gristmill wallet key create gateway-vouchers --limit CREDITS";
             (balance.min(spendable as u128), next)
@@ -494,8 +515,12 @@ fn key(key: Result<&Value, &String>) -> Check {
         }
     };
     let (limit, spent, remaining) = (grains(&key["limit"]), grains(&key["spent"]), grains(&key["remaining"]));
-    let about = format!("spent {} of {}, {} left", credits(spent), credits(limit), credits(remaining));
-    let next = "requests are refused when nothing is left; budgets are per key, so use another key";
+    let held = match grains(&key["held"]) {
+        0 => String::new(),
+        held => format!(", {} held for requests", credits(held)),
+    };
+    let about = format!("spent {} of {}{held}, {} left", credits(spent), credits(limit), credits(remaining));
+    let next = "requests are refused when nothing is left; raise it: gristmill api-key budget up CREDITS";
     if remaining == 0 {
         Check::down(NAME, about, next)
     } else if remaining.saturating_mul(10) < limit {

@@ -64,6 +64,7 @@ fn well() -> Facts {
         receipts: Ok(json!({"total": 1})),
         balances: Ok(balances),
         claims: Ok(Vec::new()),
+        spending_key: hangs(),
         fees: gristmill_ledger::Fees::default(),
         min_deposit: Amount::from_grains(1_000),
     };
@@ -202,11 +203,11 @@ fn accounts_that_cannot_pay() {
     let needed = fees.open_channel.max(fees.top_up).grains() + 1_000;
     for (grains, free, expected) in [
         (needed, credits(4), vec![]),
-        (needed - 1, credits(4), vec![]),
+        (needed - 1, credits(4), vec![("consumer", Warn)]),
         (needed, json!("1"), vec![("consumer", Warn)]),
         // Nearly spent: a tenth of the deposit is half a credit.
         (needed, json!("400000000"), vec![]),
-        (0, json!("400000000"), vec![("channels", Warn)]),
+        (0, json!("400000000"), vec![("consumer", Warn), ("channels", Warn)]),
         (0, json!("40000000"), vec![("consumer", Warn), ("channels", Warn)]),
         (0, json!("0"), vec![("consumer", Down), ("channels", Warn)]),
     ] {
@@ -220,8 +221,8 @@ fn accounts_that_cannot_pay() {
 fn limits_of_spending_keys() {
     for (may, free, expected) in [
         (90_000_000_000_u128, credits(4), vec![]),
-        (0, credits(4), vec![]),
-        (0, json!("400000000"), vec![("channels", Warn)]),
+        (0, credits(4), vec![("consumer", Warn)]),
+        (0, json!("400000000"), vec![("consumer", Warn), ("channels", Warn)]),
         (0, json!("0"), vec![("consumer", Down), ("channels", Warn)]),
     ] {
         let account = "gristmill_gateway_account_grains 90000000001\n";
@@ -232,6 +233,17 @@ fn limits_of_spending_keys() {
         });
         assert_eq!(found, expected, "{may}");
     }
+    // One that is revoked is told from one that is used up.
+    let text =
+        format!("{GATEWAY}gristmill_gateway_account_grains 9000\ngristmill_gateway_spendable_grains 0\n");
+    let mut facts = well();
+    let parts = facts.parts.as_mut().unwrap();
+    (parts.gateway, parts.spending_key) = (Ok(read(&text)), Ok(None));
+    let checks = judge(&facts);
+    let consumer = checks.iter().find(|check| check.name == "consumer").unwrap();
+    assert_eq!(consumer.state, Warn);
+    assert!(consumer.reason.contains("revoked"), "{consumer:?}");
+    assert!(consumer.next.as_ref().unwrap().contains("spend again"), "{consumer:?}");
 }
 
 #[test]
@@ -259,6 +271,8 @@ fn servers_that_are_sold() {
     assert_eq!(seller(true, Ok(read(PROCESSOR))), []);
     let dead = PROCESSOR.replace("engine_up{model=\"a/b\"} 1", "engine_up{model=\"a/b\"} 0");
     assert_eq!(seller(true, Ok(read(&dead))), [("seller", Down)]);
+    let failing = format!("{PROCESSOR}gristmill_processor_engine_failing{{model=\"a/b\"}} 1\n");
+    assert_eq!(seller(true, Ok(read(&failing))), [("seller", Warn)]);
     let failed = PROCESSOR.replace("store_failed 0", "store_failed 1");
     assert_eq!(seller(true, Ok(read(&failed))), [("seller", Down)]);
     assert_eq!(seller(true, hangs()), [("seller", Down)]);

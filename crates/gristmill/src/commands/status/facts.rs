@@ -8,6 +8,10 @@ use crate::{
     wallet,
 };
 use gristmill_client::{Client, schema};
+use gristmill_ledger::{
+    keys,
+    record::{SpendingKey, Stored as _},
+};
 use gristmill_metrics::{Reading, read};
 use gristmill_net::http::read_body;
 use gristmill_types::{Amount, ChannelId};
@@ -54,6 +58,8 @@ pub(super) struct Parts {
     /// By wallet, proven.
     pub(super) balances: Said<Map<String, Value>>,
     pub(super) claims: Said<Vec<PendingClaim>>,
+    /// The right of the gateway's own key to spend from the paying account, proven.
+    pub(super) spending_key: Said<Option<SpendingKey>>,
     pub(super) fees: gristmill_ledger::Fees,
     pub(super) min_deposit: Amount,
 }
@@ -151,6 +157,12 @@ impl Parts {
             }
             anyhow::Ok(balances)
         };
+        let spending_key = async {
+            let (owner, key) = (wallet::load(home, wallet::CONSUMER)?, wallet::load(home, wallet::VOUCHERS)?);
+            let of = keys::spending_key(&owner.account(), &key.account());
+            let found = ledger.state(&[of]).await?.value;
+            anyhow::Ok(found.iter().flatten().find_map(SpendingKey::of).cloned())
+        };
         let sellers = known(home).into_iter().take(MAX_SELLERS).map(async |known| {
             let said = match known.runs {
                 true => within(PATIENCE, metrics(&known.announced.processor)).await,
@@ -158,7 +170,7 @@ impl Parts {
             };
             (known, said)
         });
-        let (status, node, processor, sellers, gateway, key, channels, receipts, balances) = tokio::join!(
+        let (status, node, processor, sellers, gateway, key, channels, receipts, balances, spending_key) = tokio::join!(
             within(PATIENCE, ledger.status()),
             within(PATIENCE, metrics(&running.ledger)),
             within(PATIENCE, metrics(&running.processor)),
@@ -168,6 +180,7 @@ impl Parts {
             within(PATIENCE, get("/channels")),
             within(PATIENCE, get("/receipts?limit=0")),
             within(PATIENCE, balances),
+            within(PATIENCE, spending_key),
         );
         // Who does not answer a short question is not given the time for a long one.
         let supply = match &status {
@@ -191,6 +204,7 @@ impl Parts {
             receipts,
             balances,
             claims,
+            spending_key,
             fees: genesis.params.fees.clone(),
             min_deposit: genesis.params.min_deposit,
         }
