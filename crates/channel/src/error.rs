@@ -254,7 +254,7 @@ impl PayeeError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PayerError {
     /// The channel is closing or closed.
-    #[error("the channel is closing or closed; open another")]
+    #[error("the channel is closing or closed")]
     Closed,
     /// The quote does not fit the channel or is not signed by the processor.
     #[error("the quote is not the processor's for this channel; fetch it again")]

@@ -38,6 +38,11 @@ impl Ask {
         self.max_output_tokens = low;
         (low > 0).then_some(self)
     }
+
+    /// What all of it costs, on a lane that was not used before.
+    pub fn cost(&self, prices: &Prices) -> Option<Amount> {
+        prices.cost(&whole(self, prices, self.max_output_tokens))
+    }
 }
 
 const fn timed(prices: &Prices) -> bool {

@@ -4,7 +4,7 @@ use gristmill_net::openai::{
     ApiError, MAX_CHOICES, MAX_INPUTS, MAX_MESSAGES, MAX_REQUEST_BYTES, MAX_STOPS, Prompt, PromptRequest,
     SamplingDefaults, Shape,
 };
-use gristmill_types::Limits;
+use gristmill_types::{Limits, Unit};
 
 const LIMITS: Limits = Limits { context_tokens: 100, output_tokens: 50, window_tokens: 8, window_ms: 0 };
 const MAX_ERROR_BYTES: usize = 4 * 1024;
@@ -39,7 +39,7 @@ pub fn run(data: &[u8]) {
         let _ = (request.check_engine(exact).map_err(|error| told(&error)), request.check_purpose(exact));
     }
     for prompt_tokens in [0, 1, 99, 100, u32::MAX] {
-        match request.sampling(prompt_tokens, &LIMITS, &SamplingDefaults::default()) {
+        match request.sampling(prompt_tokens, Unit::Token, &LIMITS, &SamplingDefaults::default()) {
             Ok(sampling) => {
                 assert!((1..=LIMITS.output_tokens).contains(&sampling.max_tokens));
                 assert!(prompt_tokens + sampling.max_tokens <= LIMITS.context_tokens);

@@ -182,6 +182,15 @@ impl App {
         }
     }
 
+    /// Counts what a processor refuses, unless that is its own failure.
+    pub(crate) fn refuses(&self, error: &BuyError, processor: AccountId) {
+        if let BuyError::Api(error) = error
+            && [400, 413, 422].contains(&error.status.as_u16())
+        {
+            self.market.refused(processor);
+        }
+    }
+
     /// Waits for a refusal to pass: the ledger shows us within a moment what the processor did.
     async fn pass(self: &Arc<Self>, seller: &Seller, tries: &mut u32) {
         self.market.forget_challenge(seller);
@@ -332,7 +341,9 @@ async fn order(
         reason: "it does not begin its answer".to_owned(),
     };
     let answer = tokio::select! {
-        answer = tokio::time::timeout(app.config.first_patience, answer) => answer.map_err(late)??,
+        answer = tokio::time::timeout(app.config.first_patience, answer) => {
+            answer.map_err(late)?.inspect_err(|error| app.refuses(error, peer.processor()))?
+        }
         () = gone.cancelled() => return Err(BuyError::Gone),
     };
     progress.reach("accepted", None);

@@ -123,7 +123,7 @@ impl App {
         Ok(turn)
     }
 
-    fn open_channel_for(&self, challenge: &Challenge) -> Option<ChannelId> {
+    pub(crate) fn open_channel_for(&self, challenge: &Challenge) -> Option<ChannelId> {
         let quote = &challenge.quote().body;
         let accounts = self.accounts.lock();
         accounts

@@ -18,7 +18,7 @@ use gristmill_net::{
 use gristmill_tokenizer::Tokenizer;
 use gristmill_types::{AccountId, Amount, Digest, ModelId, Prices, Usage};
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -29,6 +29,10 @@ const FRESH: Duration = Duration::from_secs(2);
 /// succeeds.
 const AVOIDED: Duration = Duration::from_secs(10);
 const LONGEST_AVOIDED: Duration = Duration::from_secs(600);
+/// So many requests a processor may refuse, one after the other, before it is asked last.
+const REFUSALS: u32 = 4;
+/// Models whose names are looked up at once.
+const LOOKED_UP: usize = 32;
 /// Items of a page of the node's listings.
 const PAGE: usize = 1_000;
 /// Pages of a listing that are looked at.
@@ -71,6 +75,8 @@ struct Cached {
     sellers: HashMap<String, (Instant, Seller)>,
     challenges: HashMap<(AccountId, ModelId), Arc<Challenge>>,
     tokenizers: HashMap<Digest, Arc<Tokenizer>>,
+    /// Requests that processors refused one after the other.
+    refused: HashMap<AccountId, u32>,
     /// Processors that failed: when last, and for how long they are asked last.
     avoided: HashMap<AccountId, (Instant, Duration)>,
 }
@@ -88,6 +94,21 @@ impl Cached {
         self.sellers.retain(|_, (_, seller)| seller.processor != processor);
         // Before anything is reserved with it again, it has to answer.
         self.challenges.retain(|(of, _), _| *of != processor);
+    }
+
+    /// What one refuses may be at fault itself; one that refuses all that comes is no better than one that fails.
+    fn refused(&mut self, processor: AccountId, now: Instant) {
+        let refused = self.refused.entry(processor).or_default();
+        *refused += 1;
+        if *refused >= REFUSALS {
+            self.refused.remove(&processor);
+            self.avoid(processor, now);
+        }
+    }
+
+    fn trust(&mut self, processor: &AccountId) {
+        self.avoided.remove(processor);
+        self.refused.remove(processor);
     }
 
     fn avoids(&self, processor: &AccountId) -> bool {
@@ -148,6 +169,16 @@ impl Market {
         Ok(by_id.or_else(|| records().find_map(Line::of).map(|line| line.latest)))
     }
 
+    /// What models are called, proven; those are missing of which that cannot be found out now.
+    pub(crate) async fn names(&self, models: &BTreeSet<ModelId>) -> BTreeMap<ModelId, String> {
+        if models.is_empty() {
+            return BTreeMap::new();
+        }
+        let names: Vec<_> = models.iter().take(LOOKED_UP).map(keys::model).collect();
+        let found = self.ledger.state(&names).await.map(|state| state.value).unwrap_or_default();
+        found.iter().flatten().filter_map(Model::of).map(|of| (of.model, of.name.clone())).collect()
+    }
+
     /// The newest version under a name, proven, and its cheapest offer in the issuer's credits, by the node's word.
     pub(crate) async fn offered(
         &self,
@@ -200,7 +231,12 @@ impl Market {
 
     /// It answered well: it is asked again as its price says.
     pub(crate) fn trust(&self, processor: &AccountId) {
-        self.cached().avoided.remove(processor);
+        self.cached().trust(processor);
+    }
+
+    /// It refused a request for what that asks.
+    pub(crate) fn refused(&self, processor: AccountId) {
+        self.cached().refused(processor, Instant::now());
     }
 
     /// Reads with proofs what the listing claimed.
@@ -381,5 +417,16 @@ mod tests {
         assert_eq!(preferred(&cached), Some(account(3)), "the cheaper one failed");
         cached.avoid(account(3), now);
         assert_eq!(preferred(&cached), Some(account(2)), "both failed, so the price decides");
+
+        // One that refuses whatever comes; an answer in between says that it was the requests.
+        let mut cached = Cached::default();
+        for refusal in 1..=2 * REFUSALS {
+            cached.refused(account(2), now);
+            if refusal == REFUSALS - 1 {
+                cached.trust(&account(2));
+            }
+            let avoided = refusal >= 2 * REFUSALS - 1;
+            assert_eq!(preferred(&cached), Some(account(if avoided { 3 } else { 2 })), "{refusal}");
+        }
     }
 }

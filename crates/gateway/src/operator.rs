@@ -90,7 +90,7 @@ fn shown(app: &App, id: &KeyId) -> Result<ApiKey, ApiError> {
 #[utoipa::path(
     get, path = "/v1/keys", tag = "operator", security(("operator" = [])),
     responses(
-        (status = 200, description = "The keys, by their ids", body = ApiKeys),
+        (status = 200, description = "The keys, oldest first", body = ApiKeys),
         (status = 401, description = "No key, or one that is not known", body = ErrorBody),
         (status = 403, description = "An API key", body = ErrorBody),
     )
@@ -101,8 +101,9 @@ pub(crate) async fn list(
 ) -> Result<Json<ApiKeys>, ApiError> {
     authorise(&app, &headers)?;
     let ids: Vec<KeyId> = app.accounts.lock().keys().map(|(id, _)| *id).collect();
-    let keys: Result<Vec<_>, _> = ids.iter().map(|id| shown(&app, id)).collect();
-    Ok(Json(ApiKeys { keys: keys? }))
+    let mut keys = ids.iter().map(|id| shown(&app, id)).collect::<Result<Vec<_>, _>>()?;
+    keys.sort_by_key(|key| key.created_ms);
+    Ok(Json(ApiKeys { keys }))
 }
 
 /// Make an API key. This answer is the only place where it ever stands.

@@ -6,7 +6,7 @@ use gristmill_net::{
     openai::{ApiError, LimitedBy, Prompt, PromptRequest, SamplingDefaults},
     pay::Challenge,
 };
-use gristmill_tokenizer::{ChatMessage, Tokenizer};
+use gristmill_tokenizer::{ChatMessage, Tokenizer, unit};
 use gristmill_types::{Amount, ChannelId, Sampling, Usage};
 use std::{
     sync::Arc,
@@ -115,7 +115,8 @@ pub(crate) async fn prepare(
         return Err(ApiError::invalid("prompt", "The prompt has no tokens; give some text.").into());
     }
     let prompt_tokens = u32::try_from(prompt_ids.len()).unwrap_or(u32::MAX);
-    let sampling = request.sampling(prompt_tokens, &quote.limits, &SamplingDefaults::default())?;
+    let unit = unit(&tokenizer.digest());
+    let sampling = request.sampling(prompt_tokens, unit, &quote.limits, &SamplingDefaults::default())?;
     // Said explicitly, so that both sides mean the same.
     request.max_tokens = Some(sampling.max_tokens);
     let ask = Ask {
@@ -185,6 +186,18 @@ pub(crate) async fn reserve(
     loop {
         if gone.is_cancelled() {
             return Err(BuyError::Gone);
+        }
+        if app.open_channel_for(&prepared.challenge).is_none() {
+            // None is opened for a key that could not pay from it.
+            let room = app.accounts.lock().key(&key).map_or(Amount::ZERO, |of| of.room());
+            if !prepared.is_paid_by(room) {
+                if !trimmed {
+                    trimmed = true;
+                    app.accounts.trim().await?;
+                    continue;
+                }
+                return Err(prepared.too_dear(app, &key, prepared.cost(), room));
+            }
         }
         let channel = app.channel_for(&prepared.challenge).await?;
         let started = match start(app, key, &prepared, &channel).await {
@@ -341,6 +354,16 @@ impl Prepared {
         Self { request, ..self.clone() }
     }
 
+    /// Whether so much pays for it, where it can be cut for a part of it.
+    fn is_paid_by(&self, room: Amount) -> bool {
+        if self.limited { self.cost() <= room } else { self.fits(room).is_some() }
+    }
+
+    /// What it costs at most.
+    fn cost(&self) -> Amount {
+        self.ask.cost(&self.challenge.quote().body.prices).unwrap_or(Amount::from_grains(u128::MAX))
+    }
+
     /// Places what was cut before anew: it may be cut again.
     pub(crate) fn again(&mut self, limited_by: Option<LimitedBy>) {
         self.limited &= limited_by.is_none();
@@ -351,9 +374,10 @@ impl Prepared {
     fn too_dear(&self, app: &App, key: &KeyId, needed: Amount, room: Amount) -> BuyError {
         let of = app.accounts.lock().key(key);
         let later = of.map_or(room, |of| of.limit.saturating_sub(of.spent));
-        let fits = if self.limited { needed <= later } else { self.fits(later).is_some() };
         match of {
-            Some(of) if fits && !of.held.is_zero() => BuyError::Held { needed, room, held: of.held },
+            Some(of) if self.is_paid_by(later) && !of.held.is_zero() => {
+                BuyError::Held { needed, room, held: of.held }
+            }
             _ => PayerError::BudgetTooSmall { needed, room }.into(),
         }
     }

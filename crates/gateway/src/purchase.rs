@@ -150,6 +150,7 @@ impl Purchase {
             }
             Err(error) => {
                 self.of.app.blame(error, Some(self.of.peer.processor()));
+                self.of.app.refuses(error, self.of.peer.processor());
                 self.failed = !matches!(error, BuyError::Gone);
             }
         }

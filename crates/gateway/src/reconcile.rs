@@ -17,9 +17,9 @@ use gristmill_net::{
     pay::{Action, Challenge},
     peer::UNKNOWN_CHANNEL,
 };
-use gristmill_types::{AccountId, ChannelId, Receipt, Signed};
+use gristmill_types::{AccountId, ChannelId, ModelId, Receipt, Signed};
 use std::{
-    collections::{BTreeMap, btree_map},
+    collections::{BTreeMap, BTreeSet, btree_map},
     sync::{Arc, PoisonError},
     time::Duration,
 };
@@ -244,12 +244,22 @@ impl App {
     /// Takes over what a crash made us forget, as far as it is signed.
     async fn adopt(&self, channel: &ChannelId, copy: &ChannelCopy) -> Result<(), BuyError> {
         let now_ms = self.now_ms();
+        let forgot: BTreeSet<ModelId> = {
+            let mut accounts = self.accounts.lock();
+            let doubted = accounts.payer(channel)?.in_doubt();
+            copy.lanes
+                .iter()
+                .filter(|of| doubted.contains(&of.lane))
+                .map(|of| of.voucher.body.0.model)
+                .collect()
+        };
+        let names = self.market.names(&forgot).await;
         let ((refused, entries), queued) = self
             .accounts
             .change(|state| {
                 let payer = state.payer(channel)?;
                 let before: BTreeMap<u32, Traffic> =
-                    copy.lanes.iter().map(|of| (of.lane, forgotten(payer, of.lane))).collect();
+                    copy.lanes.iter().map(|of| (of.lane, forgotten(payer, of.lane, &names))).collect();
                 let result = payer.reconcile(copy);
                 let entries = entries(payer, copy, &result, &before, now_ms);
                 for pending in result.pending {
@@ -366,8 +376,9 @@ impl App {
 }
 
 /// What is left of the traffic on a lane after a crash: where it stood.
-fn forgotten(payer: &Payer, lane: u32) -> Traffic {
-    let model = payer.quote(lane).map(|quote| quote.body.model.to_string()).unwrap_or_default();
+fn forgotten(payer: &Payer, lane: u32, names: &BTreeMap<ModelId, String>) -> Traffic {
+    let model = payer.quote(lane).map(|quote| quote.body.model);
+    let model = model.map(|id| names.get(&id).cloned().unwrap_or_else(|| id.to_string())).unwrap_or_default();
     let before = (payer.receipted(lane), payer.owed(lane).unwrap_or_default());
     Traffic { model, before, ..Traffic::default() }
 }

@@ -21,7 +21,7 @@ use gristmill_net::{
     pay::{Action, Credential, PlacedOrder, Refusal},
     sse,
 };
-use gristmill_tokenizer::ChatMessage;
+use gristmill_tokenizer::{ChatMessage, unit};
 use gristmill_types::{Digest, ProcessorNonce, Sampling};
 use std::sync::Arc;
 use tokio::sync::mpsc;
@@ -159,7 +159,12 @@ fn prepare(
     request.check_engine(quote.signed.body.is_recomputable())?;
     let limits = &quote.signed.body.limits;
     let prompt_tokens = u32::try_from(prompt_ids.len()).unwrap_or(u32::MAX);
-    let sampling = request.sampling(prompt_tokens, limits, &SamplingDefaults::default())?;
+    let sampling = request.sampling(
+        prompt_tokens,
+        unit(&model.tokenizer.digest()),
+        limits,
+        &SamplingDefaults::default(),
+    )?;
     let ask = Ask {
         input_tokens: u64::from(prompt_tokens),
         max_output_tokens: u64::from(sampling.max_tokens),

@@ -8,6 +8,7 @@ use axum::{
     Json,
     response::{IntoResponse, Response},
 };
+use gristmill_types::Unit;
 use http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -131,9 +132,10 @@ impl ApiError {
     }
 
     /// 400: the prompt leaves no room for an answer.
-    pub fn context_length(prompt_tokens: u32, context_tokens: u32) -> Self {
+    pub fn context_length(prompt_tokens: u32, context_tokens: u32, unit: Unit) -> Self {
+        let unit = unit.plural();
         let message = format!(
-            "The prompt has {prompt_tokens} tokens; prompt and answer together may have {context_tokens}. \
+            "The prompt has {prompt_tokens} {unit}; prompt and answer together may have {context_tokens}. \
              Shorten the messages."
         );
         Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, Some("context_length_exceeded"), message)
@@ -326,7 +328,7 @@ mod tests {
             (ApiError::invalid("stop", "no"), 400, INVALID_REQUEST, Some("stop"), "invalid_value"),
             (ApiError::unsupported("n", "one"), 400, INVALID_REQUEST, Some("n"), "unsupported_parameter"),
             (
-                ApiError::context_length(9, 8),
+                ApiError::context_length(9, 8, Unit::Byte),
                 400,
                 INVALID_REQUEST,
                 Some("messages"),

@@ -8,7 +8,7 @@ use super::{
     },
     params::Params,
 };
-use gristmill_types::{Limits, Sampling};
+use gristmill_types::{Limits, Sampling, Unit};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -327,7 +327,7 @@ impl PromptRequest {
         self.stream_options.is_some_and(|options| options.include_usage)
     }
 
-    /// The parameters as the sampler takes them, for a prompt of so many tokens.
+    /// The parameters as the sampler takes them, for a prompt of so many tokens, which are counted in this unit.
     ///
     /// The limit of output tokens is the least of what the request asks for, what the quote allows
     /// and what the context has room for: asking for more than fits is not an error, the answer then
@@ -335,12 +335,13 @@ impl PromptRequest {
     pub fn sampling(
         &self,
         prompt_tokens: u32,
+        unit: Unit,
         limits: &Limits,
         defaults: &SamplingDefaults,
     ) -> Result<Sampling, ApiError> {
         let room = limits.context_tokens.saturating_sub(prompt_tokens);
         if room == 0 {
-            return Err(ApiError::context_length(prompt_tokens, limits.context_tokens));
+            return Err(ApiError::context_length(prompt_tokens, limits.context_tokens, unit));
         }
         Ok(Sampling {
             temperature_micros: self.temperature.map_or(defaults.temperature_micros, micros),

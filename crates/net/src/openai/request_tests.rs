@@ -119,7 +119,7 @@ fn top_p_is_a_share() {
     ] {
         let sampling = parse(given.clone())
             .unwrap()
-            .sampling(1, &limits(100, 50), &SamplingDefaults::default())
+            .sampling(1, Unit::Token, &limits(100, 50), &SamplingDefaults::default())
             .unwrap();
         assert_eq!(sampling.top_p_micros, expected, "{given}");
     }
@@ -294,7 +294,7 @@ fn bodies_that_are_no_request() {
 #[test]
 fn sampling_parameters() {
     let request = parse(json!({"temperature": 0.7, "top_k": 5, "max_tokens": 10, "stop": "x"})).unwrap();
-    let sampling = request.sampling(20, &limits(100, 50), &SamplingDefaults::default()).unwrap();
+    let sampling = request.sampling(20, Unit::Token, &limits(100, 50), &SamplingDefaults::default()).unwrap();
     let expected = Sampling {
         temperature_micros: 700_000,
         top_k: 5,
@@ -305,7 +305,7 @@ fn sampling_parameters() {
     assert_eq!(sampling, expected);
 
     let request = parse(json!({})).unwrap();
-    let sampling = request.sampling(20, &limits(100, 50), &SamplingDefaults::default()).unwrap();
+    let sampling = request.sampling(20, Unit::Token, &limits(100, 50), &SamplingDefaults::default()).unwrap();
     assert_eq!((sampling.temperature_micros, sampling.top_k, sampling.max_tokens), (1_000_000, 64, 50));
 }
 
@@ -318,14 +318,15 @@ fn the_answer_is_limited_by_request_quote_and_context() {
         (json!({"max_tokens": 4_000_000_000_u32}), 99, 100, 50, 1),
     ] {
         let request = parse(asked).unwrap();
-        let sampling =
-            request.sampling(prompt, &limits(context, output), &SamplingDefaults::default()).unwrap();
+        let sampling = request
+            .sampling(prompt, Unit::Token, &limits(context, output), &SamplingDefaults::default())
+            .unwrap();
         assert_eq!(sampling.max_tokens, expected);
     }
     for prompt in [100, 101, u32::MAX] {
         let error = parse(json!({}))
             .unwrap()
-            .sampling(prompt, &limits(100, 50), &SamplingDefaults::default())
+            .sampling(prompt, Unit::Token, &limits(100, 50), &SamplingDefaults::default())
             .unwrap_err();
         assert_eq!(error.code.as_deref(), Some("context_length_exceeded"));
     }

@@ -99,7 +99,7 @@ async fn chat(State(served): State<Arc<Served>>, body: Body) -> Result<Response,
     let limits =
         Limits { context_tokens: context, output_tokens: context, window_tokens: 64, window_ms: 1_000 };
     let prompt_tokens = u32::try_from(prompt_ids.len()).unwrap_or(u32::MAX);
-    let sampling = request.sampling(prompt_tokens, &limits, &SamplingDefaults::default())?;
+    let sampling = request.sampling(prompt_tokens, Unit::Token, &limits, &SamplingDefaults::default())?;
     // The draw of a paid request with the same seed, so that the same is computed.
     let nonce = user_seed_nonce(request.seed.unwrap_or_default());
     let seed = Seed::fixed(&nonce, &ids_digest(&prompt_ids), &served.model);

@@ -3,6 +3,7 @@
 use crate::way::{Fate, Way};
 use anyhow::{Context as _, Result, ensure};
 use gristmill_ledger::tx::Transfer;
+use gristmill_net::openai::ApiError;
 use gristmill_processor::Compute;
 use gristmill_sim::{Answers, Consumer, Exchange, InstantEngine, Options, Script};
 use gristmill_types::Amount;
@@ -118,6 +119,26 @@ async fn a_top_up_is_of_what_is_missing() -> Result<()> {
     // More than both together hold.
     let error = buy(&consumer, 500).await.err().context("it is refused")?;
     assert!(error.to_string().contains("are needed"), "{error}");
+    exchange.stop().await
+}
+
+/// A key that could not pay for what it asks, however often it does, has no channel opened.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_channel_is_opened_for_a_key_that_cannot_pay() -> Result<()> {
+    let exchange = Exchange::start(options(300)?).await?;
+    let before = balance(&exchange).await?;
+    let key = exchange.create_key(Amount::from_grains(100 * TOKEN)).await?;
+    let poor = Consumer::new(&exchange.base_url(), &key, "sim/instant")?;
+    let mut dear = poor.request("Go on");
+    dear["max_tokens"] = 200.into();
+    for request in [dear, poor.request(&"Spell 42 ".repeat(600))] {
+        let error = poor.chat(&request).await.err().context("it is refused")?;
+        assert_eq!(error.downcast::<ApiError>()?.status.as_u16(), 402);
+    }
+    assert_eq!(poor.get("/channels").await?["channels"].as_array().map(Vec::len), Some(0));
+    assert_eq!(balance(&exchange).await?, before);
+    // What it can pay, it gets.
+    poor.ask("Go on").await?;
     exchange.stop().await
 }
 
