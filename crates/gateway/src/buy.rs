@@ -16,7 +16,8 @@ use bytes::Bytes;
 use gristmill_audit::user_seed_nonce;
 use gristmill_channel::{KeyId, PayerError};
 use gristmill_net::{
-    openai::{ApiError, Prompt, PromptRequest},
+    http::RequestId,
+    openai::{ApiError, LimitedBy, Prompt, PromptRequest},
     pay::{Action, Challenge, PlacedOrder},
 };
 use gristmill_tokenizer::Transcript;
@@ -61,24 +62,27 @@ pub(crate) async fn buy(
             }
             (Ok(seller), before) => {
                 if let Some(error) = &before {
-                    progress.retried(error);
+                    progress.moved_on(error);
                 }
                 let error = match begin(app, key, request, &seller, progress, silent_until, gone).await {
                     Ok(steps) => break Ok((seller, steps)),
                     Err(error) => error,
                 };
+                progress.upstream(&error);
                 let empty = matches!(error, BuyError::Empty { .. });
                 poor |= empty;
+                let fault = at_fault(&error);
+                // What is no fault of this one is not why the one before it failed.
+                let hides = fault.is_none() && !matches!(error, BuyError::Gone | BuyError::Stopping);
                 // The channel to another may hold enough.
-                let next = at_fault(&error, Some(seller.processor)).or(empty.then_some(seller.processor));
-                // That this one cannot be paid too is not why the request failed.
-                (next, before.filter(|_| error.is_of_money()).unwrap_or(error))
+                let next = fault.or(empty.then_some(seller.processor));
+                (next, before.filter(|_| hides).unwrap_or(error))
             }
             // There is no other: what the one before said counts.
             (Err(_), Some(error)) => break Err(error),
             (Err(error), None) => {
-                app.blame(&error, None);
-                (at_fault(&error, None), error)
+                app.blame(&error);
+                (at_fault(&error), error)
             }
         };
         let Some(processor) = next else { break Err(error) };
@@ -88,7 +92,9 @@ pub(crate) async fn buy(
         }
         failed = Some(error);
     }
-    .inspect_err(|error| progress.failed(error))
+    .inspect_err(|error| {
+        progress.came_to(error);
+    })
 }
 
 /// Places a request with the seller, and waits for its first words.
@@ -102,24 +108,29 @@ async fn begin(
     gone: &CancellationToken,
 ) -> Result<Steps, BuyError> {
     let placed = buy_from(app, key, request, seller, progress, gone).await;
-    let mut steps = Steps::run(placed.inspect_err(|error| app.blame(error, Some(seller.processor)))?);
-    steps.begun(seller.processor, silent_until, gone).await?;
+    let placed = placed.inspect_err(|error| app.refuses(error, progress.id()));
+    let mut steps = Steps::run(placed.inspect_err(|error| app.blame(error))?);
+    steps.begun(silent_until, gone).await?;
     Ok(steps)
 }
 
-/// Whose fault an error is, where another seller may do better. `seller` is who answered.
-pub(crate) fn at_fault(error: &BuyError, seller: Option<AccountId>) -> Option<AccountId> {
+/// Whose fault an error is, where another seller may do better.
+pub(crate) fn at_fault(error: &BuyError) -> Option<AccountId> {
     match error {
-        BuyError::Cut { error, .. } | BuyError::Unsettled { error, .. } => at_fault(error, seller),
+        BuyError::Cut { error, .. } | BuyError::Unsettled { error, .. } => at_fault(error),
         BuyError::Unreachable { processor, .. }
         | BuyError::Challenge { processor, .. }
         | BuyError::Refused { processor, .. }
         | BuyError::Misbehaved { processor, .. } => Some(*processor),
         // What it says of the request itself is no fault of its own.
-        BuyError::Api(error) if error.status.is_server_error() => seller,
-        BuyError::Api(error) => seller.filter(|_| matches!(error.status.as_u16(), 404 | 408 | 429)),
+        BuyError::Answered { processor, error } if !is_of_request(error) => Some(*processor),
         _ => None,
     }
+}
+
+/// Whether a processor's error says that the request cannot be answered.
+fn is_of_request(error: &ApiError) -> bool {
+    matches!(error.status.as_u16(), 400 | 413 | 422)
 }
 
 /// Places a request with the seller, once for each answer that it asks for, on lanes of their own. All of
@@ -176,18 +187,18 @@ fn may_pass(error: &BuyError, tries: u32) -> bool {
 
 impl App {
     /// Whoever is at fault is asked last for a while.
-    pub(crate) fn blame(&self, error: &BuyError, seller: Option<AccountId>) {
-        if let Some(processor) = at_fault(error, seller) {
+    pub(crate) fn blame(&self, error: &BuyError) {
+        if let Some(processor) = at_fault(error) {
             self.market.avoid(processor);
         }
     }
 
-    /// Counts what a processor refuses, unless that is its own failure.
-    pub(crate) fn refuses(&self, error: &BuyError, processor: AccountId) {
-        if let BuyError::Api(error) = error
-            && [400, 413, 422].contains(&error.status.as_u16())
+    /// Counts what a processor refuses for what the request asks.
+    pub(crate) fn refuses(&self, error: &BuyError, request: &RequestId) {
+        if let BuyError::Answered { processor, error } = error
+            && is_of_request(error)
         {
-            self.market.refused(processor);
+            self.market.refused(*processor, request);
         }
     }
 
@@ -209,7 +220,14 @@ async fn reserve_all(
     gone: &CancellationToken,
 ) -> Result<Vec<Reserved>, BuyError> {
     let mut prepared = prepare(app, request, seller, peer).await?;
+    let whole = prepared.clone();
     share(app, &key, &mut prepared, request.n)?;
+    if prepared.limited_by == Some(LimitedBy::Key) {
+        // Idle lanes hold some for the requests that follow.
+        app.accounts.trim().await?;
+        prepared = whole;
+        share(app, &key, &mut prepared, request.n)?;
+    }
     if request.n == 1 {
         return Ok(vec![reserve(app, key, prepared, gone).await?]);
     }
@@ -236,8 +254,8 @@ async fn reserve_several(
         // In a task of its own: what is written down half way must be confirmed.
         let task = tokio::spawn(async move { reserve(&of, key, choice, &gone).await }.in_current_span());
         let reserved = match task.await.map_err(|error| ApiError::internal(error.to_string()))? {
-            // What holds it are the answers before it.
-            Err(BuyError::Held { needed, room, .. }) if index > 0 => {
+            // What holds it may be the answers before it.
+            Err(BuyError::Held { needed, room, .. }) if !prepared.fits_times(app, &key, n) => {
                 return Err(PayerError::BudgetTooSmall { needed, room }.into());
             }
             other => other?,
@@ -289,6 +307,9 @@ async fn order(
     progress: &Arc<Progress>,
     gone: &CancellationToken,
 ) -> Result<Purchase, BuyError> {
+    if gone.is_cancelled() {
+        return Err(BuyError::Gone);
+    }
     let (salt, nonce) = (random_digest()?, random_digest()?);
     let (prepared, Place { channel, lane, before }) = reserved.take().ok_or(BuyError::NoChannel)?;
     progress.reach("quoted", Some(format!("{} prompt tokens", prepared.prompt_ids.len())));
@@ -341,9 +362,7 @@ async fn order(
         reason: "it does not begin its answer".to_owned(),
     };
     let answer = tokio::select! {
-        answer = tokio::time::timeout(app.config.first_patience, answer) => {
-            answer.map_err(late)?.inspect_err(|error| app.refuses(error, peer.processor()))?
-        }
+        answer = tokio::time::timeout(app.config.first_patience, answer) => answer.map_err(late)??,
         () = gone.cancelled() => return Err(BuyError::Gone),
     };
     progress.reach("accepted", None);

@@ -141,9 +141,17 @@ pub enum BuyError {
         /// Its answer.
         problem: Problem,
     },
-    /// The processor answered with an error of the OpenAI shape: nothing was charged.
+    /// Refused here.
     #[error("{0}")]
     Api(Box<ApiError>),
+    /// The processor answered with an error of the OpenAI shape.
+    #[error("{error}")]
+    Answered {
+        /// Who.
+        processor: AccountId,
+        /// Its answer.
+        error: Box<ApiError>,
+    },
     /// The text bundle does not work.
     #[error(transparent)]
     Text(#[from] TextError),
@@ -175,15 +183,6 @@ pub enum BuyError {
 }
 
 impl BuyError {
-    /// Whether it is for want of credits of ours, or of the key's.
-    pub(crate) fn is_of_money(&self) -> bool {
-        match self {
-            Self::Empty { .. } | Self::Budget(_) | Self::Held { .. } => true,
-            Self::Payer(error) => error.code() == Code::BudgetExceeded,
-            _ => false,
-        }
-    }
-
     /// The same, where something was bought before.
     pub(crate) fn cut(self, bought: Bought) -> Self {
         if bought.cost.is_zero() {
@@ -208,11 +207,13 @@ impl From<BuyError> for ApiError {
             error => error,
         };
         match &error {
-            // "Our own fault" says the processor; here it is the processor's.
-            BuyError::Api(error) if error.code.as_deref() == Some(INTERNAL_ERROR) => {
-                Self::processor_failed(message)
-            }
             BuyError::Api(error) => (**error).clone(),
+            // "Our own fault" says the processor, or that we may not ask it: here it is the processor's.
+            BuyError::Answered { error, .. } => match error.status.as_u16() {
+                _ if error.code.as_deref() == Some(INTERNAL_ERROR) => Self::processor_failed(message),
+                400 | 404 | 408 | 413 | 422 | 429 | 500.. => (**error).clone(),
+                _ => Self::processor_failed(message),
+            },
             BuyError::Empty { holds, .. } => {
                 let next = match holds {
                     Holds::Account(_) => {
@@ -267,6 +268,7 @@ impl From<BuyError> for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::buy::at_fault;
     use gristmill_net::openai::{ANSWER_CUT, FinishReason};
     use gristmill_types::{Digest, Unit};
 
@@ -274,6 +276,7 @@ mod tests {
     #[test]
     fn what_broke_off_is_told_with_what_was_paid() {
         let processor = AccountId::new([7; 32]);
+        let said = |error| BuyError::Answered { processor, error: Box::new(error) };
         let bought = Bought {
             receipt: Digest::new([1; 32]),
             finish: FinishReason::Error,
@@ -284,8 +287,8 @@ mod tests {
             limited_by: None,
         };
         for (error, status, code) in [
-            (ApiError::invalid("messages", "No.").into(), 502, ANSWER_CUT),
-            (ApiError::internal("Ouch.").into(), 502, ANSWER_CUT),
+            (said(ApiError::invalid("messages", "No.")), 502, ANSWER_CUT),
+            (said(ApiError::internal("Ouch.")), 502, ANSWER_CUT),
             (PayerError::Closed.into(), 503, ANSWER_CUT),
             (BuyError::Misbehaved { processor, what: "it lied".to_owned() }, 502, ANSWER_CUT),
             (ApiError::no_credit("All is spent.").into(), 402, "insufficient_credits"),
@@ -298,8 +301,33 @@ mod tests {
             );
             assert_eq!(error.partial.map(|of| of.usage.total_tokens), Some(5));
         }
-        let free = BuyError::cut(ApiError::internal("Ouch.").into(), Bought { cost: Amount::ZERO, ..bought });
+        let free = BuyError::cut(said(ApiError::internal("Ouch.")), Bought { cost: Amount::ZERO, ..bought });
         let free = ApiError::from(free);
         assert_eq!((free.status.as_u16(), free.partial), (502, None));
+    }
+
+    /// What a processor answers is judged by what it says: of the request, of itself, or of us, which is itself.
+    #[test]
+    fn answers_of_processors_are_judged_by_their_status() {
+        let processor = AccountId::new([7; 32]);
+        for (status, fault, told) in [
+            (400, false, 400),
+            (413, false, 413),
+            (422, false, 422),
+            (404, true, 404),
+            (429, true, 429),
+            (401, true, 502),
+            (403, true, 502),
+            (451, true, 502),
+            (500, true, 500),
+            (503, true, 503),
+        ] {
+            let status = http::StatusCode::from_u16(status).unwrap();
+            let error = Box::new(ApiError { status, ..ApiError::invalid("model", "No.") });
+            let error = BuyError::Answered { processor, error };
+            assert_eq!(at_fault(&error), fault.then_some(processor), "{status}");
+            assert_eq!(ApiError::from(error).status.as_u16(), told, "{status}");
+        }
+        assert_eq!(at_fault(&ApiError::internal("Ours.").into()), None);
     }
 }

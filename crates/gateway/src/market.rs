@@ -12,6 +12,7 @@ use gristmill_ledger::{
     record::{Line, Model, Offer, Processor, Stored},
 };
 use gristmill_net::{
+    http::RequestId,
     openai::{ApiError, PromptRequest},
     pay::{Challenge, Expected},
 };
@@ -75,8 +76,8 @@ struct Cached {
     sellers: HashMap<String, (Instant, Seller)>,
     challenges: HashMap<(AccountId, ModelId), Arc<Challenge>>,
     tokenizers: HashMap<Digest, Arc<Tokenizer>>,
-    /// Requests that processors refused one after the other.
-    refused: HashMap<AccountId, u32>,
+    /// Requests that processors refused one after the other, and the last of them.
+    refused: HashMap<AccountId, (u32, RequestId)>,
     /// Processors that failed: when last, and for how long they are asked last.
     avoided: HashMap<AccountId, (Instant, Duration)>,
 }
@@ -97,10 +98,14 @@ impl Cached {
     }
 
     /// What one refuses may be at fault itself; one that refuses all that comes is no better than one that fails.
-    fn refused(&mut self, processor: AccountId, now: Instant) {
-        let refused = self.refused.entry(processor).or_default();
-        *refused += 1;
-        if *refused >= REFUSALS {
+    fn refused(&mut self, processor: AccountId, request: &RequestId, now: Instant) {
+        let refused = match self.refused.get(&processor) {
+            // Each of its choices may be.
+            Some((_, last)) if last == request => return,
+            before => before.map_or(0, |(refused, _)| *refused) + 1,
+        };
+        self.refused.insert(processor, (refused, request.clone()));
+        if refused >= REFUSALS {
             self.refused.remove(&processor);
             self.avoid(processor, now);
         }
@@ -235,8 +240,8 @@ impl Market {
     }
 
     /// It refused a request for what that asks.
-    pub(crate) fn refused(&self, processor: AccountId) {
-        self.cached().refused(processor, Instant::now());
+    pub(crate) fn refused(&self, processor: AccountId, request: &RequestId) {
+        self.cached().refused(processor, request, Instant::now());
     }
 
     /// Reads with proofs what the listing claimed.
@@ -421,7 +426,9 @@ mod tests {
         // One that refuses whatever comes; an answer in between says that it was the requests.
         let mut cached = Cached::default();
         for refusal in 1..=2 * REFUSALS {
-            cached.refused(account(2), now);
+            let request = RequestId::random();
+            cached.refused(account(2), &request, now);
+            cached.refused(account(2), &request, now);
             if refusal == REFUSALS - 1 {
                 cached.trust(&account(2));
             }

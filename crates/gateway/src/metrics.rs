@@ -253,7 +253,7 @@ fn upstream_kind(error: &BuyError) -> Option<&'static str> {
         BuyError::Refused { .. } => "refused",
         BuyError::Challenge { .. } => "bad_challenge",
         BuyError::Misbehaved { .. } => "broke_protocol",
-        BuyError::Api(error) if error.status.is_server_error() => "server_error",
+        BuyError::Answered { error, .. } if error.status.is_server_error() => "server_error",
         _ => return None,
     })
 }

@@ -112,7 +112,8 @@ impl Peer {
         if problem {
             return BuyError::Refused { processor: self.processor, problem: Problem::read(status, &body) };
         }
-        ApiError::from_answer(status, &body).into()
+        let error = Box::new(ApiError::from_answer(status, &body));
+        BuyError::Answered { processor: self.processor, error }
     }
 
     async fn get(&self, path: &str, limit: usize) -> Result<Bytes, BuyError> {

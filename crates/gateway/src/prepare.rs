@@ -359,6 +359,13 @@ impl Prepared {
         if self.limited { self.cost() <= room } else { self.fits(room).is_some() }
     }
 
+    /// Whether the key could pay for so many of it, if none of its other requests held anything.
+    pub(crate) fn fits_times(&self, app: &App, key: &KeyId, n: u32) -> bool {
+        let of = app.accounts.lock().key(key);
+        let left = of.map_or(Amount::ZERO, |of| of.limit.saturating_sub(of.spent));
+        self.cost().checked_mul_div(u128::from(n), 1).is_some_and(|all| all <= left)
+    }
+
     /// What it costs at most.
     fn cost(&self) -> Amount {
         self.ask.cost(&self.challenge.quote().body.prices).unwrap_or(Amount::from_grains(u128::MAX))

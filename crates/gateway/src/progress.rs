@@ -86,7 +86,7 @@ impl Outcome {
                 _ => Self::BrokeProtocol,
             },
             BuyError::Text(_) => Self::Invalid,
-            BuyError::Api(error) => match error.status.as_u16() {
+            BuyError::Api(error) | BuyError::Answered { error, .. } => match error.status.as_u16() {
                 402 => Self::Budget,
                 429 | 503 => Self::Busy,
                 400..=499 => Self::Invalid,
@@ -109,7 +109,7 @@ impl Outcome {
 /// What went wrong, without the words of others: those may repeat what was asked.
 fn unquoting(error: &BuyError) -> String {
     match error {
-        BuyError::Api(error) => {
+        BuyError::Api(error) | BuyError::Answered { error, .. } => {
             let code: String = error.code.iter().flat_map(|code| code.chars()).take(64).collect();
             format!("answered with status {} {code}", error.status.as_u16())
         }
@@ -219,14 +219,20 @@ impl Progress {
         }
     }
 
-    /// It is placed anew.
+    /// It is placed anew with the same processor.
     pub(crate) fn retried(&self, error: &BuyError) {
-        self.metrics.retries.inc();
         self.upstream(error);
+        self.moved_on(error);
+    }
+
+    /// It is placed anew.
+    pub(crate) fn moved_on(&self, error: &BuyError) {
+        self.metrics.retries.inc();
         self.reach("placed anew", Some(unquoting(error)));
     }
 
-    fn upstream(&self, error: &BuyError) {
+    /// Counts a failure of who is asked now.
+    pub(crate) fn upstream(&self, error: &BuyError) {
         if let Some(processor) = *self.processor() {
             self.metrics.upstream(&processor, Some(error));
         }
@@ -243,10 +249,18 @@ impl Progress {
 
     /// It came to nothing more.
     pub(crate) fn failed(&self, error: &BuyError) {
-        if self.end(Outcome::of(error)) {
+        if self.came_to(error) {
             self.upstream(error);
+        }
+    }
+
+    /// The same, of a failure that was counted when it happened.
+    pub(crate) fn came_to(&self, error: &BuyError) -> bool {
+        let first = self.end(Outcome::of(error));
+        if first {
             tracing::info!(parent: &self.span, error = unquoting(error), "not answered to its end");
         }
+        first
     }
 
     /// Nobody waits for it any more.

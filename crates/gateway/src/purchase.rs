@@ -149,8 +149,8 @@ impl Purchase {
                 self.progress.paid(of);
             }
             Err(error) => {
-                self.of.app.blame(error, Some(self.of.peer.processor()));
-                self.of.app.refuses(error, self.of.peer.processor());
+                self.of.app.blame(error);
+                self.of.app.refuses(error, self.progress.id());
                 self.failed = !matches!(error, BuyError::Gone);
             }
         }
@@ -231,7 +231,10 @@ impl Purchase {
                 Item::Failed(_) if self.failure.is_some() => {}
                 Item::Failed(error) => {
                     let (app, channel) = (Arc::clone(&self.of.app), self.of.channel);
-                    self.failure = Some(failed(&app, &channel, error).await);
+                    let before = tokio::time::Instant::now();
+                    self.failure = Some(failed(&app, &channel, self.of.peer.processor(), error).await);
+                    // The ledger's time is not the processor's.
+                    deadline += before.elapsed();
                 }
                 Item::Receipt(receipt) => {
                     let bought = self.receipt(*receipt).await?;
@@ -510,14 +513,14 @@ impl Purchase {
 }
 
 /// Why an answer failed, by its processor's word. Whether our channel closes, we know ourselves.
-async fn failed(app: &App, channel: &ChannelId, error: ApiError) -> BuyError {
+async fn failed(app: &App, channel: &ChannelId, processor: AccountId, error: ApiError) -> BuyError {
     if error.code.as_deref() == Some(CHANNEL_CLOSING) && app.look_at(channel).await.is_ok() {
         let open = app.accounts.lock().payer(channel).is_ok_and(|payer| payer.view().phase == Phase::Open);
         if !open {
             return PayerError::Closed.into();
         }
     }
-    error.into()
+    BuyError::Answered { processor, error: Box::new(error) }
 }
 
 /// How much text the vectors of so many inputs make at most: all are as long as the first.
@@ -556,11 +559,11 @@ mod tests {
         ] {
             let words = error.to_string();
             let error = Purchase::refused(processor, error);
-            assert_eq!(at_fault(&error, None), Some(processor), "{words}");
+            assert_eq!(at_fault(&error), Some(processor), "{words}");
             assert!(error.to_string().contains(&words), "{error}");
         }
         for error in [PayerError::Closed, PayerError::NoRequest { lane: 1 }] {
-            assert_eq!(at_fault(&Purchase::refused(processor, error), Some(processor)), None);
+            assert_eq!(at_fault(&Purchase::refused(processor, error)), None);
         }
     }
 

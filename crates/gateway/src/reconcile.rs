@@ -4,6 +4,7 @@
 //! believed as far as its signatures go, and no further; see `gristmill-channel`.
 
 use crate::{
+    accounts::State,
     app::App,
     approvals::approval,
     error::BuyError,
@@ -28,6 +29,8 @@ use tokio::sync::Notify;
 /// The first pause between two tries; it doubles up to the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// How long the names of models are asked for, which are for people only.
+const NAMES_PATIENCE: Duration = Duration::from_secs(1);
 /// A processor that knows no such channel is asked so often before it is believed: an order may be on its
 /// way to it.
 const UNSEEN_TRIES: u32 = 7;
@@ -45,13 +48,13 @@ impl App {
         lane: u32,
         traffic: Traffic,
     ) {
-        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).insert((channel, lane), traffic);
-        // Nothing more is signed for it: what it holds beyond that can be freed.
+        // Nothing more is signed for it. As long as it is not among the orphans, nobody else ends it.
         if let Ok(payer) = self.accounts.lock().payer(&channel)
             && let Err(error) = payer.give_up(lane)
         {
             tracing::debug!(%error, %channel, lane, "it was over, or nothing was signed");
         }
+        self.orphans.lock().unwrap_or_else(PoisonError::into_inner).insert((channel, lane), traffic);
         self.tidy(channel, peer.processor(), Some(peer), Some(challenge));
     }
 
@@ -90,6 +93,9 @@ impl App {
             loop {
                 tries = tries.saturating_add(1);
                 let sure = tries >= UNSEEN_TRIES;
+                if let Err(error) = app.free_orphans(&channel).await {
+                    tracing::debug!(%error, %channel, "what was given up is not freed");
+                }
                 let tidied = async {
                     // It may have moved since it was asked last.
                     let peer = match peer.take() {
@@ -128,6 +134,25 @@ impl App {
         });
     }
 
+    /// Frees what requests that were given up hold beyond what was signed.
+    async fn free_orphans(&self, channel: &ChannelId) -> Result<(), BuyError> {
+        let lanes = self.orphaned(channel);
+        if lanes.is_empty() {
+            return Ok(());
+        }
+        let free = |state: &mut State| {
+            for lane in lanes {
+                let Ok(payer) = state.payer(channel) else { return Ok(()) };
+                if let Some(pending) = payer.free(lane) {
+                    state.record(channel, lane, Some(pending))?;
+                }
+            }
+            Ok(())
+        };
+        let ((), queued) = self.accounts.change(free).await?;
+        queued.durable().await
+    }
+
     /// Resolves when a stop need not wait for the channel any more: for the receipts of what it cut off, it waits a
     /// little.
     async fn stopped(&self, channel: &ChannelId) {
@@ -161,7 +186,7 @@ impl App {
         }
         // A processor that has no book has never seen a voucher of the channel.
         let (copy, known) = match peer.copy(channel).await {
-            Err(BuyError::Api(error)) if error.code.as_deref() == Some(UNKNOWN_CHANNEL) => {
+            Err(BuyError::Answered { error, .. }) if error.code.as_deref() == Some(UNKNOWN_CHANNEL) => {
                 (ChannelCopy::default(), false)
             }
             copy => (copy?, true),
@@ -253,7 +278,8 @@ impl App {
                 .map(|of| of.voucher.body.0.model)
                 .collect()
         };
-        let names = self.market.names(&forgot).await;
+        let names =
+            tokio::time::timeout(NAMES_PATIENCE, self.market.names(&forgot)).await.unwrap_or_default();
         let ((refused, entries), queued) = self
             .accounts
             .change(|state| {

@@ -6,7 +6,6 @@ use crate::{
     progress::Progress,
     purchase::{Purchase, Step},
 };
-use gristmill_types::AccountId;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -79,11 +78,10 @@ impl Steps {
     }
 
     /// Waits for the first words of any choice, until then at most. Fails where all came to nothing that is
-    /// paid for, by the fault of this processor: another may do better. The first choice is not counted as failed
+    /// paid for, by the processor's fault: another may do better. The first choice is not counted as failed
     /// then.
     pub(crate) async fn begun(
         &mut self,
-        processor: AccountId,
         until: Option<Instant>,
         gone: &CancellationToken,
     ) -> Result<(), BuyError> {
@@ -102,7 +100,7 @@ impl Steps {
             let Some(step) = step else { return Ok(()) };
             let nothing = match &step.1 {
                 Ok(_) | Err(BuyError::Cut { .. } | BuyError::Unsettled { .. }) => false,
-                Err(error) => at_fault(error, Some(processor)).is_some(),
+                Err(error) => at_fault(error).is_some(),
             };
             self.ahead.push_back(step);
             if !nothing {

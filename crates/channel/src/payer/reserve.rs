@@ -95,7 +95,7 @@ impl Payer {
     }
 
     /// Signs nothing more for a request whose first voucher was signed: nobody waits for its answer. The lane waits
-    /// for its receipt, and what is reserved beyond its last voucher is freed by [`trim`](Self::trim).
+    /// for its receipt, and [`free`](Self::free) frees what is reserved beyond its last voucher.
     pub fn give_up(&mut self, lane: u32) -> Result<(), PayerError> {
         let live = self.live_mut(lane)?;
         let signed = live.request.as_mut().filter(|request| request.first_seq.is_some());
@@ -104,27 +104,34 @@ impl Payer {
         Ok(())
     }
 
+    /// Shrinks the reservation of a lane whose request was given up to what was signed, unless it is that already.
+    pub fn free(&mut self, lane: u32) -> Option<Pending<PayerRecord>> {
+        let (of, live) = (self.state.lanes.get(&lane)?, self.live.get(&lane)?);
+        let given_up = live.request.as_ref().is_some_and(|request| request.given_up);
+        let last = live.last().filter(|_| live.known && given_up)?;
+        if of.reserved.amount <= last.amount {
+            return None;
+        }
+        let record = PayerRecord::GivenUp { lane, seq: last.seq, amount: last.amount };
+        self.change(record).ok()
+    }
+
     /// Shrinks reservations to what was signed on all lanes on which nothing more is: those that are idle, and those
     /// whose request was given up. Frees deposit and budget; before a clean stop, no idle lane is in doubt after it.
     pub fn trim(&mut self) -> Vec<Pending<PayerRecord>> {
         let lanes: Vec<u32> = self.live.keys().copied().collect();
-        lanes.into_iter().filter_map(|lane| self.trim_lane(lane)).collect()
+        lanes.into_iter().filter_map(|lane| self.trim_idle(lane).or_else(|| self.free(lane))).collect()
     }
 
-    fn trim_lane(&mut self, lane: u32) -> Option<Pending<PayerRecord>> {
+    fn trim_idle(&mut self, lane: u32) -> Option<Pending<PayerRecord>> {
         let (of, live) = (self.state.lanes.get(&lane)?, self.live.get_mut(&lane)?);
-        let voucher = live.recent.back().cloned().map(Box::new);
-        let record = match &live.request {
-            None if live.known && !of.quiet => PayerRecord::Trimmed { lane, voucher },
-            Some(request) if live.known && request.given_up => {
-                let voucher = voucher.filter(|voucher| of.reserved.amount > voucher.body.0.amount)?;
-                PayerRecord::GivenUp { lane, voucher }
-            }
-            _ => return None,
-        };
+        if !live.known || live.request.is_some() || of.quiet {
+            return None;
+        }
         // Before the record is durable already: to sign less is always safe.
         live.granted = Reserve::default();
-        self.change(record).ok()
+        let voucher = live.recent.back().cloned().map(Box::new);
+        self.change(PayerRecord::Trimmed { lane, voucher }).ok()
     }
 
     fn candidates<'a>(

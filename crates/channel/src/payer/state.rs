@@ -116,8 +116,10 @@ pub enum PayerRecord {
     GivenUp {
         /// The lane.
         lane: u32,
-        /// The last voucher that was signed on it.
-        voucher: Box<Signed<Voucher>>,
+        /// The number of the last voucher that was signed on it.
+        seq: u64,
+        /// Its amount.
+        amount: Amount,
     },
 }
 
@@ -236,15 +238,6 @@ impl Lane {
         }
     }
 
-    /// Reserves no more than what was signed, the last of it this voucher.
-    fn shrink(&mut self, voucher: Option<Box<Signed<Voucher>>>) {
-        if let Some(voucher) = voucher {
-            self.voucher = Some(*voucher);
-        }
-        self.used_seq = self.used_seq.max(self.voucher_seq());
-        self.reserved = Reserve { seq: self.used_seq, amount: self.voucher_amount() };
-    }
-
     fn take_receipt(&mut self, receipt: Signed<Receipt>, verified: bool) {
         self.usage = receipt.body.usage;
         self.spent = receipt.body.spent;
@@ -323,12 +316,19 @@ impl State {
             }
             PayerRecord::Trimmed { lane, voucher } => {
                 let lane = self.lane(lane)?;
-                lane.shrink(voucher);
+                if let Some(voucher) = voucher {
+                    lane.voucher = Some(*voucher);
+                }
+                lane.used_seq = lane.used_seq.max(lane.voucher_seq());
+                lane.reserved = Reserve { seq: lane.used_seq, amount: lane.voucher_amount() };
                 lane.quiet = true;
                 Ok(())
             }
-            PayerRecord::GivenUp { lane, voucher } => {
-                self.lane(lane)?.shrink(Some(voucher));
+            PayerRecord::GivenUp { lane, seq, amount } => {
+                let lane = self.lane(lane)?;
+                // The voucher itself is not kept: a processor may have none of it, or an older one.
+                lane.used_seq = lane.used_seq.max(seq);
+                lane.reserved = Reserve { seq: lane.used_seq, amount };
                 Ok(())
             }
             PayerRecord::Reconciled { lane, voucher, receipt, approved, done } => {

@@ -482,9 +482,12 @@ impl Net {
             }
             self.payer_disk(0);
             self.wire.clear();
-            // What was lost is sent again.
+            // What was lost is sent again, except on lanes of which a restart forgot what was signed.
+            let doubted = self.payer.in_doubt();
             for lane in self.payer.lane_uses().into_iter().map(|of| of.lane) {
-                if let Some(latest) = self.payer.latest(lane).cloned() {
+                if !doubted.contains(&lane)
+                    && let Some(latest) = self.payer.latest(lane).cloned()
+                {
                     self.arrive(Message::Voucher(latest));
                 }
                 if let Ok(approval) = self.payer.approve(lane) {

@@ -2,7 +2,7 @@
 
 use crate::world::*;
 use gristmill_channel::{
-    Code, LedgerView, MeterError, Payer, PayerError, Phase, Plan, Received, ReplayError,
+    ChannelCopy, Code, LedgerView, MeterError, Payer, PayerError, Phase, Plan, Received, ReplayError,
 };
 use gristmill_types::{Amount, Claim, Receipt, Signable as _, Signed, Usage};
 
@@ -204,7 +204,8 @@ fn a_request_that_is_given_up_frees_what_was_not_signed() {
         assert_eq!(world.payer.give_up(lane), Err(PayerError::NoRequest { lane }), "nothing was signed");
         world.place(lane, b"{}", ask(10, 200));
         world.stream(lane, 5);
-        let signed = world.payer.latest(lane).unwrap().body.0.amount;
+        let claim = world.payer.latest(lane).unwrap().body.0;
+        let (seq, signed) = (claim.seq, claim.amount);
         assert!(world.payer.trim().is_empty(), "it is under way");
         world.payer.give_up(lane).unwrap();
         let records = world.payer.trim();
@@ -219,6 +220,14 @@ fn a_request_that_is_given_up_frees_what_was_not_signed() {
         if restarts {
             world.restart_payer();
             assert_eq!((world.payer.lane_use(lane).unwrap(), world.payer.in_doubt()), (held, vec![lane]));
+            // A processor that never saw any of it holds nothing up, and what it may hide is below all that follows.
+            for pending in world.payer.reconcile(&ChannelCopy::default()).pending {
+                world.payer_does(pending);
+            }
+            assert_eq!(world.payer.in_doubt(), [] as [u32; 0]);
+            assert_eq!(world.payer.lane_use(lane).unwrap().reserved, Amount::ZERO);
+            assert_eq!(start(&mut world, &ahead), Ok(lane));
+            assert!(world.payer.voucher(lane).unwrap().body.0.seq > seq);
         } else {
             world.finish(lane);
             assert_eq!(world.payer.lane_use(lane).unwrap().spent, cost(&usage(10, 5, 1)));

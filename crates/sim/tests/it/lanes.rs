@@ -323,7 +323,53 @@ async fn an_order_that_is_not_answered_holds_what_was_signed() -> Result<()> {
     silent.store(false, Ordering::SeqCst);
     let answer = consumer.chat(&request).await?;
     assert_eq!(answer["usage"]["completion_tokens"], 1_000);
+    undoubted(&consumer).await?;
     exchange.stop().await
+}
+
+async fn undoubted(consumer: &Consumer) -> Result<()> {
+    eventually(|| async {
+        let channels = consumer.get("/channels").await?;
+        ensure!(channels["channels"][0]["in_doubt"] == 0, "{channels}");
+        Ok(())
+    })
+    .await
+}
+
+/// Orders that never arrived hold up no lane after a stop in order: on a lane that the processor knows, and on one of
+/// which it has seen nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn orders_that_never_arrived_are_forgotten_after_a_stop() -> Result<()> {
+    for knows in [true, false] {
+        let silent = Arc::new(AtomicBool::new(!knows));
+        let of = Arc::clone(&silent);
+        let way =
+            Way::open(move |seen| match of.load(Ordering::SeqCst) && (seen.is_order() || seen.is_copy()) {
+                true => Fate::Silent,
+                false => Fate::Pass,
+            })
+            .await?;
+        let mut options = Options::instant(Script::default())?;
+        options.gateway = Box::new(|config| config.first_patience = Duration::from_millis(500));
+        let mut exchange = Exchange::start(options).await?;
+        way.before_processor(&exchange).await?;
+        let mut consumer = exchange.consumer()?;
+        let mut request = consumer.request("Go on");
+        request["max_tokens"] = json!(200);
+        if knows {
+            consumer.chat(&request).await?;
+        }
+        silent.store(true, Ordering::SeqCst);
+        assert!(consumer.chat(&request).await.is_err(), "nobody answers");
+        exchange.stop_gateway().await?;
+        silent.store(false, Ordering::SeqCst);
+        exchange.start_gateway().await?;
+        consumer = exchange.consumer()?;
+        consumer.chat(&request).await?;
+        undoubted(&consumer).await?;
+        exchange.stop().await?;
+    }
+    Ok(())
 }
 
 /// Who goes away while an order waits for its answer is heard at once.
