@@ -297,7 +297,7 @@ pub enum PayerError {
         room: Amount,
     },
     /// The API key's budget does not suffice.
-    #[error("{needed} credits more must be held, the key's budget has {room} left; raise its limit")]
+    #[error("{needed} credits more must be held, the key's budget has {room} left")]
     BudgetTooSmall {
         /// Missing reservation.
         needed: Amount,

@@ -223,22 +223,23 @@ impl From<BuyError> for ApiError {
                         "Raise its limit: gristmill wallet key create gateway-vouchers --limit CREDITS"
                     }
                     Holds::NoKey => {
-                        "Let it spend again: gristmill wallet key create gateway-vouchers --limit CREDITS"
+                        "Let it spend again: gristmill wallet key create gateway-vouchers --limit CREDITS; or pay with the \
+                         wallet itself, from the next start: gristmill wallet key revoke gateway-vouchers --unlimited"
                     }
                 };
                 Self::no_credit(format!("{message} {next}"))
             }
             BuyError::Budget(_) => Self::no_credit(message),
-            BuyError::Held { .. } => Self::rate_limited(
-                format!("{message} Try again when they have ended, or ask for fewer tokens with max_tokens."),
-                1,
-            ),
+            BuyError::Held { .. } => {
+                Self::rate_limited(format!("{message} Try again when they have ended."), 1)
+            }
             BuyError::Payer(PayerError::Closed) => {
                 Self::unavailable(format!("{message} Ask again: another channel is opened."), 1)
             }
             BuyError::Payer(payer) => match payer.code() {
                 Code::BudgetExceeded => Self::no_credit(format!(
-                    "{message} Ask for fewer tokens with max_tokens, or raise the key's budget."
+                    "{message} Ask for fewer tokens with max_tokens, or have the budget raised: gristmill api-key \
+                     budget NAME CREDITS"
                 )),
                 Code::LaneBusy => {
                     Self::rate_limited("64 requests to this processor are under way; try again.", 1)

@@ -113,6 +113,10 @@ pub(crate) fn check_name(name: &str) -> Result<(), ApiError> {
             format!("'{OWN_NAME}' is the name of the key of `gristmill up` itself; choose another.");
         return Err(ApiError::invalid("name", message));
     }
+    if name.len() >= 8 && name.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        let message = "That could be the id of a key; choose a name with other letters.";
+        return Err(ApiError::invalid("name", message));
+    }
     let plain = |c: char| c.is_alphanumeric() || " -_./@".contains(c);
     if name.trim() == name && (1..=MAX_NAME).contains(&name.chars().count()) && name.chars().all(plain) {
         return Ok(());
@@ -152,6 +156,8 @@ mod tests {
             ("a@b.example", true),
             ("", false),
             (OWN_NAME, false),
+            ("8a781f85", false),
+            ("facade", true),
             (" padded", false),
             ("two\nlines", false),
             ("\u{1b}[2J", false),

@@ -17,6 +17,8 @@ use tokio_util::sync::CancellationToken;
 /// How long a request waits for a lane where all are taken, and how often it looks.
 const LANE_PATIENCE: Duration = Duration::from_secs(15);
 const LANE_PAUSE: Duration = Duration::from_millis(50);
+/// What is reserved for requests to come is no more than one part in so many of what the key has left.
+const AHEAD_PARTS: u128 = 16;
 /// How often a request adds to its channel's deposit: requests that find room at once may take what it added.
 const TOP_UPS: u32 = 3;
 
@@ -320,7 +322,8 @@ async fn start(
             room,
             ask: prepared.ask,
             max_amount: Amount::from_grains(u128::MAX),
-            ahead: prepared.ahead,
+            // Else a few requests at once would hold all that a small key has, and more than they can cost.
+            ahead: prepared.ahead.min(room.checked_mul_div(1, AHEAD_PARTS).unwrap_or_default()),
             now_ms: app.now_ms(),
         };
         let payer = state.payer(channel)?;

@@ -46,6 +46,9 @@ pub(crate) struct Running {
     pub(crate) processor: String,
     /// The model that answers by default.
     pub(crate) model: String,
+    /// Whether its gateway spends with a key that has a limit.
+    #[serde(default)]
+    pub(crate) limited: bool,
 }
 
 /// What runs on a home.

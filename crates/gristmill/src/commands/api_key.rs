@@ -29,7 +29,7 @@ pub(crate) enum ApiKey {
     Budget {
         /// Its name, or the first 8 digits or more of its id
         key: String,
-        /// The most that may ever be bought with it, in credits: no less than what was
+        /// The most that may ever be bought with it, in credits: no less than what was bought so far
         #[arg(value_name = "CREDITS")]
         budget: Amount,
     },

@@ -62,7 +62,9 @@ pub(super) async fn claim(home: &Home, output: Output, name: &str, wallet: &str)
     let (account, (line, holding)) = (key.account(), held(&connection, name, key.account()).await?);
     if holding.shares == 0 {
         return Err(Failure::new(format!("`{wallet}` holds no shares of {name}"))
-            .next(format!("see who does: gristmill model shares {name}"))
+            .next(format!(
+                "name the wallet that does, --wallet NAME; see who does: gristmill model shares {name}"
+            ))
             .into());
     }
     let fee = connection.genesis.params.fees.claim_royalty;

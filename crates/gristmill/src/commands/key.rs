@@ -88,19 +88,19 @@ async fn create(
             .next("give it a limit, for example --limit 50; to stop a key: gristmill wallet key revoke NAME")
             .into());
     }
+    let connection = Connection::open(home)?;
     let owner_key = wallet::load(home, owner)?;
     if name == wallet::VOUCHERS && owner != wallet::CONSUMER {
         let text = format!("the exchange's gateway pays from `{}`, not from `{owner}`", wallet::CONSUMER);
         return Err(Failure::new(text).next("leave --owner out, or name another key").into());
     }
-    let connection = Connection::open(home)?;
     let issuer = issuer.map_or_else(|| connection.issuer(), Ok)?;
     let made = !wallet::names(home)?.iter().any(|known| known == name);
     let key = wallet::load_or_create(home, name)?.account();
     let sender = Sender::new(connection.ledger, owner_key, issuer);
     let inclusion = sender.send(AuthoriseKey { key, issuer, limit }).await?;
     let of_gateway = name == wallet::VOUCHERS;
-    let limited = home.path(LIMITED).exists();
+    let limited = connection.running.limited;
     if of_gateway {
         home.write_secret(LIMITED, b"")?;
     }
@@ -142,8 +142,8 @@ async fn keys_of(connection: &Connection, owner: &AccountId) -> Result<Vec<Spend
 }
 
 async fn list(home: &Home, output: Output, owner: &str) -> Result<()> {
-    let account = wallet::load(home, owner)?.account();
     let connection = Connection::open(home)?;
+    let account = wallet::load(home, owner)?.account();
     let names = named(home)?;
     let keys: Vec<Value> = keys_of(&connection, &account)
         .await?
@@ -214,7 +214,8 @@ async fn revoke(home: &Home, output: Output, key: &str, owner: &str, unlimited: 
             _ => Ok(()),
         }
     };
-    const LIFTED: &str = "from its next start the gateway pays with the wallet `consumer` itself";
+    const LIFTED: &str =
+        "from its next start the gateway pays with the wallet `consumer` itself: stop it, and gristmill up";
     let Some(record) = known.iter().find(|of| of.key == address) else {
         if unlimited && home.path(LIMITED).exists() {
             lift()?;

@@ -97,8 +97,13 @@ async fn list(home: &Home, output: Output, skip: u32, limit: u32) -> Result<()> 
     let now_ms = super::now_ms();
     output.show(&value, || {
         let Some(receipts) = value["receipts"].as_array().filter(|receipts| !receipts.is_empty()) else {
-            return output
-                .commands("there are no receipts yet; make one: gristmill ask \"Spell 4217 in Kazakh\"");
+            return match value["total"].as_u64() {
+                Some(total) if total > 0 => {
+                    format!("there are {total} receipts, and none after the first {skip}")
+                }
+                _ => output
+                    .commands("there are no receipts yet; make one: gristmill ask \"Spell 4217 in Kazakh\""),
+            };
         };
         let rows: Vec<Vec<String>> = receipts
             .iter()
@@ -168,9 +173,20 @@ async fn show(home: &Home, output: Output, id: &str) -> Result<()> {
             entry.receipt.body.channel.short(),
             kept(entry.kept),
             dim(&entry.request),
-            entry.answer,
+            shown(&entry),
         )
     })
+}
+
+/// The answer; of vectors, which nobody reads, the beginning.
+fn shown(entry: &ReceiptEntry) -> std::borrow::Cow<'_, str> {
+    const BEGIN: usize = 64;
+    match entry.answer.get(..BEGIN) {
+        Some(begin) if entry.output_ids.is_empty() && read_vectors(&entry.answer).is_ok() => {
+            format!("{begin}… (vectors of {} bytes in base64; all of it: --json)", entry.answer.len()).into()
+        }
+        _ => entry.answer.as_str().into(),
+    }
 }
 
 fn kept(kept: Kept) -> &'static str {

@@ -165,13 +165,13 @@ async fn send(
     issuer: Option<AccountId>,
 ) -> Result<()> {
     let _turn = wallet::turn(home)?;
+    let connection = Connection::open(home)?;
     let key = wallet::load(home, from)?;
     if to == key.account() {
         return Err(Failure::new(format!("`{from}` would send to itself"))
             .next("name another wallet or address, or the one that sends: --from WALLET")
             .into());
     }
-    let connection = Connection::open(home)?;
     let issuer = issuer.map_or_else(|| connection.issuer(), Ok)?;
     // A transaction that is rejected costs its fee all the same.
     let fee = connection.genesis.params.fees.transfer;

@@ -236,6 +236,9 @@ impl Seller {
 
 /// Whether the ledger knows the model. Fails where the name belongs to another.
 pub(super) async fn is_registered(ledger: &Client, manifest: &Manifest, name: &str) -> Result<bool> {
+    if let Err(error) = gristmill_ledger::check_name(name) {
+        return Err(Failure::new(error.to_string()).next("sell it under another name: --name NAME").into());
+    }
     if find(ledger, &manifest.id()).await?.is_some() {
         return Ok(true);
     }

@@ -228,7 +228,8 @@ impl Exchange {
         if ledger.state(&[of_key]).await?.value.iter().any(Option::is_some) && !home.path(LIMITED).exists() {
             home.write_secret(LIMITED, b"")?;
         }
-        let key = if home.path(LIMITED).exists() { &keys.vouchers } else { &keys.consumer };
+        let limited = home.path(LIMITED).exists();
+        let key = if limited { &keys.vouchers } else { &keys.consumer };
         let mut config = gristmill_gateway::Config::new(
             local(ports.gateway),
             home.folder("gateway")?,
@@ -260,6 +261,7 @@ impl Exchange {
             ledger: node.url(),
             processor: format!("http://{}", processor.address()),
             model: starter::NAME.to_owned(),
+            limited,
         };
         Ok(Self {
             home: home.clone(),

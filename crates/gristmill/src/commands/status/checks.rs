@@ -338,9 +338,9 @@ fn consumer(parts: &Parts) -> Check {
     }
 }
 
-/// Whether the gateway's spending key is none that the ledger knows, or not any more.
+/// Whether the key that the gateway spends with is none that the ledger knows, or not any more.
 fn is_revoked(parts: &Parts) -> bool {
-    matches!(parts.spending_key, Ok(None))
+    parts.running.limited && matches!(parts.spending_key, Ok(None))
 }
 
 /// What the gateway may put into channels, and how that becomes more: not all of the balance, where it signs
@@ -350,6 +350,11 @@ fn spendable(parts: &Parts, balance: u128) -> (u128, &'static str) {
         |name: &str| parts.gateway.as_ref().ok()?.value(&format!("gristmill_gateway_{name}_grains"), &[]);
     // Both were read at one moment, which is some seconds ago.
     match (gauge("account"), gauge("spendable")) {
+        (Some(account), Some(spendable)) if spendable < account && parts.lifted => {
+            let next =
+                "stop the exchange and start it again: then it pays with the wallet itself: gristmill up";
+            (balance.min(spendable as u128), next)
+        }
         (Some(account), Some(spendable)) if spendable < account && is_revoked(parts) => {
             let next =
                 "let its key spend again: gristmill wallet key create gateway-vouchers --limit CREDITS";
@@ -460,7 +465,7 @@ fn channels(parts: &Parts) -> Check {
     let closing = if closing == 0 { String::new() } else { format!(", {closing} closing") };
     let low =
         if low == 0 { String::new() } else { format!("; {low} nearly spent, topped up when it is needed") };
-    Check::ok(NAME, format!("{} open{closing}, {} free{low}", open.len(), credits(free(Ok(channels)))))
+    Check::ok(NAME, format!("{} open{closing}, {} not spent{low}", open.len(), credits(free(Ok(channels)))))
 }
 
 /// Claims that are paid, or lost, soon.

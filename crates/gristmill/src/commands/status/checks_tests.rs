@@ -24,6 +24,7 @@ fn running() -> Running {
         ledger: "http://127.0.0.1:2".into(),
         processor: "http://127.0.0.1:3".into(),
         model: "a/b".into(),
+        limited: false,
     }
 }
 
@@ -65,6 +66,7 @@ fn well() -> Facts {
         balances: Ok(balances),
         claims: Ok(Vec::new()),
         spending_key: hangs(),
+        lifted: false,
         fees: gristmill_ledger::Fees::default(),
         min_deposit: Amount::from_grains(1_000),
     };
@@ -239,6 +241,7 @@ fn limits_of_spending_keys() {
     let mut facts = well();
     let parts = facts.parts.as_mut().unwrap();
     (parts.gateway, parts.spending_key) = (Ok(read(&text)), Ok(None));
+    parts.running.limited = true;
     let checks = judge(&facts);
     let consumer = checks.iter().find(|check| check.name == "consumer").unwrap();
     assert_eq!(consumer.state, Warn);

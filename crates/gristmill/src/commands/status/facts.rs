@@ -5,6 +5,7 @@ use crate::{
     endpoint::Endpoint,
     home::{Disk, Home, Running, Stage},
     sell::seller::{Known, known},
+    up::exchange::LIMITED,
     wallet,
 };
 use gristmill_client::{Client, schema};
@@ -60,6 +61,8 @@ pub(super) struct Parts {
     pub(super) claims: Said<Vec<PendingClaim>>,
     /// The right of the gateway's own key to spend from the paying account, proven.
     pub(super) spending_key: Said<Option<SpendingKey>>,
+    /// The gateway spends with a key, and will not from its next start.
+    pub(super) lifted: bool,
     pub(super) fees: gristmill_ledger::Fees,
     pub(super) min_deposit: Amount,
 }
@@ -191,8 +194,10 @@ impl Parts {
             Ok(value) => within(PATIENCE, claims(&ledger, value)).await,
             Err(reason) => Err(reason.clone()),
         };
+        let lifted = running.limited && !home.path(LIMITED).exists();
         Self {
             running,
+            lifted,
             ledger: status,
             node,
             supply,
