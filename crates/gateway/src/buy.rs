@@ -72,11 +72,16 @@ pub(crate) async fn buy(
                 let empty = matches!(error, BuyError::Empty { .. });
                 poor |= empty;
                 let fault = at_fault(&error);
-                // What is no fault of this one is not why the one before it failed.
-                let hides = fault.is_none() && !matches!(error, BuyError::Gone | BuyError::Stopping);
                 // The channel to another may hold enough.
                 let next = fault.or(empty.then_some(seller.processor));
-                (next, before.filter(|_| hides).unwrap_or(error))
+                match before {
+                    // What this one costs, or has no room for, is not why the one before it failed.
+                    Some(before) if error.is_of_terms() => {
+                        progress.passed_over(&error);
+                        (next, before)
+                    }
+                    _ => (next, error),
+                }
             }
             // There is no other: what the one before said counts.
             (Err(_), Some(error)) => break Err(error),
@@ -117,7 +122,11 @@ async fn begin(
 /// Whose fault an error is, where another seller may do better.
 pub(crate) fn at_fault(error: &BuyError) -> Option<AccountId> {
     match error {
-        BuyError::Cut { error, .. } | BuyError::Unsettled { error, .. } => at_fault(error),
+        BuyError::Cut { error, .. } | BuyError::Unsettled { error, .. } => match &**error {
+            // Who took something for it cannot say that it asks for what it may not.
+            BuyError::Answered { processor, .. } => Some(*processor),
+            error => at_fault(error),
+        },
         BuyError::Unreachable { processor, .. }
         | BuyError::Challenge { processor, .. }
         | BuyError::Refused { processor, .. }
@@ -158,6 +167,7 @@ async fn buy_from(
     // Each answer is a request of its own to whoever counts them.
     let others = (1..reserved.len()).map(|_| Progress::begin(&app.metrics, progress.id()));
     let counts: Vec<Arc<Progress>> = std::iter::once(Arc::clone(progress)).chain(others).collect();
+    counts.iter().skip(1).for_each(|other| other.ask(seller.processor));
     let orders = reserved
         .into_iter()
         .zip(&counts)
@@ -170,7 +180,7 @@ async fn buy_from(
     let mut first = Err(BuyError::NoChannel);
     for (index, (progress, placed)) in counts.iter().zip(placed.drain(..)).enumerate() {
         match placed {
-            Err(error) if index > 0 => progress.failed(&error),
+            Err(error) if index > 0 => progress.dropped(&error),
             placed => first = placed,
         }
     }
@@ -255,7 +265,7 @@ async fn reserve_several(
         let task = tokio::spawn(async move { reserve(&of, key, choice, &gone).await }.in_current_span());
         let reserved = match task.await.map_err(|error| ApiError::internal(error.to_string()))? {
             // What holds it may be the answers before it.
-            Err(BuyError::Held { needed, room, .. }) if !prepared.fits_times(app, &key, n) => {
+            Err(BuyError::Held { needed, room, .. }) if !prepared.is_paid_times(app, &key, n) => {
                 return Err(PayerError::BudgetTooSmall { needed, room }.into());
             }
             other => other?,
@@ -295,7 +305,10 @@ async fn place(
         };
         outcome = again.await;
     }
-    outcome
+    outcome.inspect_err(|error| {
+        app.blame(error);
+        app.refuses(error, progress.id());
+    })
 }
 
 /// Signs the order of a request that is reserved, and posts it.

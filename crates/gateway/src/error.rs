@@ -183,6 +183,16 @@ pub enum BuyError {
 }
 
 impl BuyError {
+    /// Whether it is for want of credits of ours or of the key's, or for our own limits: for what a seller asks.
+    pub(crate) fn is_of_terms(&self) -> bool {
+        match self {
+            Self::Empty { .. } | Self::Budget(_) | Self::Held { .. } => true,
+            Self::Payer(error) => error.code() == Code::BudgetExceeded,
+            Self::Api(error) => error.status.is_client_error(),
+            _ => false,
+        }
+    }
+
     /// The same, where something was bought before.
     pub(crate) fn cut(self, bought: Bought) -> Self {
         if bought.cost.is_zero() {
@@ -269,16 +279,12 @@ impl From<BuyError> for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::buy::at_fault;
+    use crate::{buy::at_fault, progress::Outcome};
     use gristmill_net::openai::{ANSWER_CUT, FinishReason};
     use gristmill_types::{Digest, Unit};
 
-    /// Whatever broke an answer off, a client that did nothing wrong is not told that it did, nor to try again.
-    #[test]
-    fn what_broke_off_is_told_with_what_was_paid() {
-        let processor = AccountId::new([7; 32]);
-        let said = |error| BuyError::Answered { processor, error: Box::new(error) };
-        let bought = Bought {
+    fn bought() -> Bought {
+        Bought {
             receipt: Digest::new([1; 32]),
             finish: FinishReason::Error,
             prompt_tokens: 3,
@@ -286,7 +292,15 @@ mod tests {
             unit: Unit::Token,
             cost: Amount::from_grains(5),
             limited_by: None,
-        };
+        }
+    }
+
+    /// Whatever broke an answer off, a client that did nothing wrong is not told that it did, nor to try again.
+    #[test]
+    fn what_broke_off_is_told_with_what_was_paid() {
+        let processor = AccountId::new([7; 32]);
+        let said = |error| BuyError::Answered { processor, error: Box::new(error) };
+        let bought = bought();
         for (error, status, code) in [
             (said(ApiError::invalid("messages", "No.")), 502, ANSWER_CUT),
             (said(ApiError::internal("Ouch.")), 502, ANSWER_CUT),
@@ -330,5 +344,9 @@ mod tests {
             assert_eq!(ApiError::from(error).status.as_u16(), told, "{status}");
         }
         assert_eq!(at_fault(&ApiError::internal("Ours.").into()), None);
+        // Who took something for it cannot say that it is the request's fault.
+        let error = Box::new(ApiError::invalid("model", "No."));
+        let cut = BuyError::Answered { processor, error }.cut(bought());
+        assert_eq!((at_fault(&cut), Outcome::of(&cut)), (Some(processor), Outcome::Refused));
     }
 }

@@ -31,7 +31,7 @@ const FRESH: Duration = Duration::from_secs(2);
 const AVOIDED: Duration = Duration::from_secs(10);
 const LONGEST_AVOIDED: Duration = Duration::from_secs(600);
 /// So many requests a processor may refuse, one after the other, before it is asked last.
-const REFUSALS: u32 = 4;
+const REFUSALS: usize = 4;
 /// Models whose names are looked up at once.
 const LOOKED_UP: usize = 32;
 /// Items of a page of the node's listings.
@@ -76,8 +76,8 @@ struct Cached {
     sellers: HashMap<String, (Instant, Seller)>,
     challenges: HashMap<(AccountId, ModelId), Arc<Challenge>>,
     tokenizers: HashMap<Digest, Arc<Tokenizer>>,
-    /// Requests that processors refused one after the other, and the last of them.
-    refused: HashMap<AccountId, (u32, RequestId)>,
+    /// Requests that processors refused one after the other: fewer than `REFUSALS`.
+    refused: HashMap<AccountId, Vec<RequestId>>,
     /// Processors that failed: when last, and for how long they are asked last.
     avoided: HashMap<AccountId, (Instant, Duration)>,
 }
@@ -99,14 +99,15 @@ impl Cached {
 
     /// What one refuses may be at fault itself; one that refuses all that comes is no better than one that fails.
     fn refused(&mut self, processor: AccountId, request: &RequestId, now: Instant) {
-        let refused = match self.refused.get(&processor) {
-            // Each of its choices may be.
-            Some((_, last)) if last == request => return,
-            before => before.map_or(0, |(refused, _)| *refused) + 1,
-        };
-        self.refused.insert(processor, (refused, request.clone()));
-        if refused >= REFUSALS {
-            self.refused.remove(&processor);
+        let refused = self.refused.entry(processor).or_default();
+        // Each choice of a request may be.
+        if refused.contains(request) {
+            return;
+        }
+        refused.push(request.clone());
+        if refused.len() >= REFUSALS {
+            // Only what this request's other choices say is no news.
+            refused.drain(..REFUSALS - 1);
             self.avoid(processor, now);
         }
     }

@@ -5,7 +5,7 @@
 //! read: what they show is in the accounts already. Amounts are grains; they end at 2⁶³ − 1 and are for
 //! alerts, the accounts themselves are exact.
 
-use crate::{accounts::State, app::App, error::BuyError, progress::Outcome};
+use crate::{accounts::State, app::App, buy::at_fault, error::BuyError, progress::Outcome};
 use gristmill_channel::{KeyId, Phase};
 use gristmill_metrics::{Answers, Bounded, MAX_VALUES, count, gauge, seconds};
 use gristmill_types::{AccountId, Amount};
@@ -248,12 +248,15 @@ fn short(key: &KeyId) -> String {
 /// What kind of failure of the processor an error is, if it is one.
 fn upstream_kind(error: &BuyError) -> Option<&'static str> {
     Some(match error {
-        BuyError::Cut { error, .. } | BuyError::Unsettled { error, .. } => return upstream_kind(error),
+        BuyError::Cut { error: cause, .. } | BuyError::Unsettled { error: cause, .. } => {
+            return upstream_kind(cause).or_else(|| at_fault(error).map(|_| "refused"));
+        }
         BuyError::Unreachable { .. } => "unreachable",
         BuyError::Refused { .. } => "refused",
         BuyError::Challenge { .. } => "bad_challenge",
         BuyError::Misbehaved { .. } => "broke_protocol",
         BuyError::Answered { error, .. } if error.status.is_server_error() => "server_error",
+        BuyError::Answered { .. } if at_fault(error).is_some() => "refused",
         _ => return None,
     })
 }

@@ -363,10 +363,10 @@ impl Prepared {
     }
 
     /// Whether the key could pay for so many of it, if none of its other requests held anything.
-    pub(crate) fn fits_times(&self, app: &App, key: &KeyId, n: u32) -> bool {
+    pub(crate) fn is_paid_times(&self, app: &App, key: &KeyId, n: u32) -> bool {
         let of = app.accounts.lock().key(key);
         let left = of.map_or(Amount::ZERO, |of| of.limit.saturating_sub(of.spent));
-        self.cost().checked_mul_div(u128::from(n), 1).is_some_and(|all| all <= left)
+        left.checked_mul_div(1, u128::from(n.max(1))).is_some_and(|part| self.is_paid_by(part))
     }
 
     /// What it costs at most.

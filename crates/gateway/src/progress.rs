@@ -3,7 +3,7 @@
 //! One for each request, shared by those who work on it. A stage is noted a few times a request and once
 //! a window; a token costs one look at a flag.
 
-use crate::{error::BuyError, metrics::Metrics, purchase::Bought};
+use crate::{buy::at_fault, error::BuyError, metrics::Metrics, purchase::Bought};
 use gristmill_channel::Code;
 use gristmill_net::{
     http::RequestId,
@@ -73,9 +73,12 @@ impl Outcome {
         }
     }
 
-    pub(crate) fn of(error: &BuyError) -> Self {
-        match error {
-            BuyError::Cut { error, .. } | BuyError::Unsettled { error, .. } => Self::of(error),
+    pub(crate) fn of(cause: &BuyError) -> Self {
+        match cause {
+            BuyError::Cut { error, .. } | BuyError::Unsettled { error, .. } => match Self::of(error) {
+                Self::Invalid if at_fault(cause).is_some() => Self::Refused,
+                outcome => outcome,
+            },
             BuyError::Gone => Self::Gone,
             BuyError::Stopping => Self::Busy,
             BuyError::Budget(_) | BuyError::Held { .. } => Self::Budget,
@@ -86,11 +89,16 @@ impl Outcome {
                 _ => Self::BrokeProtocol,
             },
             BuyError::Text(_) => Self::Invalid,
-            BuyError::Api(error) | BuyError::Answered { error, .. } => match error.status.as_u16() {
+            BuyError::Api(error) => match error.status.as_u16() {
                 402 => Self::Budget,
                 429 | 503 => Self::Busy,
                 400..=499 => Self::Invalid,
                 _ => Self::Refused,
+            },
+            BuyError::Answered { error, .. } => match error.status.as_u16() {
+                429 | 503 => Self::Busy,
+                _ if at_fault(cause).is_some() => Self::Refused,
+                _ => Self::Invalid,
             },
             BuyError::Empty { .. } => Self::AccountEmpty,
             BuyError::Unreachable { .. } => Self::Unreachable,
@@ -229,6 +237,19 @@ impl Progress {
     pub(crate) fn moved_on(&self, error: &BuyError) {
         self.metrics.retries.inc();
         self.reach("placed anew", Some(unquoting(error)));
+    }
+
+    /// It cannot be placed with who is asked now: what the one before said counts.
+    pub(crate) fn passed_over(&self, error: &BuyError) {
+        self.reach("passed over", Some(unquoting(error)));
+    }
+
+    /// One of several choices that are all placed anew, or given up as one request: it is no request any more.
+    pub(crate) fn dropped(&self, error: &BuyError) {
+        self.upstream(error);
+        if !self.ended.swap(true, Ordering::Relaxed) {
+            self.metrics.running.dec();
+        }
     }
 
     /// Counts a failure of who is asked now.

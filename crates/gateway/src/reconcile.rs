@@ -31,8 +31,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long the names of models are asked for, which are for people only.
 const NAMES_PATIENCE: Duration = Duration::from_secs(1);
-/// A processor that knows no such channel is asked so often before it is believed: an order may be on its
-/// way to it.
+/// A processor that knows no such channel, or not the last voucher of a request that was given up, is asked so often
+/// before it is believed: an order may be on its way to it.
 const UNSEEN_TRIES: u32 = 7;
 /// After so many tries the owner is told, and it is tried rarely.
 const TRIES: u32 = 60;
@@ -194,7 +194,7 @@ impl App {
         if !known && !sure {
             return Ok(false);
         }
-        self.adopt(channel, &copy).await?;
+        self.adopt(channel, &copy, sure).await?;
         let mut right = self.approve_again(channel, &copy, peer).await?;
         for lane in self.orphaned(channel) {
             if !known && self.answered(channel, lane) {
@@ -267,7 +267,7 @@ impl App {
     }
 
     /// Takes over what a crash made us forget, as far as it is signed.
-    async fn adopt(&self, channel: &ChannelId, copy: &ChannelCopy) -> Result<(), BuyError> {
+    async fn adopt(&self, channel: &ChannelId, copy: &ChannelCopy, sure: bool) -> Result<(), BuyError> {
         let now_ms = self.now_ms();
         let forgot: BTreeSet<ModelId> = {
             let mut accounts = self.accounts.lock();
@@ -286,7 +286,7 @@ impl App {
                 let payer = state.payer(channel)?;
                 let before: BTreeMap<u32, Traffic> =
                     copy.lanes.iter().map(|of| (of.lane, forgotten(payer, of.lane, &names))).collect();
-                let result = payer.reconcile(copy);
+                let result = if sure { payer.reconcile(copy) } else { payer.reconcile_early(copy) };
                 let entries = entries(payer, copy, &result, &before, now_ms);
                 for pending in result.pending {
                     state.record_whole(channel, pending);

@@ -73,8 +73,11 @@ impl Steps {
     }
 
     fn count(&self, index: u32, error: &BuyError) {
-        let progress = usize::try_from(index).ok().and_then(|index| self.counts.get(index));
-        progress.inspect(|progress| progress.failed(error));
+        self.progress(index).inspect(|progress| progress.failed(error));
+    }
+
+    fn progress(&self, index: u32) -> Option<&Arc<Progress>> {
+        usize::try_from(index).ok().and_then(|index| self.counts.get(index))
     }
 
     /// Waits for the first words of any choice, until then at most. Fails where all came to nothing that is
@@ -111,7 +114,7 @@ impl Steps {
         for (index, step) in std::mem::take(&mut self.ahead) {
             match step {
                 Err(error) if index == 0 => first = Some(error),
-                Err(error) => self.count(index, &error),
+                Err(error) => drop(self.progress(index).inspect(|progress| progress.dropped(&error))),
                 Ok(_) => {}
             }
         }

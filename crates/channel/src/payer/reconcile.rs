@@ -1,6 +1,9 @@
 //! Comparing with the processor's copy.
 
-use super::{Payer, PayerRecord, state::Comparison};
+use super::{
+    Payer, PayerRecord,
+    state::{Comparison, Lane},
+};
 use crate::{
     copy::{ChannelCopy, LaneCopy},
     error::PayerError,
@@ -62,10 +65,20 @@ impl Payer {
     /// Compares with the processor's copy, and adopts what our own signature proves on lanes that
     /// are in doubt. Lanes in use are only compared.
     pub fn reconcile(&mut self, copy: &ChannelCopy) -> Reconciliation {
+        self.compare(copy, true)
+    }
+
+    /// The same as long as the last voucher of a request that was given up may be on its way: its lane stays in
+    /// doubt where the copy does not show it.
+    pub fn reconcile_early(&mut self, copy: &ChannelCopy) -> Reconciliation {
+        self.compare(copy, false)
+    }
+
+    fn compare(&mut self, copy: &ChannelCopy, sure: bool) -> Reconciliation {
         let mut result = Reconciliation::default();
         let bound = usize::try_from(LANES).unwrap_or(usize::MAX);
         for of in copy.lanes.iter().take(bound) {
-            match self.reconcile_lane(of) {
+            match self.reconcile_lane(of, sure) {
                 Ok((outcome, pending)) => {
                     result.lanes.push((of.lane, outcome));
                     result.pending.extend(pending);
@@ -80,8 +93,12 @@ impl Payer {
             if waits || copy.lanes.iter().any(|of| of.lane == lane) {
                 continue;
             }
-            let seen = self.state.lanes.get(&lane).is_none_or(|of| of.voucher.is_some());
-            if seen {
+            let of = self.state.lanes.get(&lane);
+            if !sure && of.is_some_and(Lane::given_up) {
+                result.lanes.push((lane, Reconciled::Open));
+                continue;
+            }
+            if of.is_none_or(|of| of.voucher.is_some()) {
                 result.lanes.push((lane, Reconciled::Behind));
                 continue;
             }
@@ -99,6 +116,7 @@ impl Payer {
     fn reconcile_lane(
         &mut self,
         copy: &LaneCopy,
+        sure: bool,
     ) -> Result<(Reconciled, Option<Pending<PayerRecord>>), PayerError> {
         let lane = copy.lane;
         self.check_copy(copy)?;
@@ -122,6 +140,7 @@ impl Payer {
                     true if known == Some(&copy.voucher) => Reconciled::Agreed,
                     true => ahead,
                     false if beyond => ahead,
+                    false if !sure && of.given_up() && claim.seq < of.reserved.seq => Reconciled::Open,
                     false if done => Reconciled::Adopted { signed: claim.amount, spent },
                     false => Reconciled::Open,
                 }

@@ -209,6 +209,11 @@ impl Lane {
         }
     }
 
+    /// Whether exactly so much was signed as is reserved, though no record shows the voucher: its request was given up.
+    pub(super) const fn given_up(&self) -> bool {
+        !self.quiet && self.used_seq == self.reserved.seq
+    }
+
     fn voucher_seq(&self) -> u64 {
         self.voucher.as_ref().map_or(0, |voucher| voucher.body.0.seq)
     }

@@ -2,7 +2,8 @@
 
 use crate::world::*;
 use gristmill_channel::{
-    ChannelCopy, Code, LedgerView, MeterError, Payer, PayerError, Phase, Plan, Received, ReplayError,
+    ChannelCopy, Code, LedgerView, MeterError, Payer, PayerError, Phase, Plan, Received, Reconciled,
+    ReplayError,
 };
 use gristmill_types::{Amount, Claim, Receipt, Signable as _, Signed, Usage};
 
@@ -221,6 +222,12 @@ fn a_request_that_is_given_up_frees_what_was_not_signed() {
             world.restart_payer();
             assert_eq!((world.payer.lane_use(lane).unwrap(), world.payer.in_doubt()), (held, vec![lane]));
             // A processor that never saw any of it holds nothing up, and what it may hide is below all that follows.
+            let early = world.payer.reconcile_early(&ChannelCopy::default());
+            assert_eq!(
+                (early.lanes, early.pending.len()),
+                (vec![(lane, Reconciled::Open)], 0),
+                "it may be on its way"
+            );
             for pending in world.payer.reconcile(&ChannelCopy::default()).pending {
                 world.payer_does(pending);
             }

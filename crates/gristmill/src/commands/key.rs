@@ -200,12 +200,12 @@ async fn revoke(home: &Home, output: Output, key: &str, owner: &str, unlimited: 
             .next(format!("gristmill wallet key revoke {} --unlimited", wallet::VOUCHERS))
             .into());
     }
+    let connection = Connection::open(home)?;
     let owner_key = wallet::load(home, owner)?;
     let address = match key.parse::<AccountId>() {
         Ok(address) => address,
         Err(_) => wallet::load(home, key)?.account(),
     };
-    let connection = Connection::open(home)?;
     let account = owner_key.account();
     let known = keys_of(&connection, &account).await?;
     let lift = || -> Result<()> {
@@ -214,13 +214,18 @@ async fn revoke(home: &Home, output: Output, key: &str, owner: &str, unlimited: 
             _ => Ok(()),
         }
     };
-    const LIFTED: &str =
+    let lifted = if connection.running.limited {
+        RESTARTS
+    } else {
+        "the gateway pays with the wallet `consumer` itself"
+    };
+    const RESTARTS: &str =
         "from its next start the gateway pays with the wallet `consumer` itself: stop it, and gristmill up";
     let Some(record) = known.iter().find(|of| of.key == address) else {
-        if unlimited && home.path(LIMITED).exists() {
+        if unlimited && (connection.running.limited || home.path(LIMITED).exists()) {
             lift()?;
             let value = json!({"key": address, "owner": account, "unlimited": true});
-            return output.show(&value, || format!("`{key}` was revoked before; {LIFTED}"));
+            return output.show(&value, || format!("`{key}` was revoked before; {lifted}"));
         }
         return Err(Failure::new(format!("`{key}` is not a spending key of `{owner}`"))
             .next(format!("see which there are: gristmill wallet key list --owner {owner}"))
@@ -255,7 +260,7 @@ async fn revoke(home: &Home, output: Output, key: &str, owner: &str, unlimited: 
             );
         }
         if unlimited {
-            text.push_str(&format!("\n{LIFTED}"));
+            text.push_str(&format!("\n{lifted}"));
         }
         if !left.is_empty() {
             text.push_str(&format!("\n{} more stay open; only the owner can close them", left.len()));

@@ -90,7 +90,11 @@ async fn want_of_credits_for_the_next_hides_no_failure() {
         false => vec![json("500 Internal Server Error", r#"{"error":{"message":"CUDA error"}}"#)],
     })
     .await;
-    let dear = server(good).await;
+    let dear = server(|asked| match asked.body["messages"][0]["content"] == "no" {
+        true => vec![json("422 Unprocessable Entity", r#"{"error":{"message":"not that"}}"#)],
+        false => good(asked),
+    })
+    .await;
     let exchange = Exchange::start(folder.path());
     let first = Exchange::sell(folder.path(), &["--upstream", &cheap.url, "--output-price", "1"]);
     let second = Exchange::sell(
@@ -105,6 +109,29 @@ async fn want_of_credits_for_the_next_hides_no_failure() {
     let answer = http.post(url).bearer_auth(key["key"].as_str().unwrap()).json(&body).send().await.unwrap();
     let (status, text) = (answer.status().as_u16(), answer.text().await.unwrap());
     assert!(status >= 500 && text.contains("CUDA error"), "{status} {text}");
+    // It is counted once, for the one that failed, and as one request.
+    let metrics = http.get(format!("{}/metrics", exchange.base_url().trim_end_matches("/v1")));
+    let metrics = metrics.send().await.unwrap().text().await.unwrap();
+    let counted = |name: &str, label: &Value| {
+        let lines =
+            metrics.lines().filter(|line| line.starts_with(name) && line.contains(label.as_str().unwrap()));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>()
+    };
+    assert_eq!(
+        counted("gristmill_gateway_upstream_errors_total", &first.ready["processor"]),
+        1.0,
+        "{metrics}"
+    );
+    assert_eq!(
+        counted("gristmill_gateway_upstream_errors_total", &second.ready["processor"]),
+        0.0,
+        "{metrics}"
+    );
+    assert_eq!(counted("gristmill_gateway_requests_total", &value!("outcome")), 1.0, "{metrics}");
+    // What the second one says of the request is worth more than that the first one failed.
+    tokio::time::sleep(Duration::from_secs(11)).await;
+    let (status, text) = post(&exchange, CHAT, chat(NAME, "no")).await;
+    assert!(status == 400 && text.contains("not that"), "{status} {text}");
     second.stop();
     first.stop();
     exchange.stop();

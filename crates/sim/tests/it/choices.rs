@@ -100,6 +100,35 @@ async fn a_budget_for_some_pays_for_none() -> Result<()> {
     exchange.stop().await
 }
 
+/// What another request of the key holds is waited for, also by several answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn several_answers_wait_for_what_others_hold() -> Result<()> {
+    let script = Script { max_running: 8, pace: Duration::from_millis(2), ..Script::default() };
+    let exchange = Exchange::start(Options::instant(script)?).await?;
+    let key = exchange.create_key(Amount::from_grains(6_000_000)).await?;
+    let consumer = Consumer::new(&exchange.base_url(), &key, MODEL)?;
+    // Without a limit: it may cost all that the key has.
+    let mut first = consumer.stream(&consumer.request("Go on")).await?;
+    first.next().await?.context("it begins")?;
+    let mut request = consumer.request("Spell 42 in English");
+    request["n"] = json!(2);
+    for limit in [None, Some(20)] {
+        if let Some(limit) = limit {
+            request["max_tokens"] = json!(limit);
+        }
+        let error = consumer.chat(&request).await.err().context("all is held")?;
+        let error = error.downcast_ref::<ApiError>().context("a refusal")?;
+        assert_eq!(error.status.as_u16(), 429, "{error}");
+    }
+    drop(first);
+    eventually(|| async {
+        ensure!(contents(&consumer.chat(&request).await?).len() == 2, "two");
+        Ok(())
+    })
+    .await?;
+    exchange.stop().await
+}
+
 /// One choice fails where others do not: it says so, and costs nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_choice_that_fails_is_told() -> Result<()> {
