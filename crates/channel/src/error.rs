@@ -289,7 +289,7 @@ pub enum PayerError {
         cap: Amount,
     },
     /// The deposit does not suffice.
-    #[error("{needed} credits more are needed, {room} of the deposit are free; trim idle lanes or top up")]
+    #[error("{needed} credits more are needed, {room} of the deposit are free")]
     DepositTooSmall {
         /// Missing reservation.
         needed: Amount,

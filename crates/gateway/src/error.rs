@@ -10,6 +10,7 @@ use gristmill_net::{
 use gristmill_store::StoreError;
 use gristmill_tokenizer::TextError;
 use gristmill_types::{AccountId, Amount};
+use http::StatusCode;
 
 /// Why a gateway did not start.
 #[derive(Debug, thiserror::Error)]
@@ -187,8 +188,10 @@ impl BuyError {
     pub(crate) fn is_of_terms(&self) -> bool {
         match self {
             Self::Empty { .. } | Self::Budget(_) | Self::Held { .. } => true,
-            Self::Payer(error) => error.code() == Code::BudgetExceeded,
-            Self::Api(error) => error.status.is_client_error(),
+            Self::Payer(error) => {
+                matches!(error.code(), Code::BudgetExceeded | Code::AmountExceedsDeposit | Code::LaneBusy)
+            }
+            Self::Api(error) => error.status.is_client_error() && error.status != StatusCode::UNAUTHORIZED,
             _ => false,
         }
     }
@@ -255,6 +258,8 @@ impl From<BuyError> for ApiError {
                     Self::rate_limited("64 requests to this processor are under way; try again.", 1)
                 }
                 Code::LimitExceeded => Self::invalid("max_tokens", message),
+                // Others took what it had added.
+                Code::AmountExceedsDeposit => Self::unavailable(format!("{message} Try again."), 1),
                 _ => Self::processor_failed(message),
             },
             BuyError::Text(_) => Self::invalid("messages", message),

@@ -256,7 +256,12 @@ fn upstream_kind(error: &BuyError) -> Option<&'static str> {
         BuyError::Challenge { .. } => "bad_challenge",
         BuyError::Misbehaved { .. } => "broke_protocol",
         BuyError::Answered { error, .. } if error.status.is_server_error() => "server_error",
-        BuyError::Answered { .. } if at_fault(error).is_some() => "refused",
+        // One that is full is well.
+        BuyError::Answered { error: said, .. }
+            if at_fault(error).is_some() && said.status.as_u16() != 429 =>
+        {
+            "refused"
+        }
         _ => return None,
     })
 }

@@ -84,7 +84,7 @@ impl Outcome {
             BuyError::Budget(_) | BuyError::Held { .. } => Self::Budget,
             BuyError::Payer(payer) => match payer.code() {
                 Code::BudgetExceeded => Self::Budget,
-                Code::LaneBusy => Self::Busy,
+                Code::LaneBusy | Code::AmountExceedsDeposit => Self::Busy,
                 Code::LimitExceeded => Self::Invalid,
                 _ => Self::BrokeProtocol,
             },

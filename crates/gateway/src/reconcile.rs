@@ -22,7 +22,7 @@ use gristmill_types::{AccountId, ChannelId, ModelId, Receipt, Signed};
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map},
     sync::{Arc, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::sync::Notify;
 
@@ -31,9 +31,10 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// How long the names of models are asked for, which are for people only.
 const NAMES_PATIENCE: Duration = Duration::from_secs(1);
-/// A processor that knows no such channel, or not the last voucher of a request that was given up, is asked so often
-/// before it is believed: an order may be on its way to it.
+/// A processor that knows no such channel is asked so often before it is believed: an order may be on its way to it.
 const UNSEEN_TRIES: u32 = 7;
+/// So long the last voucher of a request that was given up may be on its way.
+const LAST_PATIENCE: Duration = Duration::from_secs(12);
 /// After so many tries the owner is told, and it is tried rarely.
 const TRIES: u32 = 60;
 const RARELY: Duration = Duration::from_secs(60);
@@ -89,10 +90,10 @@ impl App {
             btree_map::Entry::Vacant(place) => drop(place.insert(Arc::clone(&more))),
         }
         app.tasks.clone().spawn(async move {
-            let (mut pause, mut tries) = (FIRST_PAUSE, 0_u32);
+            let (mut pause, mut tries, began) = (FIRST_PAUSE, 0_u32, Instant::now());
             loop {
                 tries = tries.saturating_add(1);
-                let sure = tries >= UNSEEN_TRIES;
+                let (unseen, sure) = (tries >= UNSEEN_TRIES, began.elapsed() >= LAST_PATIENCE);
                 if let Err(error) = app.free_orphans(&channel).await {
                     tracing::debug!(%error, %channel, "what was given up is not freed");
                 }
@@ -102,7 +103,7 @@ impl App {
                         Some(peer) => peer,
                         None => app.find(&payee).await?,
                     };
-                    app.tidy_once(&channel, &peer, challenge.as_deref(), sure).await
+                    app.tidy_once(&channel, &peer, challenge.as_deref(), unseen, sure).await
                 };
                 let tidied = tidied.await;
                 match &tidied {
@@ -177,6 +178,7 @@ impl App {
         channel: &ChannelId,
         peer: &Peer,
         challenge: Option<&Challenge>,
+        unseen: bool,
         sure: bool,
     ) -> Result<bool, BuyError> {
         if self.accounts.lock().payer(channel).is_err() {
@@ -191,7 +193,7 @@ impl App {
             }
             copy => (copy?, true),
         };
-        if !known && !sure {
+        if !known && !unseen {
             return Ok(false);
         }
         self.adopt(channel, &copy, sure).await?;

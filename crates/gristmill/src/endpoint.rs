@@ -110,7 +110,9 @@ impl Endpoint {
                 "if the home's key was revoked, stop the exchange, then start the exchange again, which makes another: gristmill up"
             }
             404 if path.contains("/receipts") => "see what there is: gristmill receipt list",
-            404 if path.contains("/keys") => "see which there are: gristmill api-key list",
+            _ if path.contains("/keys") && status.is_client_error() => {
+                "see which there are: gristmill api-key list; and what it takes: gristmill help api-key"
+            }
             404 => "see what there is: gristmill market",
             400..500 if status.as_u16() != 429 => "see what it takes: gristmill help ask, and docs/start.md",
             429 | 503 => "try again in a moment; gristmill status tells how the exchange is",

@@ -94,7 +94,7 @@ impl Payer {
                 continue;
             }
             let of = self.state.lanes.get(&lane);
-            if !sure && of.is_some_and(Lane::given_up) {
+            if !sure && of.is_some_and(Lane::is_exact) {
                 result.lanes.push((lane, Reconciled::Open));
                 continue;
             }
@@ -140,7 +140,7 @@ impl Payer {
                     true if known == Some(&copy.voucher) => Reconciled::Agreed,
                     true => ahead,
                     false if beyond => ahead,
-                    false if !sure && of.given_up() && claim.seq < of.reserved.seq => Reconciled::Open,
+                    false if !sure && of.waits_for_more(&copy.voucher) => Reconciled::Open,
                     false if done => Reconciled::Adopted { signed: claim.amount, spent },
                     false => Reconciled::Open,
                 }

@@ -8,7 +8,7 @@ use crate::{
     pending::Pending,
     view::Phase,
 };
-use gristmill_types::{Amount, Quote, QuoteHash, Signed};
+use gristmill_types::{Amount, Claim, Quote, QuoteHash, Signed};
 
 /// Sequence numbers that one reservation covers at least. They cost nothing.
 const SEQS: u64 = 1 << 20;
@@ -109,11 +109,12 @@ impl Payer {
         let (of, live) = (self.state.lanes.get(&lane)?, self.live.get(&lane)?);
         let given_up = live.request.as_ref().is_some_and(|request| request.given_up);
         let last = live.last().filter(|_| live.known && given_up)?;
-        if of.reserved.amount <= last.amount {
+        let Claim { seq, amount, .. } = *last;
+        // Where the amount is the same already, the number still says what to wait for after a restart.
+        if of.reserved == (Reserve { seq, amount }) {
             return None;
         }
-        let record = PayerRecord::GivenUp { lane, seq: last.seq, amount: last.amount };
-        self.change(record).ok()
+        self.change(PayerRecord::GivenUp { lane, seq, amount }).ok()
     }
 
     /// Shrinks reservations to what was signed on all lanes on which nothing more is: those that are idle, and those

@@ -209,9 +209,17 @@ impl Lane {
         }
     }
 
-    /// Whether exactly so much was signed as is reserved, though no record shows the voucher: its request was given up.
-    pub(super) const fn given_up(&self) -> bool {
+    /// Whether numbers up to the reservation's were used: a request was given up, or a restored backup was behind.
+    pub(super) const fn is_exact(&self) -> bool {
         !self.quiet && self.used_seq == self.reserved.seq
+    }
+
+    /// Whether a later voucher than this one was signed, and may be on its way. One of which we waited to see how it
+    /// ends is not waited for again.
+    pub(super) fn waits_for_more(&self, shown: &Signed<Voucher>) -> bool {
+        let seq = shown.body.0.seq;
+        let awaited = self.voucher.as_ref() == Some(shown) && !self.capped(seq);
+        self.is_exact() && seq < self.reserved.seq && !awaited
     }
 
     fn voucher_seq(&self) -> u64 {

@@ -1,7 +1,7 @@
 //! Crashes and restored backups, then the comparison with the processor's copy.
 
 use crate::world::*;
-use gristmill_channel::{ChannelCopy, LedgerView, PayeeError, PayerError, Reconciled};
+use gristmill_channel::{ChannelCopy, LedgerView, PayeeError, PayerError, Plan, Reconciled};
 use gristmill_types::Signed;
 
 impl World {
@@ -304,4 +304,38 @@ fn a_payee_with_a_stale_backup_counts_what_was_paid_on_lanes_that_it_forgot() {
     let sum = paid.checked_add(more.body.0.amount).unwrap();
     let refused = world.payee.accept(&more, |_| Some(quote()), 0);
     assert_eq!(refused, Err(PayeeError::ExceedsDeposit { sum, deposit: grains(200) }));
+}
+
+/// The last voucher of a request that was given up may be on its way: an older copy is believed when that cannot be any
+/// more. Also where nothing was reserved beyond it.
+#[test]
+fn what_was_signed_last_is_waited_for() {
+    for ahead in [0, 5_000] {
+        let mut world = World::new();
+        let quote = signed_quote();
+        let plan = Plan { ahead: grains(ahead), ..plan(&quote, ANN, ask(10, 5)) };
+        let begin = |world: &mut World| {
+            let started = world.payer.start(&plan).unwrap();
+            started.pending.map(|pending| world.payer_does(pending));
+            started.lane
+        };
+        let lane = begin(&mut world);
+        world.place(lane, b"{}", ask(10, 5));
+        world.stream(lane, 5);
+        world.finish(lane);
+        let copy = world.payee.copy();
+        assert_eq!(begin(&mut world), lane);
+        let lost = world.payer.voucher(lane).unwrap().body.0;
+        world.payer.give_up(lane).unwrap();
+        for pending in world.payer.trim() {
+            world.payer_does(pending);
+        }
+        world.restart_payer();
+        assert_eq!(world.payer.lane_use(lane).unwrap().reserved, lost.amount);
+        let early = world.payer.reconcile_early(&copy);
+        assert_eq!((&early.lanes[..], early.pending.len()), (&[(lane, Reconciled::Open)][..], 0), "{ahead}");
+        assert!(matches!(world.reconcile(&copy)[..], [(_, Reconciled::Adopted { .. })]), "{ahead}");
+        assert_eq!(begin(&mut world), lane);
+        assert!(world.payer.voucher(lane).unwrap().body.0.seq > lost.seq);
+    }
 }

@@ -81,6 +81,18 @@ async fn a_seller_whose_server_fails_is_left_for_the_next() {
     exchange.stop();
 }
 
+/// The sum of a metric's lines with this label.
+fn counted(metrics: &str, name: &str, label: &str) -> f64 {
+    let lines = metrics.lines().filter(|line| line.starts_with(name) && line.contains(label));
+    lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
+/// How often the gateway found that the seller failed.
+fn errors(metrics: &str, seller: &Exchange) -> f64 {
+    let account = seller.ready["processor"].as_str().unwrap();
+    counted(metrics, "gristmill_gateway_upstream_errors_total", account)
+}
+
 /// A key that cannot pay the next seller is told why the first one failed, and not that it has too little.
 #[tokio::test(flavor = "multi_thread")]
 async fn want_of_credits_for_the_next_hides_no_failure() {
@@ -112,26 +124,15 @@ async fn want_of_credits_for_the_next_hides_no_failure() {
     // It is counted once, for the one that failed, and as one request.
     let metrics = http.get(format!("{}/metrics", exchange.base_url().trim_end_matches("/v1")));
     let metrics = metrics.send().await.unwrap().text().await.unwrap();
-    let counted = |name: &str, label: &Value| {
-        let lines =
-            metrics.lines().filter(|line| line.starts_with(name) && line.contains(label.as_str().unwrap()));
-        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>()
-    };
-    assert_eq!(
-        counted("gristmill_gateway_upstream_errors_total", &first.ready["processor"]),
-        1.0,
-        "{metrics}"
-    );
-    assert_eq!(
-        counted("gristmill_gateway_upstream_errors_total", &second.ready["processor"]),
-        0.0,
-        "{metrics}"
-    );
-    assert_eq!(counted("gristmill_gateway_requests_total", &value!("outcome")), 1.0, "{metrics}");
+    assert_eq!((errors(&metrics, &first), errors(&metrics, &second)), (1.0, 0.0), "{metrics}");
+    assert_eq!(counted(&metrics, "gristmill_gateway_requests_total", "outcome"), 1.0, "{metrics}");
     // What the second one says of the request is worth more than that the first one failed.
     tokio::time::sleep(Duration::from_secs(11)).await;
     let (status, text) = post(&exchange, CHAT, chat(NAME, "no")).await;
     assert!(status == 400 && text.contains("not that"), "{status} {text}");
+    let metrics = http.get(format!("{}/metrics", exchange.base_url().trim_end_matches("/v1")));
+    let metrics = metrics.send().await.unwrap().text().await.unwrap();
+    assert_eq!(errors(&metrics, &first), 2.0, "the first was asked again: {metrics}");
     second.stop();
     first.stop();
     exchange.stop();
