@@ -316,7 +316,9 @@ fn what_was_signed_last_is_waited_for() {
         let plan = Plan { ahead: grains(ahead), ..plan(&quote, ANN, ask(10, 5)) };
         let begin = |world: &mut World| {
             let started = world.payer.start(&plan).unwrap();
-            started.pending.map(|pending| world.payer_does(pending));
+            if let Some(pending) = started.pending {
+                world.payer_does(pending);
+            }
             started.lane
         };
         let lane = begin(&mut world);
