@@ -177,8 +177,9 @@ impl Payer {
     pub fn confirm(&mut self, pending: Pending<PayerRecord>) {
         match pending.into_record() {
             PayerRecord::Lane { lane, reserved, .. } | PayerRecord::Reserved { lane, reserved, .. } => {
-                if let Some(live) = self.live.get_mut(&lane) {
-                    live.granted = live.granted.larger(reserved);
+                if let (Some(live), Some(of)) = (self.live.get_mut(&lane), self.state.lanes.get(&lane)) {
+                    // It may have been shrunk since.
+                    live.granted = live.granted.larger(reserved).smaller(of.reserved);
                 }
             }
             PayerRecord::Receipt { receipt, .. } => {
@@ -203,6 +204,7 @@ impl Payer {
             | PayerRecord::Ledger(_)
             | PayerRecord::Trimmed { .. }
             | PayerRecord::GivenUp { .. }
+            | PayerRecord::Capped { .. }
             | PayerRecord::Checkpoint(_) => {}
         }
     }

@@ -115,6 +115,21 @@ impl App {
         self.open(&turn, challenge).await
     }
 
+    /// Fails where a channel that was opened with all that there is would not pay for what costs so much at most.
+    pub(crate) async fn check_means(
+        &self,
+        challenge: &Challenge,
+        cost: Amount,
+        pays: impl Fn(Amount) -> bool,
+    ) -> Result<(), BuyError> {
+        let (fee, means) = (self.genesis.params.fees.open_channel, self.means().await?);
+        if pays(means.spendable().saturating_sub(fee)) {
+            return Ok(());
+        }
+        let needed = cost.checked_add(fee).unwrap_or(cost);
+        Err(means.empty(needed, challenge.quote().body.processor))
+    }
+
     /// One opening or top-up at a time, and none while an earlier one may yet become final: what it brings would be
     /// paid for twice.
     pub(crate) async fn funding_turn(&self) -> Result<Turn<'_>, BuyError> {

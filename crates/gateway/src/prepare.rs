@@ -200,6 +200,7 @@ pub(crate) async fn reserve(
                 }
                 return Err(prepared.too_dear(app, &key, prepared.cost(), room));
             }
+            app.check_means(&prepared.challenge, prepared.cost(), |means| prepared.is_paid_by(means)).await?;
         }
         let channel = app.channel_for(&prepared.challenge).await?;
         let started = match start(app, key, &prepared, &channel).await {

@@ -1,7 +1,6 @@
 //! The steps of a request's choices, in the order in which they come.
 
 use crate::{
-    buy::at_fault,
     error::BuyError,
     progress::Progress,
     purchase::{Purchase, Step},
@@ -101,10 +100,7 @@ impl Steps {
                 () = gone.cancelled() => return Err(BuyError::Gone),
             };
             let Some(step) = step else { return Ok(()) };
-            let nothing = match &step.1 {
-                Ok(_) | Err(BuyError::Cut { .. } | BuyError::Unsettled { .. }) => false,
-                Err(error) => at_fault(error).is_some(),
-            };
+            let nothing = matches!(&step.1, Err(error) if !matches!(error, BuyError::Cut { .. } | BuyError::Unsettled { .. }));
             self.ahead.push_back(step);
             if !nothing {
                 return Ok(());

@@ -117,11 +117,25 @@ impl Payer {
         self.change(PayerRecord::GivenUp { lane, seq, amount }).ok()
     }
 
-    /// Shrinks reservations to what was signed on all lanes on which nothing more is: those that are idle, and those
-    /// whose request was given up. Frees deposit and budget; before a clean stop, no idle lane is in doubt after it.
+    /// Shrinks all reservations to what may still be needed: to what was signed on lanes that are idle, or whose
+    /// request was given up, and to what their request can cost on others. Frees deposit and budget; before a clean
+    /// stop, no idle lane is in doubt after it.
     pub fn trim(&mut self) -> Vec<Pending<PayerRecord>> {
         let lanes: Vec<u32> = self.live.keys().copied().collect();
-        lanes.into_iter().filter_map(|lane| self.trim_idle(lane).or_else(|| self.free(lane))).collect()
+        let trim = |lane| self.trim_idle(lane).or_else(|| self.free(lane)).or_else(|| self.trim_busy(lane));
+        lanes.into_iter().filter_map(trim).collect()
+    }
+
+    fn trim_busy(&mut self, lane: u32) -> Option<Pending<PayerRecord>> {
+        let (of, live) = (self.state.lanes.get(&lane)?, self.live.get_mut(&lane)?);
+        let request = live.request.as_ref().filter(|request| live.known && !request.given_up)?;
+        // Credit that an earlier request left may be above the cap.
+        let amount = live.last().map_or(Amount::ZERO, |last| last.amount).max(request.cap);
+        if of.reserved.amount <= amount {
+            return None;
+        }
+        live.granted.amount = live.granted.amount.min(amount);
+        self.change(PayerRecord::Capped { lane, amount }).ok()
     }
 
     fn trim_idle(&mut self, lane: u32) -> Option<Pending<PayerRecord>> {

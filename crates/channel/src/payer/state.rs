@@ -22,6 +22,10 @@ impl Reserve {
     pub(super) fn larger(self, other: Self) -> Self {
         Self { seq: self.seq.max(other.seq), amount: self.amount.max(other.amount) }
     }
+
+    pub(super) fn smaller(self, other: Self) -> Self {
+        Self { seq: self.seq.min(other.seq), amount: self.amount.min(other.amount) }
+    }
 }
 
 /// How a receipt was taken.
@@ -119,6 +123,13 @@ pub enum PayerRecord {
         /// The number of the last voucher that was signed on it.
         seq: u64,
         /// Its amount.
+        amount: Amount,
+    },
+    /// The reservation of a lane with a request in flight shrinks to what that can cost.
+    Capped {
+        /// The lane.
+        lane: u32,
+        /// The request's hard cap, cumulative on the lane.
         amount: Amount,
     },
 }
@@ -342,6 +353,14 @@ impl State {
                 // The voucher itself is not kept: a processor may have none of it, or an older one.
                 lane.used_seq = lane.used_seq.max(seq);
                 lane.reserved = Reserve { seq: lane.used_seq, amount };
+                Ok(())
+            }
+            PayerRecord::Capped { lane, amount } => {
+                let lane = self.lane(lane)?;
+                if amount < lane.voucher_amount() {
+                    return Err("a reservation shrinks below what was signed");
+                }
+                lane.reserved.amount = lane.reserved.amount.min(amount);
                 Ok(())
             }
             PayerRecord::Reconciled { lane, voucher, receipt, approved, done } => {

@@ -207,7 +207,14 @@ fn a_request_that_is_given_up_frees_what_was_not_signed() {
         world.stream(lane, 5);
         let claim = world.payer.latest(lane).unwrap().body.0;
         let (seq, signed) = (claim.seq, claim.amount);
-        assert!(world.payer.trim().is_empty(), "it is under way");
+        // Under way it holds what it can cost, and nothing ahead.
+        let records = world.payer.trim();
+        assert_eq!(records.len(), 1);
+        for pending in records {
+            world.payer_does(pending);
+        }
+        assert_eq!(world.payer.lane_use(lane).unwrap().reserved, cost(&usage(10, 200, 1)));
+        assert!(world.payer.trim().is_empty(), "once");
         world.payer.give_up(lane).unwrap();
         let records = world.payer.trim();
         assert_eq!(records.len(), 1);

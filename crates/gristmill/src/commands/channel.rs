@@ -77,9 +77,11 @@ async fn find(connection: &Connection, payer: &AccountId, id: &str) -> Result<Ch
     match (matching.next(), matching.next()) {
         (Some(channel), None) if id.len() >= 8 => Ok(*channel),
         (None, _) if id.len() == 64 => Ok(id.parse()?),
-        _ => Err(Failure::new(format!("`{id}` are not the first 8 digits or more of one open channel"))
-            .next("see which there are: gristmill channel list")
-            .into()),
+        _ => Err(Failure::new(format!(
+            "`{id}` are not the first 8 digits or more of one channel that is not closed yet"
+        ))
+        .next("see which there are: gristmill channel list")
+        .into()),
     }
 }
 

@@ -38,6 +38,11 @@ async fn a_seller_whose_server_fails_is_left_for_the_next() {
     // A request that its server refuses goes to no other, and says nothing of the seller.
     let (status, text) = post(&exchange, CHAT, chat(NAME, "no")).await;
     assert!(status == 400 && text.contains("not that"), "{status} {text}");
+    // Nor does a stream begin for it.
+    let mut body = chat(NAME, "no");
+    body["stream"] = value!(true);
+    let (status, text) = post(&exchange, CHAT, body).await;
+    assert!(status == 400 && text.contains("not that"), "{status} {text}");
     assert_eq!(ask()["processor"], first.ready["processor"]);
 
     breaks.store(true, Ordering::SeqCst);

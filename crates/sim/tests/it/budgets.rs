@@ -62,3 +62,21 @@ async fn requests_at_once_stay_within_a_keys_budget() -> Result<()> {
     }
     exchange.stop().await
 }
+
+/// What a key holds for requests to come is freed for others of its own, also on a lane that is in use again.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_ahead_serves_whoever_comes() -> Result<()> {
+    let exchange = Exchange::start(Options::instant(Script::default())?).await?;
+    let price = buy(exchange.consumer()?).await?.context("one is bought")?;
+    let key = exchange.create_key(Amount::from_grains(12 * price)).await?;
+    let consumer = Consumer::new(&exchange.base_url(), &key, MODEL)?;
+    // Without a limit it holds all there is; what it costs is set by its text.
+    let mut whole = consumer.request("Spell 42 in English");
+    whole["stop"] = json!("d");
+    consumer.chat(&whole).await?;
+    let mut several = consumer.request("Spell 42 in English");
+    (several["max_tokens"], several["n"]) = (json!(100), json!(4));
+    let answer = consumer.chat(&several).await?;
+    assert_eq!(answer["choices"].as_array().map(Vec::len), Some(4));
+    exchange.stop().await
+}

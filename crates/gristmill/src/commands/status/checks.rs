@@ -514,8 +514,7 @@ fn key(key: Result<&Value, &String>) -> Check {
     let key = match key {
         Ok(key) => key,
         Err(reason) => {
-            let next =
-                "see the gateway's line; if the key was revoked, start the exchange again: gristmill up";
+            let next = "see the gateway's line; if the key was revoked, stop the exchange, then start it again: gristmill up";
             return Check::down(NAME, format!("its budget is not known: {reason}"), next);
         }
     };
