@@ -56,6 +56,8 @@ struct Live {
     reconciling: bool,
     /// The confirmed reservation.
     granted: Reserve,
+    /// Reservations that are not confirmed yet. Until they are, none shrinks: each confirmation grants anew.
+    unconfirmed: u32,
     /// Signed vouchers, the last at the end.
     recent: VecDeque<Signed<Voucher>>,
     /// The request in flight.
@@ -177,9 +179,9 @@ impl Payer {
     pub fn confirm(&mut self, pending: Pending<PayerRecord>) {
         match pending.into_record() {
             PayerRecord::Lane { lane, reserved, .. } | PayerRecord::Reserved { lane, reserved, .. } => {
-                if let (Some(live), Some(of)) = (self.live.get_mut(&lane), self.state.lanes.get(&lane)) {
-                    // It may have been shrunk since.
-                    live.granted = live.granted.larger(reserved).smaller(of.reserved);
+                if let Some(live) = self.live.get_mut(&lane) {
+                    live.granted = live.granted.larger(reserved);
+                    live.unconfirmed = live.unconfirmed.saturating_sub(1);
                 }
             }
             PayerRecord::Receipt { receipt, .. } => {

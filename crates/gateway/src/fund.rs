@@ -102,8 +102,13 @@ fn portion(available: Amount, usual: Amount, fee: Amount) -> Amount {
 }
 
 impl App {
-    /// An open channel to the quote's processor; a new one is opened where there is none.
-    pub(crate) async fn channel_for(&self, challenge: &Challenge) -> Result<ChannelId, BuyError> {
+    /// An open channel to the quote's processor; where there is none, a new one is opened, unless what there is does
+    /// not suffice for so much in it.
+    pub(crate) async fn channel_for(
+        &self,
+        challenge: &Challenge,
+        least: Amount,
+    ) -> Result<ChannelId, BuyError> {
         if let Some(channel) = self.open_channel_for(challenge) {
             return Ok(channel);
         }
@@ -112,22 +117,7 @@ impl App {
         if let Some(channel) = self.open_channel_for(challenge) {
             return Ok(channel);
         }
-        self.open(&turn, challenge).await
-    }
-
-    /// Fails where a channel that was opened with all that there is would not pay for what costs so much at most.
-    pub(crate) async fn check_means(
-        &self,
-        challenge: &Challenge,
-        cost: Amount,
-        pays: impl Fn(Amount) -> bool,
-    ) -> Result<(), BuyError> {
-        let (fee, means) = (self.genesis.params.fees.open_channel, self.means().await?);
-        if pays(means.spendable().saturating_sub(fee)) {
-            return Ok(());
-        }
-        let needed = cost.checked_add(fee).unwrap_or(cost);
-        Err(means.empty(needed, challenge.quote().body.processor))
+        self.open(&turn, challenge, least).await
     }
 
     /// One opening or top-up at a time, and none while an earlier one may yet become final: what it brings would be
@@ -152,17 +142,23 @@ impl App {
             .map(Payer::id)
     }
 
-    async fn open(&self, turn: &Turn<'_>, challenge: &Challenge) -> Result<ChannelId, BuyError> {
+    async fn open(
+        &self,
+        turn: &Turn<'_>,
+        challenge: &Challenge,
+        least: Amount,
+    ) -> Result<ChannelId, BuyError> {
         let quote = &challenge.quote().body;
         let params = &self.genesis.params;
         let fee = params.fees.open_channel;
         let means = self.means().await?;
         let available = means.spendable().saturating_sub(fee);
-        if available < params.min_deposit {
-            let needed = params.min_deposit.checked_add(fee).unwrap_or(available);
+        let least = least.max(params.min_deposit);
+        if available < least {
+            let needed = least.checked_add(fee).unwrap_or(least);
             return Err(means.empty(needed, quote.processor));
         }
-        let deposit = portion(available, self.config.deposit, fee).max(params.min_deposit);
+        let deposit = portion(available, self.config.deposit, fee).max(least);
         let terms = |open_nonce| ChannelTerms {
             chain: self.ledger.chain(),
             payer: self.config.payer,

@@ -200,9 +200,8 @@ pub(crate) async fn reserve(
                 }
                 return Err(prepared.too_dear(app, &key, prepared.cost(), room));
             }
-            app.check_means(&prepared.challenge, prepared.cost(), |means| prepared.is_paid_by(means)).await?;
         }
-        let channel = app.channel_for(&prepared.challenge).await?;
+        let channel = app.channel_for(&prepared.challenge, prepared.least()).await?;
         let started = match start(app, key, &prepared, &channel).await {
             Err(BuyError::Payer(PayerError::DepositTooSmall { .. })) => {
                 start_funded(app, key, &mut prepared, &channel).await
@@ -368,6 +367,13 @@ impl Prepared {
         let of = app.accounts.lock().key(key);
         let left = of.map_or(Amount::ZERO, |of| of.limit.saturating_sub(of.spent));
         left.checked_mul_div(1, u128::from(n.max(1))).is_some_and(|part| self.is_paid_by(part))
+    }
+
+    /// What it costs at least: where it can be cut, with one token of an answer.
+    fn least(&self) -> Amount {
+        let tokens = if self.limited { self.ask.max_output_tokens } else { 1 };
+        let ask = Ask { max_output_tokens: tokens, ..self.ask };
+        ask.cost(&self.challenge.quote().body.prices).unwrap_or(Amount::from_grains(u128::MAX))
     }
 
     /// What it costs at most.

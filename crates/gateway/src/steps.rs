@@ -80,7 +80,7 @@ impl Steps {
     }
 
     /// Waits for the first words of any choice, until then at most. Fails where all came to nothing that is
-    /// paid for, by the processor's fault: another may do better. The first choice is not counted as failed
+    /// paid for: another may do better, or the request is refused with its status. The first choice is not counted as failed
     /// then.
     pub(crate) async fn begun(
         &mut self,

@@ -108,7 +108,7 @@ impl Payer {
     pub fn free(&mut self, lane: u32) -> Option<Pending<PayerRecord>> {
         let (of, live) = (self.state.lanes.get(&lane)?, self.live.get(&lane)?);
         let given_up = live.request.as_ref().is_some_and(|request| request.given_up);
-        let last = live.last().filter(|_| live.known && given_up)?;
+        let last = live.last().filter(|_| live.known && given_up && live.unconfirmed == 0)?;
         let Claim { seq, amount, .. } = *last;
         // Where the amount is the same already, the number still says what to wait for after a restart.
         if of.reserved == (Reserve { seq, amount }) {
@@ -128,7 +128,8 @@ impl Payer {
 
     fn trim_busy(&mut self, lane: u32) -> Option<Pending<PayerRecord>> {
         let (of, live) = (self.state.lanes.get(&lane)?, self.live.get_mut(&lane)?);
-        let request = live.request.as_ref().filter(|request| live.known && !request.given_up)?;
+        let settled = live.known && live.unconfirmed == 0;
+        let request = live.request.as_ref().filter(|request| settled && !request.given_up)?;
         // Credit that an earlier request left may be above the cap.
         let amount = live.last().map_or(Amount::ZERO, |last| last.amount).max(request.cap);
         if of.reserved.amount <= amount {
@@ -140,7 +141,7 @@ impl Payer {
 
     fn trim_idle(&mut self, lane: u32) -> Option<Pending<PayerRecord>> {
         let (of, live) = (self.state.lanes.get(&lane)?, self.live.get_mut(&lane)?);
-        if !live.known || live.request.is_some() || of.quiet {
+        if !live.known || live.request.is_some() || of.quiet || live.unconfirmed > 0 {
             return None;
         }
         // Before the record is durable already: to sign less is always safe.
@@ -193,6 +194,8 @@ impl Payer {
             let reserved = reserved.larger(of.reserved);
             let record = PayerRecord::Reserved { lane, budget: plan.budget, reserved };
             pending = Some(self.change(record).map_err(|_| PayerError::UnknownLane { lane })?);
+            let live = self.live_mut(lane)?;
+            live.unconfirmed = live.unconfirmed.saturating_add(1);
         }
         self.live_mut(lane)?.request = Some(Request { meter, cap, first_seq: None, given_up: false });
         Ok(Started { lane, max_amount, pending })
@@ -212,7 +215,7 @@ impl Payer {
         };
         let pending = self.change(record).map_err(|_| PayerError::NoLane)?;
         let request = Some(Request { meter, cap, first_seq: None, given_up: false });
-        self.live.insert(lane, Live { known: true, request, ..Live::default() });
+        self.live.insert(lane, Live { known: true, request, unconfirmed: 1, ..Live::default() });
         Ok(Started { lane, max_amount, pending: Some(pending) })
     }
 

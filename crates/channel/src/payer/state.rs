@@ -22,10 +22,6 @@ impl Reserve {
     pub(super) fn larger(self, other: Self) -> Self {
         Self { seq: self.seq.max(other.seq), amount: self.amount.max(other.amount) }
     }
-
-    pub(super) fn smaller(self, other: Self) -> Self {
-        Self { seq: self.seq.min(other.seq), amount: self.amount.min(other.amount) }
-    }
 }
 
 /// How a receipt was taken.
@@ -255,6 +251,7 @@ impl Lane {
         Live {
             known: self.quiet,
             reconciling: false,
+            unconfirmed: 0,
             granted: if self.quiet { Reserve::default() } else { self.reserved },
             recent: self.voucher.iter().cloned().collect(),
             request: None,

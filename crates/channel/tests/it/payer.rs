@@ -194,6 +194,24 @@ fn a_large_reservation_serves_many_requests() {
     world.place(lane, b"{}", ask(10, 50));
 }
 
+/// What is on its way to the disk is not shrunk: its confirmation would grant what is reserved no more.
+#[test]
+fn what_is_not_confirmed_is_not_trimmed() {
+    let mut world = World::new();
+    let quote = signed_quote();
+    let ahead = Plan { ahead: grains(5_000), ..plan(&quote, ANN, ask(10, 20)) };
+    let started = world.payer.start(&ahead).unwrap();
+    assert!(world.payer.trim().is_empty());
+    world.payer.cancel(started.lane).unwrap();
+    assert!(world.payer.trim().is_empty());
+    world.payer_does(started.pending.unwrap());
+    for pending in world.payer.trim() {
+        world.payer_does(pending);
+    }
+    assert_eq!(world.payer.lane_use(started.lane).unwrap().reserved, Amount::ZERO);
+    assert!(world.payer.start(&ahead).unwrap().pending.is_some());
+}
+
 /// What nobody waits for holds no more than what was signed, also after a restart; its receipt still ends it.
 #[test]
 fn a_request_that_is_given_up_frees_what_was_not_signed() {

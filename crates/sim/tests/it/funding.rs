@@ -122,6 +122,28 @@ async fn a_top_up_is_of_what_is_missing() -> Result<()> {
     exchange.stop().await
 }
 
+/// Nor for an account that could not: what it has stays for what it can pay.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_channel_is_opened_for_what_the_account_cannot_pay() -> Result<()> {
+    let exchange = Exchange::start(options(300)?).await?;
+    let rest = balance(&exchange).await? - 200 * TOKEN - exchange.genesis().params.fees.open_channel.grains();
+    let fee = exchange.genesis().params.fees.transfer.grains();
+    let give = Transfer {
+        to: exchange.keys().modeler.account(),
+        issuer: exchange.issuer(),
+        amount: Amount::from_grains(rest - fee),
+    };
+    exchange.sender(&exchange.keys().consumer).send(give).await?;
+    let (consumer, before) = (exchange.consumer()?, balance(&exchange).await?);
+    let error = buy(&consumer, 300).await.err().context("it is refused")?;
+    assert_eq!(error.downcast::<ApiError>()?.status.as_u16(), 402);
+    assert_eq!(consumer.get("/channels").await?["channels"].as_array().map(Vec::len), Some(0));
+    assert_eq!(balance(&exchange).await?, before);
+    // What it can pay is in the channel at once.
+    buy(&consumer, 150).await?;
+    exchange.stop().await
+}
+
 /// A key that could not pay for what it asks, however often it does, has no channel opened.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_channel_is_opened_for_a_key_that_cannot_pay() -> Result<()> {
